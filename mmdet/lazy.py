@@ -1,0 +1,104 @@
+"""Packages that import a submodule only when one of its names is asked for (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a lazy package.
+
+    Args:
+        package: ``__name__`` of the package.
+        exports: Submodule -> its public names, separated by spaces. A value of ``''`` marks a nested lazy package,
+            whose names are reachable from here too. A name that the submodule registers but does not define (an
+            alias in a registry) may be listed: asking for it imports the submodule.
+    """
+    home = {name: module for module, names in exports.items() for name in names.split()}
+    nested = [module for module, names in exports.items() if not names]
+
+    def __getattr__(name: str) -> Any:
+        if name in home:
+            return getattr(import_module(f'{package}.{home[name]}'), name)
+        if name in exports:
+            return import_module(f'{package}.{name}')
+        if not name.startswith('_'):
+            for module in nested:
+                try:
+                    return getattr(import_module(f'{package}.{module}'), name)
+                except AttributeError:
+                    continue
+        raise AttributeError(f'module {package!r} has no attribute {name!r}')
+
+    names = sorted(home)
+    everything = sorted({*home, *exports})
+
+    def __dir__() -> list[str]:
+        inner = [name for module in nested for name in dir(import_module(f'{package}.{module}'))]
+        return sorted({*everything, *inner})
+
+    return __getattr__, __dir__, _All(package, names, nested)
+
+
+class _All(list):
+    """``__all__`` of a lazy package: its own names, then those of the nested packages, looked up when iterated."""
+
+    def __init__(self, package: str, names: list[str], nested: list[str]) -> None:
+        super().__init__(names)
+        self._package, self._nested, self._complete = package, nested, not nested
+
+    def complete(self) -> _All:
+        if not self._complete:
+            self._complete = True
+            for module in self._nested:
+                inner = import_module(f'{self._package}.{module}').__all__
+                self.extend(inner.complete() if isinstance(inner, _All) else inner)
+        return self
+
+    def __iter__(self):
+        self.complete()
+        return super().__iter__()
+
+    def __getitem__(self, index):
+        self.complete()
+        return super().__getitem__(index)
+
+    def __len__(self) -> int:
+        self.complete()
+        return super().__len__()
+
+
+class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports of module paths that were merged into another module give that module.
+
+    It stands last in ``sys.meta_path``, so it is asked only for modules that have no file of their own.
+    """
+
+    def __init__(self, table: dict[str, str]) -> None:
+        self.table = table
+        self._specs: dict[str, Any] = {}
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname in self.table:
+            return importlib.util.spec_from_loader(fullname, self)
+        return None
+
+    def create_module(self, spec) -> ModuleType:
+        module = import_module(self.table[spec.name])
+        self._specs[spec.name] = module.__spec__  # importlib is about to overwrite it with the alias's
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__spec__.name
+        module.__spec__ = self._specs.pop(name, module.__spec__)
+
+
+def install_old_paths(table: dict[str, str]) -> None:
+    """Let ``import old.path`` give the module ``table['old.path']`` from now on."""
+    sys.meta_path.append(OldPaths(table))

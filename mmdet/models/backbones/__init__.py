@@ -1,0 +1,6 @@
+from mmdet.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {},
+)

@@ -1,0 +1,11 @@
+"""Build functions of 2.x, kept for research code that imports them; `TASK_UTILS.build` does the same."""
+
+from mmdet.registry import TASK_UTILS
+
+
+def build_bbox_coder(cfg, **default_args):
+    return TASK_UTILS.build(cfg, default_args=default_args)
+
+
+build_assigner = build_sampler = build_iou_calculator = build_bbox_coder
+build_prior_generator = build_anchor_generator = build_bbox_coder

@@ -1,0 +1,174 @@
+"""The registries, children of mmengine's, that import a module only when a config names something in it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+
+class UnknownNameError(KeyError):
+    """A ``type`` that no registry knows."""
+
+    __str__ = Exception.__str__  # KeyError would print the message as a quoted literal
+
+
+class UnknownArgumentError(TypeError, ValueError):
+    """A keyword in a config that the class it is meant for does not take."""
+
+
+class _LazyDict(dict):
+    """Registered modules by name; looking for a name imports the module that its package's table gives."""
+
+    def __init__(self, locations: list[str], eager: tuple[str, ...]) -> None:
+        super().__init__()
+        self._locations, self._eager = locations, eager
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and self._load(name))
+
+    def _load(self, name: str) -> bool:
+        if not name.isidentifier():
+            return False
+        for location in self._locations:
+            getattr(import_module(location), name, None)  # importing the module that defines it registers it
+            if super().__contains__(name):
+                return True
+        return False
+
+    def load_all(self) -> None:
+        for location in (*self._eager, *self._locations):
+            package = import_module(location)
+            for name in getattr(package, '__all__', ()):
+                getattr(package, name, None)
+
+
+class LazyRegistry(Registry):
+    """A registry that imports the one module a name needs, not the whole package.
+
+    Args:
+        locations: Packages made with :func:`mmdet.lazy.attach`, searched in this order.
+        eager: Modules of other libraries that fill the parent registry when they are imported.
+    """
+
+    def __init__(self, name: str, *, locations: list[str], eager: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(name, locations=locations, **kwargs)
+        self._eager = eager
+        self._module_dict = _LazyDict(locations, eager)
+
+    @property
+    def module_dict(self) -> dict:
+        self._module_dict.load_all()
+        return self._module_dict
+
+    def import_from_location(self) -> None:
+        """Only what other libraries register; ours come by name."""
+        if not self._imported:
+            self._imported = True
+            for module in self._eager:
+                import_module(module)
+
+    def get(self, key: str) -> Any:
+        """The class or function registered as ``key``.
+
+        Raises:
+            UnknownNameError: with the nearest names, where mmengine's registry would return ``None``.
+        """
+        try:
+            found = super().get(key)
+        except RuntimeError as error:
+            raise UnknownNameError(f'{key!r} cannot be imported: {error.__context__ or error}') from error
+        if found is None:
+            raise UnknownNameError(self._unknown(key))
+        return found
+
+    def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().build(cfg, *args, **kwargs)
+        except TypeError as error:
+            if isinstance(error, UnknownArgumentError) or not isinstance(cfg, dict):
+                raise
+            message = self._unknown_argument(cfg, str(error))
+            if message is None:
+                raise
+            raise UnknownArgumentError(message) from error
+
+    def _unknown(self, key: str) -> str:
+        names = set(self._module_dict)  # the tables give the rest without importing it
+        for location in self._locations:
+            names |= {name for name in import_module(location).__all__ if name[:1].isupper()}
+        parent = self.parent
+        while parent is not None:
+            names |= set(parent.module_dict)
+            parent = parent.parent
+        near = difflib.get_close_matches(key.rsplit('.', 1)[-1], sorted(names), n=3, cutoff=0.6)
+        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        return (
+            f'{key!r} is not in the {self.name!r} registry of mmdet.{hint} A class of your own must be imported '
+            f'first, for example with custom_imports=dict(imports=["my_package.my_module"]).'
+        )
+
+    def _unknown_argument(self, cfg: dict, error: str) -> str | None:
+        match = re.search(r"got an unexpected keyword argument '(\w+)'", error)
+        if match is None or match.group(1) not in cfg:
+            return None
+        kind = cfg['type']
+        cls = self.get(kind) if isinstance(kind, str) else kind
+        known = argument_names(cls)
+        name = match.group(1)
+        near = difflib.get_close_matches(name, sorted(known - {name}), n=3, cutoff=0.6)
+        hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
+        return f'{getattr(cls, "__name__", cls)} has no argument {name!r} (given {cfg[name]!r}).{hint}'
+
+
+def argument_names(cls: Any) -> set[str]:
+    """Names that a constructor takes by keyword, those that ``**kwargs`` hands to base classes included."""
+    if not inspect.isclass(cls):
+        return set(inspect.signature(cls).parameters)
+    names: set[str] = set()
+    for base in cls.__mro__:
+        init = base.__dict__.get('__init__')
+        if init is None or base is object:
+            continue
+        parameters = inspect.signature(init).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {'self'}
+
+
+def _node(name: str, parent: Registry, *locations: str, eager: tuple[str, ...] = ()) -> LazyRegistry:
+    return LazyRegistry(
+        name, parent=parent, scope='mmdet', locations=[f'mmdet.{place}' for place in locations], eager=eager
+    )
+
+
+RUNNERS = _node('runner', root.RUNNERS, 'engine.runner')
+RUNNER_CONSTRUCTORS = _node('runner constructor', root.RUNNER_CONSTRUCTORS, 'engine.runner')
+LOOPS = _node('loop', root.LOOPS, 'engine.runner')
+HOOKS = _node('hook', root.HOOKS, 'engine.hooks')
+LOG_PROCESSORS = _node('log_processor', root.LOG_PROCESSORS, 'engine.runner')
+OPTIMIZERS = _node('optimizer', root.OPTIMIZERS, 'engine.optimizers')
+OPTIM_WRAPPERS = _node('optim_wrapper', root.OPTIM_WRAPPERS, 'engine.optimizers')
+OPTIM_WRAPPER_CONSTRUCTORS = _node('optimizer constructor', root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.optimizers')
+PARAM_SCHEDULERS = _node('parameter scheduler', root.PARAM_SCHEDULERS, 'engine.schedulers')
+
+DATASETS = _node('dataset', root.DATASETS, 'datasets')
+DATA_SAMPLERS = _node('data sampler', root.DATA_SAMPLERS, 'datasets.samplers')
+TRANSFORMS = _node('transform', root.TRANSFORMS, 'datasets.transforms', eager=('mmcv.transforms',))
+
+MODELS = _node('model', root.MODELS, 'models', 'ops', eager=('mmcv.cnn',))
+MODEL_WRAPPERS = _node('model_wrapper', root.MODEL_WRAPPERS, 'models')
+WEIGHT_INITIALIZERS = _node('weight initializer', root.WEIGHT_INITIALIZERS, 'models')
+TASK_UTILS = _node('task util', root.TASK_UTILS, 'models.task_modules')
+
+METRICS = _node('metric', root.METRICS, 'evaluation')
+EVALUATOR = _node('evaluator', root.EVALUATOR, 'evaluation')
+VISUALIZERS = _node('visualizer', root.VISUALIZERS, 'visualization')
+VISBACKENDS = _node('vis_backend', root.VISBACKENDS, 'visualization')
+INFERENCERS = _node('inferencer', root.INFERENCERS, 'apis')

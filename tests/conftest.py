@@ -1,0 +1,30 @@
+import os
+from pathlib import Path
+
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+import pytest
+import torch
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def shared_dir() -> Path:
+    """The folder with parity cases and real data that lies beside a development checkout."""
+    path = Path(__file__).resolve().parents[2] / 'shared'
+    if not path.is_dir():
+        pytest.skip('the parity cases are not beside this checkout')
+    return path
+
+
+@pytest.fixture
+def default_scope():
+    """The registries of mmdet as mmengine's default scope, as every entry point sets it."""
+    from mmengine.registry import DefaultScope, init_default_scope
+
+    init_default_scope('mmdet')
+    yield
+    DefaultScope._instance_dict.clear()
