@@ -2,5 +2,8 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'building': 'build_conv_layer build_norm_layer build_plugin_layer resolve_layer run_checkpointed',
+        'res_layer': 'ResLayer SimplifiedBasicBlock',
+    },
 )
