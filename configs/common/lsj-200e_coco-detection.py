@@ -1,0 +1,4 @@
+_base_ = './lsj-100e_coco-detection.py'
+
+# 25 epochs of eight passes
+train_dataloader = dict(dataset=dict(times=8))
