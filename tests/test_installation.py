@@ -1,0 +1,77 @@
+import importlib.machinery
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from mmdet import installation
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """An empty site-packages folder that holds ``cv2`` and ``mmcv``; returns a function that adds distributions."""
+
+    def find_spec(name):
+        return importlib.machinery.ModuleSpec(name, None, origin=str(tmp_path / name / '__init__.py'))
+
+    def add(*distributions):
+        for distribution in distributions:
+            (tmp_path / f'{distribution}.dist-info').mkdir()
+
+    monkeypatch.setattr(installation.importlib.util, 'find_spec', find_spec)
+    return add
+
+
+def cannot_load(monkeypatch, *libraries):
+    def load(name):
+        if name in libraries:
+            raise OSError(f'{name}: cannot open shared object file: No such file or directory')
+
+    monkeypatch.setattr(installation.ctypes, 'CDLL', load)
+
+
+def cv2_fails(name):
+    raise ImportError(f'libGL.so.1: cannot open shared object file, wanted by {name}')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the desktop build brings its libraries elsewhere')
+@pytest.mark.parametrize('build', ['opencv_python-5.0.0.93', 'opencv_contrib_python-4.12.0.88'])
+def test_desktop_opencv_without_libgl_is_one_sentence(site, monkeypatch, build):
+    site(build, 'opencv_python_headless-5.0.0.93')
+    cannot_load(monkeypatch, 'libGL.so.1')
+    monkeypatch.setattr(installation.importlib, 'import_module', cv2_fails)
+    with pytest.raises(ImportError, match='is missing: run .pip uninstall') as raised:
+        installation.check()
+    message = str(raised.value)
+    assert message.count('libGL.so.1') == 1 and 'opencv-python-headless' in message and '\n' not in message
+    assert raised.value.__suppress_context__
+
+
+def test_headless_files_over_the_desktop_build_are_fine(site, monkeypatch):
+    site('opencv_python-5.0.0.93', 'opencv_python_headless-5.0.0.93')
+    cannot_load(monkeypatch, 'libGL.so.1')
+    monkeypatch.setattr(installation.importlib, 'import_module', lambda name: None)
+    installation.check()
+
+
+def test_nothing_is_loaded_while_the_headless_build_is_installed(site, monkeypatch):
+    site('opencv_python_headless-5.0.0.93', 'mmcv_lite-2.2.0')
+    cannot_load(monkeypatch, *installation.DESKTOP_LIBRARIES)
+    monkeypatch.setattr(installation.importlib, 'import_module', cv2_fails)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        installation.check()
+
+
+def test_mmcv_beside_mmcv_lite_warns(site):
+    site('mmcv-2.1.0', 'mmcv_lite-2.2.0')
+    with pytest.warns(UserWarning, match='pip uninstall mmcv mmcv-lite'):
+        installation.check()
+
+
+def test_import_of_the_package_is_light():
+    code = 'import sys; old = set(sys.modules); import mmdet; print(*set(sys.modules) - old)'
+    loaded = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
+    assert 'mmdet.installation' in loaded
+    assert not {'torch', 'cv2', 'mmcv', 'mmengine', 'numpy', 'importlib.metadata'} & set(loaded)
