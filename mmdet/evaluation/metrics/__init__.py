@@ -2,5 +2,9 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'coco_metric': 'CocoMetric',
+        'dump_det_results': 'DumpDetResults',
+        'voc_metric': 'VOCMetric',
+    },
 )

@@ -1,0 +1,231 @@
+"""COCO evaluation in pycocotools or, where it is installed, faster-coco-eval (the same numbers, several times faster).
+
+Letters: T IoU thresholds, R recall points (101), K categories, A areas (all, small, medium, large), M detections kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.fileio import get_local_path
+
+AREAS = ('all', 's', 'm', 'l')
+AREA_NAMES = {'all': 'all', 's': 'small', 'm': 'medium', 'l': 'large'}
+
+
+def coco_backend(faster: bool = True) -> tuple[type, type]:
+    """The ``COCO`` and ``COCOeval`` classes: faster-coco-eval's if asked for and installed, else pycocotools'."""
+    if faster and importlib.util.find_spec('faster_coco_eval') is not None:
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        return COCO, COCOeval_faster
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    return COCO, COCOeval
+
+
+def load_coco(
+    annotations: str | Path | dict,
+    faster: bool = True,
+    sort_categories: bool = False,
+    backend_args: dict | None = None,
+) -> Any:
+    """A ``COCO`` object of an annotation file or of its content.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not JSON.
+        KeyError: if it lacks ``images``, ``annotations`` or ``categories``.
+    """
+    name = 'the annotations'
+    if not isinstance(annotations, dict):
+        name = str(annotations)
+        if '://' not in name and not Path(name).is_file() and not backend_args:
+            raise FileNotFoundError(f'The annotation file {name} does not exist.')
+        with get_local_path(name, backend_args=backend_args) as path:
+            try:
+                annotations = json.loads(Path(path).read_bytes())
+            except ValueError as error:
+                raise ValueError(f'The annotation file {name} is not JSON: {error}.') from error
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(annotations, dict) or not isinstance(annotations.get(key), list):
+            raise KeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
+    if sort_categories:
+        annotations['categories'] = sorted(annotations['categories'], key=lambda category: category['id'])
+    coco = coco_backend(faster)[0]()
+    coco.dataset = annotations
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def category_ids(coco: Any, classes: Sequence[str]) -> list[int]:
+    """Ids of the named categories in the order of the annotation file, as label 0, 1, ... stand for them.
+
+    Raises:
+        ValueError: if the annotations lack one of the classes.
+    """
+    known = {category['name'] for category in coco.dataset['categories']}
+    missing = [name for name in classes if name not in known]
+    if missing:
+        near = get_close_matches(missing[0], sorted(known), n=3)
+        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        raise ValueError(f'The annotations have no category {", ".join(map(repr, missing))}.{hint}')
+    wanted = set(classes)
+    return [category['id'] for category in coco.dataset['categories'] if category['name'] in wanted]
+
+
+def load_detections(coco: Any, detections: list[dict]) -> Any:
+    """A ``COCO`` object of detections in the COCO result format; an empty list is allowed.
+
+    Raises:
+        ValueError: if a detection names an image that the ground truth does not have.
+    """
+    unknown = {detection['image_id'] for detection in detections} - set(coco.imgs)
+    if unknown:
+        examples = ', '.join(map(str, sorted(unknown, key=str)[:3]))
+        raise ValueError(
+            f'{len(unknown)} images with detections are not in the annotation file (image ids {examples}, ...). '
+            'Is the ann_file of the metric that of the test dataset?'
+        )
+    if not detections:
+        empty = type(coco)()
+        empty.dataset = {**coco.dataset, 'annotations': []}
+        with contextlib.redirect_stdout(io.StringIO()):
+            empty.createIndex()
+        return empty
+    with contextlib.redirect_stdout(io.StringIO()):
+        return coco.loadRes(detections)
+
+
+def evaluate_coco(
+    coco: Any,
+    detections: list[dict],
+    iou_type: str = 'bbox',
+    cat_ids: Sequence[int] | None = None,
+    img_ids: Sequence | None = None,
+    iou_thrs: Sequence[float] | None = None,
+    max_dets: Sequence[int] = (1, 10, 100),
+    use_cats: bool = True,
+    faster: bool = True,
+) -> Any:
+    """Match and accumulate; the returned evaluator holds ``eval['precision']`` (T, R, K, A, M) and its kin."""
+    evaluator = coco_backend(faster)[1](coco, load_detections(coco, detections), iou_type)
+    if cat_ids is not None:
+        evaluator.params.catIds = list(cat_ids)
+    if img_ids is not None:
+        evaluator.params.imgIds = list(img_ids)
+    if iou_thrs is not None:
+        evaluator.params.iouThrs = np.asarray(iou_thrs, dtype=float)
+    evaluator.params.maxDets = list(max_dets)
+    evaluator.params.useCats = int(use_cats)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[values > -1]
+    return float(values.mean()) if values.size else -1.0
+
+
+def average_precision(evaluator: Any, iou_thr: float | None = None, area: str = 'all', category: int | None = None):
+    """Mean precision over recall points and, unless given, IoU thresholds and categories; -1 without ground truth.
+
+    As COCO's own summary does, AP over all IoU thresholds and areas is taken at 100 detections an image (or at the
+    most that were evaluated, if 100 is not among them), any other at the most detections.
+    """
+    params, precision = evaluator.params, np.asarray(evaluator.eval['precision'])
+    whole = iou_thr is None and area == 'all' and category is None
+    kept = params.maxDets.index(100) if whole and 100 in params.maxDets else -1
+    precision = precision[:, :, :, AREAS.index(area), kept]
+    if iou_thr is not None:
+        precision = precision[np.asarray(params.iouThrs) == iou_thr]
+    if category is not None:
+        precision = precision[:, :, category]
+    return _mean(precision)
+
+
+def average_recall(evaluator: Any, max_det: int, area: str = 'all') -> float:
+    """Mean over IoU thresholds and categories of the highest recall with ``max_det`` detections an image."""
+    kept = evaluator.params.maxDets.index(max_det)
+    return _mean(np.asarray(evaluator.eval['recall'])[:, :, AREAS.index(area), kept])
+
+
+def summarize(evaluator: Any) -> OrderedDict[str, float]:
+    """The twelve COCO numbers: ``mAP``, ``mAP_50``, ``mAP_75``, ``mAP_{s,m,l}``, ``AR@n``, ``AR_{s,m,l}@most``."""
+    numbers = OrderedDict(mAP=average_precision(evaluator))
+    numbers['mAP_50'] = average_precision(evaluator, 0.5)
+    numbers['mAP_75'] = average_precision(evaluator, 0.75)
+    for area in AREAS[1:]:
+        numbers[f'mAP_{area}'] = average_precision(evaluator, area=area)
+    for max_det in evaluator.params.maxDets:
+        numbers[f'AR@{max_det}'] = average_recall(evaluator, max_det)
+    for area in AREAS[1:]:
+        numbers[f'AR_{area}@{max_det}'] = average_recall(evaluator, max_det, area)
+    return numbers
+
+
+def summary_table(evaluator: Any) -> str:
+    """The lines that COCO's ``summarize()`` prints."""
+    params = evaluator.params
+    most = params.maxDets[-1]
+    span = f'{params.iouThrs[0]:0.2f}:{params.iouThrs[-1]:0.2f}'
+    first = 100 if 100 in params.maxDets else most
+    rows = [('Average Precision', 'AP', span, 'all', first, average_precision(evaluator))]
+    for iou_thr in (0.5, 0.75):
+        value = average_precision(evaluator, iou_thr)
+        rows.append(('Average Precision', 'AP', f'{iou_thr:0.2f}', 'all', most, value))
+    for area in AREAS[1:]:
+        rows.append(('Average Precision', 'AP', span, AREA_NAMES[area], most, average_precision(evaluator, area=area)))
+    for max_det in params.maxDets:
+        rows.append(('Average Recall', 'AR', span, 'all', max_det, average_recall(evaluator, max_det)))
+    for area in AREAS[1:]:
+        rows.append(('Average Recall', 'AR', span, AREA_NAMES[area], most, average_recall(evaluator, most, area)))
+    return '\n'.join(
+        f' {title:<18} ({kind}) @[ IoU={iou:<9} | area={area:>6s} | maxDets={max_det:>4d} ] = {value:0.3f}'
+        for title, kind, iou, area, max_det, value in rows
+    )
+
+
+def class_score_thresholds(evaluator: Any, names: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+    """For each class the score at which the F-measure of its precision-recall curve at IoU 0.5 is highest.
+
+    This is how the authors of ATSS (arXiv:1912.02424) choose the scores to draw with. A class without ground truth or
+    without a single true positive has no such score and is left out.
+
+    Args:
+        evaluator: An accumulated COCO evaluator whose IoU thresholds hold 0.5.
+        names: Class names in the order of the evaluator's categories; by default those of its annotations.
+
+    Returns:
+        ``{name: {'threshold', 'f_measure', 'precision', 'recall'}}``.
+    """
+    params = evaluator.params
+    at = np.flatnonzero(np.isclose(params.iouThrs, 0.5))
+    if not at.size:
+        raise ValueError(f'Class score thresholds need IoU 0.5 among iou_thrs, got {list(params.iouThrs)}.')
+    if names is None:
+        names = [evaluator.cocoGt.cats[i]['name'] for i in params.catIds]
+    precision = np.asarray(evaluator.eval['precision'])[at[0], :, :, 0, -1]  # (R, K)
+    scores = np.asarray(evaluator.eval['scores'])[at[0], :, :, 0, -1]
+    recall = np.asarray(params.recThrs)[:, None]
+    f_measure = 2 * precision * recall / np.maximum(precision + recall, 1e-6)
+    best = f_measure.argmax(0)
+    table = {}
+    for k, (name, r) in enumerate(zip(names, best, strict=True)):
+        if f_measure[r, k] > 0:
+            values = scores[r, k], f_measure[r, k], precision[r, k], recall[r, 0]
+            table[name] = dict(zip(('threshold', 'f_measure', 'precision', 'recall'), map(float, values), strict=True))
+    return table

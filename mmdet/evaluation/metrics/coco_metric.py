@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import datetime
+import os.path as osp
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import dump, load
+from mmengine.logging import MMLogger
+
+from mmdet.registry import METRICS
+
+from ..functional.coco_eval import (
+    AREAS,
+    average_precision,
+    category_ids,
+    class_score_thresholds,
+    evaluate_coco,
+    load_coco,
+    summarize,
+    summary_table,
+)
+from ..functional.recall import eval_recalls
+
+DIGITS = 10  # below the noise of the sums, so that a perfect score reads 1.0
+
+
+@METRICS.register_module()
+class CocoMetric(BaseMetric):
+    """AP and AR of boxes, masks and proposals as COCO defines them; https://cocodataset.org/#detection-eval.
+
+    Args:
+        ann_file: Ground truth in COCO format. ``None`` builds it from the ``instances`` (or the ``gt_instances``, in
+            pixels of the original image) of the data samples.
+        metric: One or several of ``bbox``, ``segm``, ``proposal`` (COCO's AR of class-agnostic boxes) and
+            ``proposal_fast`` (the same without area ranges, crowd regions left out, matched greedily by IoU).
+        classwise: Add a table with the AP of each class, and ``{class}_precision`` to the results.
+        proposal_nums: Detections an image that are evaluated. AP is taken at 100 where that is one of them.
+        iou_thrs: 0.50:0.05:0.95 by default.
+        metric_items: Names of the numbers to return: ``mAP``, ``mAP_50``, ``mAP_75``, ``mAP_s``, ``mAP_m``,
+            ``mAP_l``, ``AR@100``, ``AR@300``, ``AR@1000``, ``AR_s@1000``, ``AR_m@1000``, ``AR_l@1000``.
+        format_only: Write the result files and evaluate nothing; needs ``outfile_prefix``.
+        outfile_prefix: Path and file name without suffix; ``.bbox.json`` and ``.segm.json`` follow.
+        sort_categories: Order the categories of the annotation file by id first (Objects365 v1).
+        use_mp_eval: Accepted for the configs that set it. faster-coco-eval takes its place.
+        use_faster_coco_eval: Evaluate with faster-coco-eval where it is installed. Its numbers are the same.
+        class_thresholds: For each class find the score that maximises the F-measure at IoU 0.5, print these and write
+            them as ``class_thresholds.json`` beside the results (in the work directory), or to the path given here.
+    """
+
+    default_prefix: str | None = 'coco'
+    allowed_metrics = ('bbox', 'segm', 'proposal', 'proposal_fast')
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | Sequence[str] = 'bbox',
+        classwise: bool = False,
+        proposal_nums: Sequence[int] = (100, 300, 1000),
+        iou_thrs: float | Sequence[float] | None = None,
+        metric_items: Sequence[str] | None = None,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        file_client_args: dict | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        sort_categories: bool = False,
+        use_mp_eval: bool = False,
+        use_faster_coco_eval: bool = True,
+        class_thresholds: bool | str = False,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.metrics = [metric] if isinstance(metric, str) else list(metric)
+        for name in self.metrics:
+            if name not in self.allowed_metrics:
+                raise KeyError(f'metric should be one of {", ".join(self.allowed_metrics)}, got {name!r}.')
+        if file_client_args is not None:
+            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+        if format_only and outfile_prefix is None:
+            raise ValueError('format_only=True writes result files, so outfile_prefix must say where.')
+        self.classwise = classwise
+        self.use_mp_eval = use_mp_eval
+        self.use_faster_coco_eval = use_faster_coco_eval
+        self.class_thresholds = class_thresholds
+        self.proposal_nums = list(proposal_nums)
+        if iou_thrs is None:
+            iou_thrs = np.linspace(0.5, 0.95, 10)
+        self.iou_thrs = np.atleast_1d(np.asarray(iou_thrs, dtype=float))
+        self.metric_items = [metric_items] if isinstance(metric_items, str) else metric_items
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.backend_args = backend_args
+        self.sort_categories = sort_categories
+        self._coco_api = None
+        if ann_file is not None:
+            self._coco_api = load_coco(ann_file, use_faster_coco_eval, sort_categories, backend_args)
+        self.cat_ids: list[int] | None = None
+        self.img_ids: list | None = None
+
+    # -- collecting ------------------------------------------------------------------------------------------------
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep what is evaluated of each image as numpy arrays, masks as RLE."""
+        for data_sample in data_samples:
+            self.results.append((self._ground_truth(data_sample), self._prediction(data_sample)))
+
+    def _prediction(self, data_sample: dict) -> dict:
+        pred = data_sample['pred_instances']
+        result = dict(img_id=data_sample['img_id'])
+        for key in ('bboxes', 'scores', 'labels', 'mask_scores'):
+            if key in pred:
+                result[key] = _numpy(pred[key])
+        if 'masks' in pred:
+            result['masks'] = encode_masks(pred['masks'])
+        return result
+
+    def _ground_truth(self, data_sample: dict) -> dict:
+        gt = dict(img_id=data_sample['img_id'])
+        gt['height'], gt['width'] = data_sample['ori_shape'][:2]
+        if self._coco_api is None:
+            gt['anns'] = _annotations(data_sample)
+        return gt
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def xyxy2xywh(self, bbox: np.ndarray) -> list:
+        """Corners to corner and size, as Python numbers: four of them, or a list of fours."""
+        box = np.asarray(bbox, dtype=np.float64)
+        return np.concatenate([box[..., :2], box[..., 2:4] - box[..., :2]], -1).tolist()
+
+    def _detections(self, results: Sequence[dict], kind: str) -> list[dict]:
+        """The COCO result entries of ``kind``: ``bbox``, ``segm`` or ``proposal`` (all of one class)."""
+        entries = []
+        for result in results:
+            labels = np.asarray(result['labels']).tolist()
+            if labels and kind != 'proposal' and max(labels) >= len(self.cat_ids):
+                raise ValueError(
+                    f'Image {result["img_id"]} has a detection with label {max(labels)}, but the dataset has '
+                    f'{len(self.cat_ids)} classes. Does num_classes of the model fit the dataset?'
+                )
+            scores = np.asarray(result['scores'], dtype=np.float64)
+            if kind == 'segm':
+                scores = np.asarray(result.get('mask_scores', scores), dtype=np.float64)
+            boxes = self.xyxy2xywh(np.asarray(result['bboxes']).reshape(-1, 4))
+            for i, (label, score, box) in enumerate(zip(labels, scores.tolist(), boxes, strict=True)):
+                entry = dict(image_id=result['img_id'], bbox=box, score=score)
+                entry['category_id'] = self.cat_ids[0 if kind == 'proposal' else label]
+                if kind == 'segm':
+                    mask = dict(result['masks'][i])
+                    if isinstance(mask['counts'], bytes):
+                        mask['counts'] = mask['counts'].decode()
+                    entry['segmentation'] = mask
+                entries.append(entry)
+        return entries
+
+    def results2json(self, results: Sequence[dict], outfile_prefix: str) -> dict[str, str]:
+        """Write ``{prefix}.bbox.json`` and, with masks, ``{prefix}.segm.json``; the paths by metric are returned."""
+        files = dict.fromkeys(('bbox', 'proposal'), f'{outfile_prefix}.bbox.json')
+        dump(self._detections(results, 'bbox'), files['bbox'])
+        if any('masks' in result for result in results):
+            files['segm'] = f'{outfile_prefix}.segm.json'
+            dump(self._detections(results, 'segm'), files['segm'])
+        return files
+
+    def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
+        """Write the ground truth of the data samples as ``{prefix}.gt.json`` in COCO format; its path is returned."""
+        path = f'{outfile_prefix}.gt.json'
+        dump(self._coco_format(gt_dicts), path)
+        return path
+
+    def _coco_format(self, gt_dicts: Sequence[dict]) -> dict:
+        categories = [dict(id=i, name=name) for i, name in enumerate(self.dataset_meta['classes'])]
+        images, annotations = [], []
+        for index, gt in enumerate(gt_dicts):
+            img_id = gt.get('img_id', index)
+            images.append(dict(id=img_id, width=gt['width'], height=gt['height'], file_name=''))
+            for ann in gt['anns']:
+                box = self.xyxy2xywh(ann['bbox'])
+                entry = dict(
+                    id=len(annotations) + 1,  # pycocotools takes 0 for "not matched"
+                    image_id=img_id,
+                    bbox=box,
+                    iscrowd=int(ann.get('ignore_flag', 0)),
+                    category_id=int(ann['bbox_label']),
+                    area=box[2] * box[3],
+                )
+                if ann.get('mask'):
+                    entry['segmentation'] = _plain_mask(ann['mask'])
+                annotations.append(entry)
+        info = dict(
+            date_created=str(datetime.datetime.now()), description='Ground truth of the data samples, by CocoMetric.'
+        )
+        return dict(info=info, images=images, categories=categories, licenses=[], annotations=annotations)
+
+    # -- evaluating ------------------------------------------------------------------------------------------------
+
+    def fast_eval_recall(
+        self,
+        results: Sequence[dict],
+        proposal_nums: Sequence[int],
+        iou_thrs: Sequence[float],
+        logger: MMLogger | None = None,
+    ) -> np.ndarray:
+        """Average recall over ``iou_thrs`` at each number of proposals."""
+        by_image = {result['img_id']: result for result in results}
+        truths, proposals = [], []
+        for img_id in self.img_ids:
+            anns = self._coco_api.imgToAnns.get(img_id, [])
+            kept = [ann['bbox'] for ann in anns if not (ann.get('ignore', False) or ann.get('iscrowd', 0))]
+            boxes = np.asarray(kept, dtype=float).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            truths.append(boxes.astype(np.float32))
+            result = by_image.get(img_id)
+            if result is None:
+                proposals.append(np.zeros((0, 5), dtype=np.float32))
+            else:
+                boxes = np.asarray(result['bboxes']).reshape(-1, 4)
+                proposals.append(np.concatenate([boxes, np.asarray(result['scores'])[:, None]], 1))
+        return eval_recalls(truths, proposals, proposal_nums, iou_thrs, logger=logger).mean(1)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        logger = MMLogger.get_current_instance()
+        gts, preds = (list(column) for column in zip(*results, strict=True)) if results else ([], [])
+        with tempfile.TemporaryDirectory() as folder:
+            prefix = self.outfile_prefix or osp.join(folder, 'results')
+            if self._coco_api is None:
+                logger.info('No ann_file: the ground truth is taken from the data samples.')
+                source = self._coco_format(gts)
+                if self.outfile_prefix is not None:
+                    source = load(self.gt_to_coco_json(gts, prefix))
+                self._coco_api = load_coco(source, self.use_faster_coco_eval)
+            self._index()
+            if self.outfile_prefix is not None:
+                self.results2json(preds, prefix)
+        if self.format_only:
+            logger.info(f'Results are saved as {self.outfile_prefix}.*.json.')
+            return OrderedDict()
+        if not any(len(pred['scores']) for pred in preds):
+            logger.error(f'The model returned no detections at all for {len(preds)} images: every AP and AR is zero.')
+        numbers = OrderedDict()
+        for metric in self.metrics:
+            logger.info(f'Evaluating {metric}...')
+            if metric == 'proposal_fast':
+                recalls = self.fast_eval_recall(preds, self.proposal_nums, self.iou_thrs, logger)
+                found = {f'AR@{n}': float(r) for n, r in zip(self.proposal_nums, recalls, strict=True)}
+                logger.info('\n' + ''.join(f'\n{name}\t{value:.4f}' for name, value in found.items()))
+            else:
+                found = self._evaluate(metric, preds, logger)
+            numbers.update({name: round(value, DIGITS) for name, value in found.items()})
+        return numbers
+
+    def _index(self) -> None:
+        if self.cat_ids is None:
+            self.cat_ids = category_ids(self._coco_api, self.dataset_meta['classes'])
+        if self.img_ids is None:
+            self.img_ids = self._coco_api.getImgIds()
+
+    def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
+        if metric == 'segm' and any(len(pred['scores']) and 'masks' not in pred for pred in preds):
+            raise KeyError("metric='segm' needs masks, but the predictions have none. Is the model box-only?")
+        if len(self.proposal_nums) != 3:
+            raise ValueError(f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.')
+        detections = self._detections(preds, metric)
+        if metric == 'segm':
+            for entry in detections:
+                entry.pop('bbox')  # else the area of the box would choose the area range
+        evaluator = evaluate_coco(
+            self._coco_api,
+            detections,
+            'bbox' if metric == 'proposal' else metric,
+            self.cat_ids,
+            self.img_ids,
+            self.iou_thrs,
+            self.proposal_nums,
+            use_cats=metric != 'proposal',
+            faster=self.use_faster_coco_eval,
+        )
+        numbers = summarize(evaluator)
+        logger.info('\n' + summary_table(evaluator))
+        recalls = [name for name in numbers if name.startswith('AR')]
+        standard = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+        named = {**numbers, **dict(zip(standard, (numbers[name] for name in recalls), strict=True))}
+        items = self.metric_items
+        if items is None:
+            items = recalls if metric == 'proposal' else [name for name in numbers if name.startswith('mAP')]
+        for item in items:
+            if item not in named:
+                raise KeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(named)}.')
+        if metric == 'proposal':
+            return {item: named[item] for item in items}
+        found = {}
+        if self.classwise:
+            found.update(self._per_class(evaluator, logger))
+        found.update({f'{metric}_{item}': named[item] for item in items})
+        if self.class_thresholds:
+            self._score_thresholds(evaluator, metric, logger)
+        values = ' '.join(f'{value:.3f}' for name, value in numbers.items() if name.startswith('mAP'))
+        logger.info(f'{metric}_mAP_copypaste: {values}')
+        return found
+
+    def _per_class(self, evaluator: Any, logger: MMLogger) -> dict[str, float]:
+        from terminaltables import AsciiTable
+
+        rows, found = [['category', 'mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']], {}
+        for k, cat_id in enumerate(evaluator.params.catIds):
+            name = self._coco_api.cats[cat_id]['name']
+            values = [average_precision(evaluator, thr, category=k) for thr in (None, 0.5, 0.75)]
+            values += [average_precision(evaluator, area=area, category=k) for area in AREAS[1:]]
+            rows.append([name] + ['-' if value < 0 else f'{value:.3f}' for value in values])
+            found[f'{name}_precision'] = values[0]
+        logger.info('\n' + AsciiTable(rows).table)
+        return found
+
+    def _score_thresholds(self, evaluator: Any, metric: str, logger: MMLogger) -> None:
+        from terminaltables import AsciiTable
+
+        names = [self._coco_api.cats[cat_id]['name'] for cat_id in evaluator.params.catIds]
+        table = class_score_thresholds(evaluator, names)
+        rows = [['category', 'threshold', 'F-measure', 'precision', 'recall']]
+        for name in names:
+            rows.append([name] + ([f'{value:.3f}' for value in table[name].values()] if name in table else ['-'] * 4))
+        path = self._thresholds_path(logger)
+        if metric == 'segm' and 'bbox' in self.metrics:
+            path = path.with_name(f'{path.stem}_segm{path.suffix}')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dump(table, str(path), indent=2)
+        logger.info(
+            f'Scores that maximise the F-measure at IoU 0.5 ({metric}), saved as {path}:\n{AsciiTable(rows).table}'
+        )
+
+    def _thresholds_path(self, logger: MMLogger) -> Path:
+        if isinstance(self.class_thresholds, str):
+            return Path(self.class_thresholds)
+        if self.outfile_prefix is not None:
+            folder = Path(self.outfile_prefix).parent
+        else:
+            log_file = getattr(logger, 'log_file', None)  # WORK_DIR/TIME/TIME.log
+            folder = Path(log_file).parents[1] if log_file else Path()
+        return folder / 'class_thresholds.json'
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def encode_masks(masks: Any) -> list[dict]:
+    """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already."""
+    if isinstance(masks, list | tuple):
+        return list(masks)
+    from pycocotools.mask import encode
+
+    masks = _numpy(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
+    return [encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+
+
+def _plain_mask(mask: Any) -> Any:
+    """A polygon list or RLE with text counts, which JSON can hold."""
+    if isinstance(mask, dict) and isinstance(mask['counts'], bytes):
+        return {**mask, 'counts': mask['counts'].decode()}
+    return mask
+
+
+def _annotations(data_sample: dict) -> list[dict]:
+    """The annotations as the dataset gave them, else from the ground-truth instances of the data sample."""
+    if 'instances' in data_sample:
+        return data_sample['instances']
+    if 'gt_instances' not in data_sample:
+        raise ValueError(
+            'CocoMetric without ann_file needs the ground truth in the data samples: put LoadAnnotations into the test '
+            "pipeline, or 'instances' among the meta_keys of PackDetInputs."
+        )
+    annotations = []
+    for key, ignored in (('gt_instances', 0), ('ignored_instances', 1)):
+        instances = data_sample.get(key) or {}
+        if not len(instances.get('labels', ())):
+            continue
+        boxes = instances['bboxes']
+        boxes = _numpy(getattr(boxes, 'tensor', boxes)).tolist()
+        labels = _numpy(instances['labels']).tolist()
+        masks = encode_masks(instances['masks']) if 'masks' in instances else [None] * len(labels)
+        for box, label, mask in zip(boxes, labels, masks, strict=True):
+            annotations.append(dict(bbox=box, bbox_label=label, mask=mask, ignore_flag=ignored))
+    return annotations
