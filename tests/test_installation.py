@@ -41,7 +41,7 @@ def test_desktop_opencv_without_libgl_is_one_sentence(site, monkeypatch, build):
     site(build, 'opencv_python_headless-5.0.0.93')
     cannot_load(monkeypatch, 'libGL.so.1')
     monkeypatch.setattr(installation.importlib, 'import_module', cv2_fails)
-    with pytest.raises(ImportError, match='is missing: run .pip uninstall') as raised:
+    with pytest.raises(ImportError, match='is missing: run') as raised:
         installation.check()
     message = str(raised.value)
     assert message.count('libGL.so.1') == 1 and 'opencv-python-headless' in message and '\n' not in message
