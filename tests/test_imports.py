@@ -1,0 +1,156 @@
+"""The order of the packages, the completeness of their tables, and what an import costs."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmdet
+from mmdet import registry
+
+ROOT = Path(mmdet.__file__).parent
+
+# What a package may import of ours, besides itself. The first package whose name is a prefix of a module's decides.
+GROUND = {'lazy', 'version', 'installation'}
+BELOW_MODELS = GROUND | {'registry', 'utils', 'structures', 'ops'}
+BRICKS = {'models.task_modules', 'models.losses', 'models.layers'}
+PARTS = {f'models.{part}' for part in ('backbones', 'necks', 'dense_heads', 'roi_heads', 'seg_heads')} | {
+    'models.data_preprocessors'
+}
+ARROWS = {
+    'lazy': set(),
+    'version': set(),
+    'installation': set(),
+    'registry': GROUND | {'utils'},
+    'utils': GROUND | {'registry'},
+    'structures': GROUND | {'registry', 'utils'},
+    'ops': GROUND | {'registry', 'utils', 'structures'},
+    'models.core': BELOW_MODELS,
+    **dict.fromkeys(BRICKS, BELOW_MODELS | {'models.core'} | BRICKS),
+    **dict.fromkeys(PARTS, BELOW_MODELS | {'models.core'} | BRICKS | PARTS),
+    'models.detectors': BELOW_MODELS | {'models.core'} | BRICKS | PARTS,
+    'models.test_time_augs': BELOW_MODELS | {'models.core'} | BRICKS | PARTS,
+    'models': BELOW_MODELS | {'models'},
+    'datasets': GROUND | {'registry', 'utils', 'structures'},
+    'evaluation': GROUND | {'registry', 'utils', 'structures'},
+    'visualization': GROUND | {'registry', 'utils', 'structures'},
+    'engine': GROUND | {'registry', 'utils', 'structures'},
+    'apis': {''},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(ROOT.rglob('*.py')) if '.mim' not in path.parts}
+MODULES = [name for name in SOURCES if name != 'mmdet']
+
+
+def imported_modules(name: str) -> set[str]:
+    """Modules that ``name`` imports anywhere in its text, type checking blocks excepted."""
+    tree = ast.parse(SOURCES[name].read_text(encoding='utf-8'))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name if SOURCES[name].name == '__init__.py' else name.rpartition('.')[0]
+            base = importlib.util.resolve_name('.' * node.level + (node.module or ''), package)
+            found |= {f'{base}.{alias.name}' if f'{base}.{alias.name}' in SOURCES else base for alias in node.names}
+    return found
+
+
+def within(module: str, package: str) -> bool:
+    return package == '' or module == package or module.startswith(package + '.')
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_arrows(name):
+    inner = name.removeprefix('mmdet.')
+    package = next((package for package in ARROWS if within(inner, package)), None)
+    assert package is not None, f'{name} belongs to no package of the table ARROWS'
+    allowed = ARROWS[package] | {package}
+    ours = {module.removeprefix('mmdet.') for module in imported_modules(name) if module.startswith('mmdet.')}
+    wrong = sorted(module for module in ours if not any(within(module, place) for place in allowed))
+    assert not wrong, f'{name} must not import {wrong}: {package} sees only {sorted(allowed)}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_compiled_mmcv_is_not_required(name):
+    top_level = ast.parse(SOURCES[name].read_text(encoding='utf-8')).body
+    text = '\n'.join(ast.unparse(node) for node in top_level if isinstance(node, ast.Import | ast.ImportFrom))
+    assert 'mmcv.ops' not in text and 'pkg_resources' not in text
+
+
+def table_of(package: str) -> dict[str, list[str]]:
+    """Submodule -> names, as the call of ``attach`` in the package's ``__init__`` lists them."""
+    for node in ast.walk(ast.parse(SOURCES[package].read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'attach':
+            return {module: names.split() for module, names in ast.literal_eval(node.args[1]).items()}
+    return {}
+
+
+PACKAGES = [name for name, path in SOURCES.items() if path.name == '__init__.py' and table_of(name)]
+
+
+@pytest.fixture(scope='module')
+def registered() -> dict[str, dict[str, object]]:
+    """Registry -> name -> what is registered, after every module of the package was imported."""
+    for module in pkgutil.walk_packages(mmdet.__path__, 'mmdet.'):
+        importlib.import_module(module.name)
+    nodes = {name: node for name, node in vars(registry).items() if isinstance(node, registry.LazyRegistry)}
+    return {name: dict(node._module_dict) for name, node in nodes.items()}
+
+
+def test_tables_name_all_that_is_registered(registered):
+    missing = []
+    for kind, entries in registered.items():
+        for name, found in entries.items():
+            package, _, module = found.__module__.rpartition('.')
+            if package.startswith('mmdet') and name not in table_of(package).get(module, ()):
+                missing.append(f'{package}: {module!r}: {name} ({kind})')
+    assert not missing, 'registered, but not in the table of the package: ' + '; '.join(sorted(missing))
+
+
+@pytest.mark.parametrize('package', PACKAGES)
+def test_tables_name_only_what_there_is(package, registered):
+    everything = {name for entries in registered.values() for name in entries}
+    for submodule, names in table_of(package).items():
+        assert f'{package}.{submodule}' in SOURCES, f'{package} lists {submodule!r}, which does not exist'
+        module = importlib.import_module(f'{package}.{submodule}')
+        absent = [name for name in names if not hasattr(module, name) and name not in everything]
+        assert not absent, f'{package} lists {absent} in {submodule!r}, which neither defines nor registers them'
+        assert names or SOURCES[f'{package}.{submodule}'].name == '__init__.py', f'{submodule!r} lists no names'
+
+
+def loaded_by(statement: str) -> list[str]:
+    code = f'{statement}\nimport sys\nprint(*sys.modules)'
+    output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    return output.splitlines()[-1].split()
+
+
+def test_import_of_models_is_light():
+    loaded = loaded_by('import mmdet.models')
+    assert len([name for name in loaded if within(name, 'mmdet')]) < 50
+    assert not {'scipy', 'matplotlib', 'torchvision', 'pycocotools'} & set(loaded)
+
+
+def test_a_name_loads_one_module_and_what_it_imports():
+    loaded = loaded_by('from mmdet.registry import MODELS; assert MODELS.get("mmdet.FocalLoss")')
+    assert 'mmdet.models.losses.focal_loss' in loaded
+    assert not [name for name in loaded if name.startswith(('mmdet.models.detectors.', 'mmdet.models.backbones.'))]
