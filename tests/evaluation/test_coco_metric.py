@@ -302,6 +302,29 @@ def test_errors_name_what_is_wrong(tmp_path):
         run(CocoMetric(path), [dict(samples[0], img_id=999)])
     with pytest.raises(ValueError, match=r"no category 'dogs'.*dog"):
         metric = CocoMetric(path)
-        metric.dataset_meta = dict(classes=('cat', 'dogs'))
+        metric.dataset_meta = dict(classes=('dogs', 'cats'))
         metric.process({}, samples)
         metric.evaluate(len(samples))
+
+
+def test_labels_follow_class_names(tmp_path):
+    dataset, samples = scene(8)
+    path = write(tmp_path / 'ann.json', dataset)
+    expected = run(CocoMetric(path, classwise=True), samples)
+    order = torch.tensor([1, 3, 0])  # cat, dog, owl are labels 1, 3, 0 of four classes, one unknown to the file
+    for sample in samples:
+        pred = sample['pred_instances']
+        pred['labels'] = order[pred['labels']]
+    unknown = dict(samples[0]['pred_instances'], labels=samples[0]['pred_instances']['labels'] * 0 + 2)
+    metric = CocoMetric(path, classwise=True)
+    metric.dataset_meta = dict(classes=('owl', 'cat', 'ibis', 'dog'))
+    metric.process({}, [*samples, dict(samples[0], pred_instances=unknown)])
+    assert metric.evaluate(len(samples) + 1) == expected
+    dataset['categories'].append(dict(id=99, name='cat'))
+    for annotation in dataset['annotations'][::2]:
+        if annotation['category_id'] == 7:
+            annotation['category_id'] = 99
+    metric = CocoMetric(write(tmp_path / 'twice.json', dataset), classwise=True)
+    metric.dataset_meta = dict(classes=('owl', 'cat', 'ibis', 'dog'))
+    metric.process({}, samples)
+    assert metric.evaluate(len(samples)) == expected

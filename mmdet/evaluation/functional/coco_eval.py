@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
 
 AREAS = ('all', 's', 'm', 'l')
 AREA_NAMES = {'all': 'all', 's': 'small', 'm': 'medium', 'l': 'large'}
@@ -69,20 +71,32 @@ def load_coco(
     return coco
 
 
-def category_ids(coco: Any, classes: Sequence[str]) -> list[int]:
-    """Ids of the named categories in the order of the annotation file, as label 0, 1, ... stand for them.
+def category_ids(coco: Any, classes: Sequence[str]) -> list[int | None]:
+    """For each label the id of the category of that name, ``None`` where the annotations lack it.
+
+    Categories that share a name become one: the ground truth of the later ones moves to the first.
 
     Raises:
-        ValueError: if the annotations lack one of the classes.
+        ValueError: if the annotations have none of the classes.
     """
-    known = {category['name'] for category in coco.dataset['categories']}
-    missing = [name for name in classes if name not in known]
+    first: dict[str, int] = {}
+    for category in coco.dataset['categories']:
+        first.setdefault(category['name'], category['id'])
+    target = {category['id']: first[category['name']] for category in coco.dataset['categories']}
+    if any(old != new for old, new in target.items()):
+        for annotation in coco.dataset['annotations']:
+            annotation['category_id'] = target.get(annotation['category_id'], annotation['category_id'])
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+    missing = [name for name in classes if name not in first]
     if missing:
-        near = get_close_matches(missing[0], sorted(known), n=3)
+        near = get_close_matches(missing[0], sorted(first), n=3)
         hint = f' Did you mean {" or ".join(near)}?' if near else ''
-        raise ValueError(f'The annotations have no category {", ".join(map(repr, missing))}.{hint}')
-    wanted = set(classes)
-    return [category['id'] for category in coco.dataset['categories'] if category['name'] in wanted]
+        text = f'The annotations have no category {", ".join(map(repr, missing[:10]))}.{hint}'
+        if len(missing) == len(classes):
+            raise ValueError(f'{text} They have {", ".join(sorted(first)[:20])}.')
+        print_log(f'{text} Detections of these classes are not evaluated.', logger='current', level=logging.WARNING)
+    return [first.get(name) for name in classes]
 
 
 def load_detections(coco: Any, detections: list[dict]) -> Any:

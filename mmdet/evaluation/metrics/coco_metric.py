@@ -101,7 +101,7 @@ class CocoMetric(BaseMetric):
         self._coco_api = None
         if ann_file is not None:
             self._coco_api = load_coco(ann_file, use_faster_coco_eval, sort_categories, backend_args)
-        self.cat_ids: list[int] | None = None
+        self.cat_ids: list[int | None] | None = None  # by label; None where the annotations lack the class
         self.img_ids: list | None = None
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -150,8 +150,10 @@ class CocoMetric(BaseMetric):
                 scores = np.asarray(result.get('mask_scores', scores), dtype=np.float64)
             boxes = self.xyxy2xywh(np.asarray(result['bboxes']).reshape(-1, 4))
             for i, (label, score, box) in enumerate(zip(labels, scores.tolist(), boxes, strict=True)):
-                entry = dict(image_id=result['img_id'], bbox=box, score=score)
-                entry['category_id'] = self.cat_ids[0 if kind == 'proposal' else label]
+                category = self._categories[0] if kind == 'proposal' else self.cat_ids[label]
+                if category is None:
+                    continue
+                entry = dict(image_id=result['img_id'], bbox=box, score=score, category_id=category)
                 if kind == 'segm':
                     mask = dict(result['masks'][i])
                     if isinstance(mask['counts'], bytes):
@@ -259,6 +261,7 @@ class CocoMetric(BaseMetric):
     def _index(self) -> None:
         if self.cat_ids is None:
             self.cat_ids = category_ids(self._coco_api, self.dataset_meta['classes'])
+            self._categories = [cat_id for cat_id in self.cat_ids if cat_id is not None]
         if self.img_ids is None:
             self.img_ids = self._coco_api.getImgIds()
 
@@ -275,7 +278,7 @@ class CocoMetric(BaseMetric):
             self._coco_api,
             detections,
             'bbox' if metric == 'proposal' else metric,
-            self.cat_ids,
+            self._categories,
             self.img_ids,
             self.iou_thrs,
             self.proposal_nums,
@@ -354,10 +357,9 @@ def encode_masks(masks: Any) -> list[dict]:
     """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already."""
     if isinstance(masks, list | tuple):
         return list(masks)
-    from pycocotools.mask import encode
+    from mmdet.structures.mask import encode_mask_results
 
-    masks = _numpy(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
-    return [encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    return encode_mask_results(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
 
 
 def _plain_mask(mask: Any) -> Any:
