@@ -1,6 +1,18 @@
+"""The engine of every detector: pure functions on tensors, without registry or config."""
+
 from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'assignment': 'Assignment BestMatch best_of_candidates labels_of',
+        'gt': 'PaddedGT pad_batch',
+        'joints': (
+            'empty_instances images_to_levels multi_apply overridden select_single_mlvl unmap unpack_gt_instances'
+        ),
+        'postprocess': 'TestCfg gather_rows image_results image_shapes rescale_results select_topk suppress',
+        'pyramid': 'Priors as_level flatten_levels map_sizes per_level rows split_levels',
+        'sampling': 'as_masks as_slots draw draw_samples',
+        'targets': 'DenseTargets count_per_image',
+    },
 )

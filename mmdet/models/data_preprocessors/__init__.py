@@ -2,5 +2,7 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'data_preprocessor': 'DetDataPreprocessor boxes_to_tensors to_device',
+    },
 )

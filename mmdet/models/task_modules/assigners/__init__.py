@@ -2,5 +2,10 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'assign_result': 'AssignResult',
+        'base_assigner': 'BaseAssigner assign_each',
+        'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
+        'max_iou_assigner': 'MaxIoUAssigner',
+    },
 )

@@ -1,0 +1,88 @@
+"""Which ground truth each prior, proposal or query is trained for.
+
+Letters: B images, G padded ground truths, P priors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .gt import PaddedGT
+
+
+@dataclass
+class Assignment:
+    """
+    Attributes:
+        gt_inds: ``(B, P)``: -1 ignored, 0 background, i + 1 for ground truth i of the image.
+        quality: ``(B, P)`` the overlap or score that decided, for samplers and quality losses; may be None.
+        extras: Further ``(B, P)`` tensors of an assigner.
+    """
+
+    gt_inds: Tensor
+    quality: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def pos(self) -> Tensor:
+        return self.gt_inds > 0
+
+    @property
+    def neg(self) -> Tensor:
+        return self.gt_inds == 0
+
+
+class BestMatch:
+    """The ground truth of the highest score for each prior, over parts of the G axis; the first of equals wins.
+
+    Args:
+        like: ``(B, P)`` any tensor of the shape and device of the result.
+        start: Score below which nothing matches.
+    """
+
+    def __init__(self, like: Tensor, start: float) -> None:
+        self.score = torch.full(like.shape, start, dtype=torch.float32, device=like.device)
+        self.index = torch.zeros(like.shape, dtype=torch.long, device=like.device)
+
+    def update(self, scores: Tensor, part: slice) -> None:
+        """``scores (B, g, P)`` of the ground truths in ``part``."""
+        best, arg = scores.max(1)
+        better = best > self.score
+        self.score = torch.where(better, best, self.score)
+        self.index = torch.where(better, arg + (part.start or 0), self.index)
+
+    @property
+    def gt_inds(self) -> Tensor:
+        """1-based index of the best ground truth."""
+        return self.index + 1
+
+
+def best_of_candidates(candidates: Tensor, scores: Tensor, positive: Tensor, num_priors: int) -> tuple[Tensor, Tensor]:
+    """Settle rules that propose a few priors per ground truth.
+
+    Args:
+        candidates: ``(B, G, K)`` indices of priors.
+        scores: ``(B, G, K)`` in which the highest wins a prior; of equals the first ground truth.
+        positive: ``(B, G, K)`` bool, the candidates that count.
+
+    Returns:
+        ``gt_inds (B, P)`` with 0 for priors that no ground truth won, and the winning score, -1 there.
+    """
+    batch, num_gt, _ = candidates.shape
+    flat = candidates.flatten(1)
+    wanted = torch.where(positive, scores, -1.0).flatten(1)
+    best = scores.new_full((batch, num_priors), -1.0).scatter_reduce(1, flat, wanted, 'amax')
+    order = torch.arange(1, num_gt + 1, device=flat.device)[None, :, None].expand_as(candidates).flatten(1)
+    wins = positive.flatten(1) & (wanted == best.gather(1, flat))
+    order = torch.where(wins, order, num_gt + 1)
+    first = torch.full((batch, num_priors), num_gt + 1, dtype=torch.long, device=flat.device)
+    first = first.scatter_reduce(1, flat, order, 'amin')
+    return torch.where(first <= num_gt, first, 0), best
+
+
+def labels_of(assignment: Assignment, gt: PaddedGT) -> Tensor:
+    """``(B, P)`` class of each positive, -1 elsewhere: the ``labels`` of an ``AssignResult``."""
+    return torch.where(assignment.pos, gt.gather(assignment.gt_inds)[1], -1)

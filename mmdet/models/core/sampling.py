@@ -1,0 +1,70 @@
+"""Draw a fixed number of positives and negatives from every image of a batch, without a host sync.
+
+Letters: B images, P candidates, S slots.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def draw(members: Tensor, limit: int, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """At most ``limit`` members of each row, drawn at random, or those of the highest ``keys``.
+
+    Args:
+        members: ``(B, P)`` bool.
+        keys: ``(B, P)``, at least 0.
+
+    Returns:
+        Indices ``(B, K)`` and whether each is a member ``(B, K)``; members come first. K is ``min(limit, P)``.
+    """
+    keys = torch.rand(members.shape, device=members.device) if keys is None else keys
+    top, index = torch.where(members, keys, -1.0).topk(min(limit, members.shape[1]), 1)
+    return index, top >= 0
+
+
+def draw_samples(
+    pos: Tensor,
+    neg: Tensor,
+    num: int,
+    pos_fraction: float,
+    neg_pos_ub: float = -1,
+    pos_keys: Tensor | None = None,
+    neg_keys: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Up to ``num * pos_fraction`` positives, the rest of ``num`` negatives, those at most ``neg_pos_ub`` per positive.
+
+    Returns:
+        Indices and validity of the positives, then of the negatives, as :func:`draw` gives them.
+    """
+    pos_index, pos_valid = draw(pos, int(num * pos_fraction), pos_keys)
+    neg_index, neg_valid = draw(neg, num, neg_keys)
+    count = pos_valid.sum(1, keepdim=True)
+    room = num - count
+    if neg_pos_ub >= 0:
+        room = torch.minimum(room, (count.clamp(min=1) * neg_pos_ub).long())
+    rank = torch.arange(neg_index.shape[1], device=neg.device)
+    return pos_index, pos_valid, neg_index, neg_valid & (rank < room)
+
+
+def as_masks(index: Tensor, valid: Tensor, count: int) -> Tensor:
+    """Indices ``(B, K)`` as a mask ``(B, count)``."""
+    mask = torch.zeros(len(index), count, dtype=torch.bool, device=index.device)
+    return mask.scatter(1, index, valid)
+
+
+def as_slots(
+    pos_index: Tensor, pos_valid: Tensor, neg_index: Tensor, neg_valid: Tensor, num: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``S = min(num, K_pos + K_neg)`` slots with the positives first.
+
+    Returns:
+        Candidate of each slot, whether the slot is used, and whether it holds a positive, each ``(B, S)``.
+    """
+    index = torch.cat([pos_index, neg_index], 1)
+    rank = torch.cat([pos_valid * 2, neg_valid * 1], 1)
+    kind, order = rank.sort(1, descending=True, stable=True)
+    slots = min(num, index.shape[1])
+    kind = kind[:, :slots]
+    return index.gather(1, order[:, :slots]), kind > 0, kind > 1

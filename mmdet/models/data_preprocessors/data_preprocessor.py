@@ -1,0 +1,175 @@
+"""From what the data loader gives to what a detector takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Number
+
+import torch
+from mmengine.model import ImgDataPreprocessor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import BaseBoxes
+
+
+@MODELS.register_module()
+class DetDataPreprocessor(ImgDataPreprocessor):
+    """Moves a batch to the device, then normalises and pads it there.
+
+    Pictures travel as the bytes they were decoded to, and the boxes and labels of a batch as one tensor of each type.
+
+    Args:
+        mean, std: Of each channel, after a change of channel order; both or neither.
+        pad_size_divisor: Height and width of the batch are multiples of it.
+        pad_value: Value of padding, after normalisation.
+        pad_mask, mask_pad_value: Whether ground-truth masks are padded to the batch's size in training, and with what.
+        pad_seg, seg_pad_value: The same for semantic segmentation maps.
+        bgr_to_rgb, rgb_to_bgr: Whether channels are reversed.
+        boxtype2tensor: Whether boxes become plain tensors.
+        non_blocking: Taken for compatibility; pinned memory is always copied without waiting.
+        batch_augments: Configs of augmentations of a whole batch in training, such as ``BatchSyncRandomResize``.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[Number] | None = None,
+        std: Sequence[Number] | None = None,
+        pad_size_divisor: int = 1,
+        pad_value: float | int = 0,
+        pad_mask: bool = False,
+        mask_pad_value: int = 0,
+        pad_seg: bool = False,
+        seg_pad_value: int = 255,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        boxtype2tensor: bool = True,
+        non_blocking: bool | None = False,
+        batch_augments: list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            mean=mean,
+            std=std,
+            pad_size_divisor=pad_size_divisor,
+            pad_value=pad_value,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            non_blocking=non_blocking,
+        )
+        self.batch_augments = (
+            torch.nn.ModuleList(MODELS.build(augment) for augment in batch_augments)
+            if batch_augments is not None
+            else None
+        )
+        self.pad_mask, self.mask_pad_value = pad_mask, mask_pad_value
+        self.pad_seg, self.seg_pad_value = pad_seg, seg_pad_value
+        self.boxtype2tensor = boxtype2tensor
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """``inputs (B, 3, H, W)`` float and ``data_samples``, both on the device.
+
+        Args:
+            data: ``inputs``, a list of ``(3, h, w)`` or a tensor ``(B, 3, h, w)``, and maybe ``data_samples``.
+        """
+        images, samples = data['inputs'], data.get('data_samples')
+        inputs = self.pad_batch(images)
+        if samples is not None:
+            if self.boxtype2tensor:
+                for sample in samples:
+                    boxes_to_tensors(sample)
+            samples = to_device(samples, self.device)
+            for sample, shape in zip(samples, self._pad_shapes(images)):
+                sample.set_metainfo(dict(batch_input_shape=tuple(inputs.shape[-2:]), pad_shape=shape))
+            if training and self.pad_mask:
+                self.pad_gt_masks(samples)
+            if training and self.pad_seg:
+                self.pad_gt_sem_seg(samples)
+        if training and self.batch_augments is not None:
+            for augment in self.batch_augments:
+                inputs, samples = augment(inputs, samples)
+        return dict(inputs=inputs, data_samples=samples)
+
+    def pad_batch(self, images: Sequence[Tensor] | Tensor) -> Tensor:
+        """Images ``(3, h, w)``, each in the upper left corner of ``(B, 3, H, W)``."""
+        for image in images:
+            if image.dim() != 3:
+                raise ValueError(f'an image must be (channels, height, width), not {tuple(image.shape)}')
+            if self._enable_normalize and self.mean.shape[0] == 3 and image.shape[0] != 3:
+                raise ValueError(f'mean has 3 values, but an image has {image.shape[0]} channels')
+        size = [self._padded(max(image.shape[axis] for image in images)) for axis in (-2, -1)]
+        channels = images[0].shape[0]
+        batch = torch.full((len(images), channels, *size), float(self.pad_value), device=self.device)
+        for place, image in zip(batch, images):
+            image = image.to(self.device, non_blocking=True)
+            if self._channel_conversion:
+                image = image.flip(0)
+            place = place[:, : image.shape[1], : image.shape[2]]
+            if self._enable_normalize:
+                torch.sub(image, self.mean, out=place).div_(self.std)
+            else:
+                place.copy_(image)
+        return batch
+
+    def _padded(self, side: int) -> int:
+        return -(-side // self.pad_size_divisor) * self.pad_size_divisor
+
+    def _pad_shapes(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
+        return [(self._padded(image.shape[-2]), self._padded(image.shape[-1])) for image in images]
+
+    def pad_gt_masks(self, batch_data_samples: Sequence[DetDataSample]) -> None:
+        for sample in batch_data_samples:
+            for instances in (sample.get('gt_instances'), sample.get('ignored_instances')):
+                if instances is not None and 'masks' in instances:
+                    instances.masks = instances.masks.pad(sample.batch_input_shape, pad_val=self.mask_pad_value)
+
+    def pad_gt_sem_seg(self, batch_data_samples: Sequence[DetDataSample]) -> None:
+        from mmengine.structures import PixelData
+
+        for sample in batch_data_samples:
+            if 'gt_sem_seg' not in sample:
+                continue
+            seg = sample.gt_sem_seg.sem_seg
+            height, width = seg.shape[-2:]
+            pad = (0, max(sample.batch_input_shape[1] - width, 0), 0, max(sample.batch_input_shape[0] - height, 0))
+            padded = torch.nn.functional.pad(seg, pad, value=self.seg_pad_value)
+            sample.gt_sem_seg = PixelData(sem_seg=padded)
+
+
+def boxes_to_tensors(sample: DetDataSample) -> None:
+    """Replace the box containers of a sample by their tensors."""
+    for name in ('gt_instances', 'ignored_instances', 'proposals', 'pred_instances'):
+        instances = sample.get(name)
+        if instances is None:
+            continue
+        for key in ('bboxes', 'priors'):
+            value = instances.get(key)
+            if isinstance(value, BaseBoxes):
+                setattr(instances, key, value.tensor)
+
+
+def to_device(samples: Sequence[DetDataSample], device: torch.device) -> list[DetDataSample]:
+    """Samples on ``device``; their instances cross in one copy for each data type and become views of it."""
+    if device.type == 'cpu':
+        return [sample.to(device) for sample in samples]
+    slots, groups = [], {}
+    for sample in samples:
+        for name in ('gt_instances', 'ignored_instances', 'proposals'):
+            instances = sample.get(name)
+            if not isinstance(instances, InstanceData):
+                continue
+            for key, value in instances.items():
+                if isinstance(value, Tensor) and value.device.type == 'cpu':
+                    slots.append((instances, key, value))
+                    groups.setdefault(value.dtype, []).append(value)
+    moved = {}
+    for dtype, tensors in groups.items():
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        if device.type == 'cuda':
+            flat = flat.pin_memory()
+        parts = flat.to(device, non_blocking=True).split([tensor.numel() for tensor in tensors])
+        moved[dtype] = iter(part.view(tensor.shape) for part, tensor in zip(parts, tensors))
+    for instances, key, value in slots:
+        instances.set_field(next(moved[value.dtype]), key)
+    return [sample.to(device, non_blocking=True) for sample in samples]

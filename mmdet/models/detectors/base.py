@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig
+
+ForwardResults = dict[str, Tensor] | list[DetDataSample] | tuple[Tensor, ...] | Tensor
+
+
+class BaseDetector(BaseModel, metaclass=ABCMeta):
+    """Base of all detectors.
+
+    Args:
+        data_preprocessor: Config of the module that pads, normalises and moves a batch, ``DetDataPreprocessor`` mostly.
+    """
+
+    def __init__(self, data_preprocessor: OptConfigType = None, init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+
+    @property
+    def with_neck(self) -> bool:
+        return getattr(self, 'neck', None) is not None
+
+    @property
+    def with_shared_head(self) -> bool:
+        return getattr(getattr(self, 'roi_head', None), 'with_shared_head', False)
+
+    @property
+    def with_bbox(self) -> bool:
+        in_roi_head = getattr(getattr(self, 'roi_head', None), 'with_bbox', False)
+        return in_roi_head or getattr(self, 'bbox_head', None) is not None
+
+    @property
+    def with_mask(self) -> bool:
+        in_roi_head = getattr(getattr(self, 'roi_head', None), 'with_mask', False)
+        return in_roi_head or getattr(self, 'mask_head', None) is not None
+
+    def forward(self, inputs: Tensor, data_samples: OptSampleList = None, mode: str = 'tensor') -> ForwardResults:
+        """The entry that the runner calls.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` padded and normalised.
+            mode: 'loss' for losses by name, 'predict' for samples with ``pred_instances``, 'tensor' for the bare
+                outputs of the network.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return self._forward(inputs, data_samples)
+        raise RuntimeError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
+
+    @abstractmethod
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict | tuple:
+        """Losses by name."""
+
+    @abstractmethod
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> SampleList:
+        """The samples with detections in ``pred_instances``."""
+
+    @abstractmethod
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None):
+        """Outputs of the network without post-processing."""
+
+    @abstractmethod
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of each level."""
+
+    def add_pred_to_datasample(self, data_samples: SampleList, results_list: InstanceList) -> SampleList:
+        """Put the detections of each image into its sample, as plain tensors."""
+        for sample, instances in zip(data_samples, results_list):
+            sample.pred_instances = instances
+            if 'bboxes' in instances and not isinstance(instances.bboxes, Tensor):
+                instances.bboxes = get_box_tensor(instances.bboxes)
+        return data_samples
+
+    def _extract_feat_of(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        x = self.backbone(batch_inputs)
+        return self.neck(x) if self.with_neck else x

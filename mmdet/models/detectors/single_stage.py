@@ -1,0 +1,67 @@
+"""Detectors of one stage: backbone, neck and one dense head. The algorithms differ in the head alone."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList, SampleList
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
+
+from .base import BaseDetector
+
+
+@MODELS.register_module()
+class SingleStageDetector(BaseDetector):
+    """Predicts boxes at every location of the feature maps.
+
+    Args:
+        train_cfg, test_cfg: Handed to the head.
+    """
+
+    def __init__(
+        self,
+        backbone: ConfigType,
+        neck: OptConfigType = None,
+        bbox_head: OptConfigType = None,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        if neck is not None:
+            self.neck = MODELS.build(neck)
+        bbox_head = copy.copy(bbox_head)  # what the user passed stays as it is
+        bbox_head.update(train_cfg=train_cfg, test_cfg=test_cfg)
+        self.bbox_head = MODELS.build(bbox_head)
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """A trained RPN loads into a single-stage detector: its ``rpn_head`` is our ``bbox_head``."""
+        own, other = prefix + 'bbox_head.', prefix + 'rpn_head.'
+        if not any(key.startswith(own) for key in state_dict):
+            for key in [key for key in state_dict if key.startswith(other)]:
+                state_dict[own + key[len(other) :]] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        return self._extract_feat_of(batch_inputs)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict | list:
+        return self.bbox_head.loss(self.extract_feat(batch_inputs), batch_data_samples)
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        results = self.bbox_head.predict(self.extract_feat(batch_inputs), batch_data_samples, rescale=rescale)
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple[list[Tensor], ...]:
+        return self.bbox_head.forward(self.extract_feat(batch_inputs))
+
+
+@MODELS.register_module()
+class RetinaNet(SingleStageDetector):
+    """`Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_"""

@@ -1,0 +1,106 @@
+"""The two faces of an assigner: one image by ``assign``, a padded batch by ``assign_batch``."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdet.models.core import Assignment, PaddedGT, Priors, labels_of
+from mmdet.structures.bbox import get_box_tensor
+
+from .assign_result import AssignResult
+
+
+def by_batch(assign):
+    """Mark an ``assign`` that only calls ``assign_batch``, so that a batch need not be taken apart."""
+    assign.by_batch = True
+    return assign
+
+
+class BaseAssigner(metaclass=ABCMeta):
+    """Decides which ground truth each prior is trained for.
+
+    An assigner of ours implements :meth:`assign_batch` and gets :meth:`assign` from it. Research code that overrides
+    :meth:`assign` is called once for each image.
+    """
+
+    def assign_batch(
+        self, priors: Priors, gt: PaddedGT, *, scores: Tensor | None = None, bboxes: Tensor | None = None, **kwargs
+    ) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            scores: ``(B, P, C)`` predicted scores, for rules that look at predictions.
+            bboxes: ``(B, P, 4)`` predicted boxes.
+        """
+        raise NotImplementedError(f'{type(self).__name__} implements neither assign_batch nor assign')
+
+    @by_batch
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs,
+    ) -> AssignResult:
+        """Assign one image.
+
+        Args:
+            pred_instances: ``priors (P, 4)`` and, where the rule looks at predictions, ``scores`` and ``bboxes``.
+            gt_instances: ``bboxes`` and ``labels``.
+            gt_instances_ignore: ``bboxes`` of regions that are neither object nor background.
+        """
+        boxes = get_box_tensor(pred_instances.priors)
+        levels = kwargs.pop('num_level_priors', None) or [len(boxes)]
+        valid = torch.ones(1, len(boxes), dtype=torch.bool, device=boxes.device)
+        predictions = {
+            name: get_box_tensor(pred_instances.get(name))[None]
+            for name in ('scores', 'bboxes')
+            if pred_instances.get(name) is not None
+        }
+        gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
+        result = self.assign_batch(Priors(boxes[None], valid, list(levels)), gt, **predictions, **kwargs)
+        quality = result.quality[0] if result.quality is not None else None
+        single = AssignResult(len(gt_instances), result.gt_inds[0], quality, labels_of(result, gt)[0])
+        for name, value in result.extras.items():
+            single.set_extra_property(name, value[0])
+        return single
+
+
+def assign_each(
+    assigner: BaseAssigner,
+    priors: Priors,
+    gt_instances: Sequence[InstanceData],
+    ignored: Sequence[InstanceData | None] | None = None,
+    gt: PaddedGT | None = None,
+    **predictions: Tensor,
+) -> Assignment:
+    """Assign a batch by an assigner of any kind, image by image where its ``assign`` is overridden."""
+    if getattr(type(assigner).assign, 'by_batch', False):
+        gt = PaddedGT.from_instances(gt_instances, ignored) if gt is None else gt
+        return assigner.assign_batch(priors, gt, **predictions)
+    boxes, inds, quality = priors.expanded(), [], []
+    extra = dict(num_level_priors=priors.level_sizes) if _takes_levels(assigner) else {}
+    for b, instances in enumerate(gt_instances):
+        keep = priors.valid[b]
+        pred = InstanceData(priors=boxes[b][keep], **{name: value[b][keep] for name, value in predictions.items()})
+        counts = [int(part.sum()) for part in keep.split(priors.level_sizes)] if extra else []
+        if extra:
+            result = assigner.assign(pred, counts, instances, None if ignored is None else ignored[b])
+        else:
+            result = assigner.assign(pred, instances, None if ignored is None else ignored[b])
+        inds.append(torch.full_like(keep, -1, dtype=torch.long).masked_scatter(keep, result.gt_inds))
+        overlaps = result.max_overlaps
+        overlaps = boxes.new_zeros(len(pred)) if overlaps is None else overlaps.to(boxes.dtype)
+        quality.append(boxes.new_zeros(len(keep)).masked_scatter(keep, overlaps))
+    return Assignment(torch.stack(inds), torch.stack(quality))
+
+
+def _takes_levels(assigner: BaseAssigner) -> bool:
+    import inspect
+
+    return 'num_level_priors' in inspect.signature(assigner.assign).parameters

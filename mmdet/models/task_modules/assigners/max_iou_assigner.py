@@ -1,0 +1,102 @@
+"""Positives and negatives by thresholds on the overlap (Faster R-CNN, Sec. 3.1.2).
+
+Letters: B images, G padded ground truths, P priors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors
+from mmdet.registry import TASK_UTILS
+
+from .base_assigner import BaseAssigner
+
+
+@TASK_UTILS.register_module()
+class MaxIoUAssigner(BaseAssigner):
+    """Each prior gets the ground truth that it overlaps most.
+
+    Args:
+        pos_iou_thr: Overlap from which a prior is positive.
+        neg_iou_thr: Overlap below which it is background, or the range (low, high) of background.
+        min_pos_iou: Overlap that the best prior of a ground truth needs to be positive by ``match_low_quality``.
+        gt_max_assign_all: Whether all priors that share the best overlap of a ground truth count as its best.
+        ignore_iof_thr: Priors covered by ignored regions by more than this fraction are ignored; off if not positive.
+        ignore_wrt_candidates: Whether that fraction is of the prior's area, else of the region's.
+        match_low_quality: Whether the best prior of each ground truth is positive whatever its overlap, case (i) of
+            Sec. 3.1.2. A ground truth that overlaps no prior claims none.
+        gpu_assign_thr: Taken for compatibility: memory is bounded by working through the ground truths in parts.
+        perm_repeat_gt_cfg: Taken for compatibility; 1 / 0 noise for repeated ground truths is not needed here.
+    """
+
+    def __init__(
+        self,
+        pos_iou_thr: float,
+        neg_iou_thr: float | tuple[float, float],
+        min_pos_iou: float = 0.0,
+        gt_max_assign_all: bool = True,
+        ignore_iof_thr: float = -1,
+        ignore_wrt_candidates: bool = True,
+        match_low_quality: bool = True,
+        gpu_assign_thr: float = -1,
+        iou_calculator: dict = dict(type='BboxOverlaps2D'),
+        perm_repeat_gt_cfg: dict | None = None,
+    ) -> None:
+        self.pos_iou_thr, self.neg_iou_thr, self.min_pos_iou = pos_iou_thr, neg_iou_thr, min_pos_iou
+        self.gt_max_assign_all, self.match_low_quality = gt_max_assign_all, match_low_quality
+        self.ignore_iof_thr, self.ignore_wrt_candidates = ignore_iof_thr, ignore_wrt_candidates
+        self.gpu_assign_thr, self.perm_repeat_gt_cfg = gpu_assign_thr, perm_repeat_gt_cfg
+        self.iou_calculator = TASK_UTILS.build(iou_calculator)
+
+    def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
+        boxes = priors.expanded().float()
+        usable = priors.valid if gt.ignored is None else priors.valid & ~self.in_ignored(boxes, gt)
+        match = BestMatch(priors.valid, start=-1.0)
+        claimed = torch.zeros_like(match.index)
+        for part in gt.chunks(boxes.shape[1], matrices=2):
+            group = gt.take(part)
+            overlaps = self.iou_calculator(group.boxes.float(), boxes)  # (B, g, P)
+            overlaps = overlaps.masked_fill(~group.mask[..., None], 0).float()
+            match.update(overlaps, part)
+            if self.match_low_quality:
+                claim = self.claims(overlaps, usable, group.mask, part.start)
+                claimed = torch.where(claim > 0, claim, claimed)
+        inds = self.by_threshold(match)
+        inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
+        inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
+        return Assignment(inds.masked_fill(~usable, -1), match.score)
+
+    def by_threshold(self, match: BestMatch) -> Tensor:
+        """``(B, P)`` ground truth indices by the overlap alone."""
+        if isinstance(self.neg_iou_thr, (tuple, list)):
+            low, high = self.neg_iou_thr
+            negative = (match.score >= low) & (match.score < high)
+        else:
+            negative = match.score < self.neg_iou_thr
+        inds = torch.where(negative, 0, -1)
+        return torch.where(match.score >= self.pos_iou_thr, match.gt_inds, inds)
+
+    def claims(self, overlaps: Tensor, usable: Tensor, mask: Tensor, start: int) -> Tensor:
+        """``(B, P)`` 1-based ground truth for which a prior is the best one, 0 elsewhere; of several the last wins."""
+        seen = overlaps.masked_fill(~usable[:, None], -1)
+        top, arg = seen.max(2, keepdim=True)
+        if self.gt_max_assign_all:
+            hit = seen == top
+        else:
+            hit = torch.zeros_like(seen, dtype=torch.bool).scatter(2, arg, True)
+        hit &= (top >= self.min_pos_iou) & (top > 0) & mask[..., None]
+        order = torch.arange(start + 1, start + 1 + hit.shape[1], device=hit.device)
+        return (hit * order[:, None]).amax(1)
+
+    def in_ignored(self, boxes: Tensor, gt: PaddedGT) -> Tensor:
+        """``(B, P)`` bool: whether an ignored region covers the prior."""
+        if self.ignore_iof_thr <= 0:
+            return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+        regions = gt.ignored.float()
+        if self.ignore_wrt_candidates:
+            covered = self.iou_calculator(boxes, regions, mode='iof').transpose(1, 2)  # (B, I, P)
+        else:
+            covered = self.iou_calculator(regions, boxes, mode='iof')
+        return covered.masked_fill(~gt.ignored_mask[..., None], 0).amax(1) > self.ignore_iof_thr

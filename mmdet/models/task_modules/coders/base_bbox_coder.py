@@ -1,0 +1,41 @@
+from abc import ABCMeta, abstractmethod
+
+
+class BaseBBoxCoder(metaclass=ABCMeta):
+    """Turns boxes into regression targets relative to priors, and back.
+
+    ``encode_size`` is the number of values that describe one box.
+    """
+
+    encode_size = 4
+
+    def __init__(self, use_box_type: bool = False, **kwargs) -> None:
+        self.use_box_type = use_box_type
+
+    @abstractmethod
+    def encode(self, bboxes, gt_bboxes):
+        """Targets of ``gt_bboxes`` relative to ``bboxes``."""
+
+    @abstractmethod
+    def decode(self, bboxes, bboxes_pred):
+        """Boxes of predictions relative to ``bboxes``."""
+
+
+def clamp_boxes(boxes, max_shape):
+    """Clip xyxy ``(..., 4)`` to (H, W), or ``(B, N, 4)`` to one (H, W) for each image."""
+    import torch
+
+    if max_shape is None:
+        return boxes
+    if not isinstance(max_shape, torch.Tensor) and not isinstance(max_shape[0], (list, tuple, torch.Tensor)):
+        height, width = max_shape[:2]
+        x1, y1, x2, y2 = boxes.unflatten(-1, (-1, 4)).unbind(-1)
+        clipped = [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)]
+        return torch.stack(clipped, -1).flatten(-2)
+    limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
+    if limits.dim() == 2 and boxes.dim() != 3:
+        raise ValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
+    limits = limits.flip(-1).repeat(*[1] * (limits.dim() - 1), boxes.shape[-1] // 2)
+    if limits.dim() == 2:
+        limits = limits[:, None]
+    return torch.minimum(boxes.clamp(min=0), limits)

@@ -1,0 +1,125 @@
+"""Points of feature pyramids, x and y in pixels of the network input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+from mmdet.registry import TASK_UTILS
+
+from .utils import GridCache, meshgrid, valid_grid
+
+DeviceType = torch.device | str | None
+
+
+@TASK_UTILS.register_module()
+class PointGenerator:
+    """Points of a single level, the corner of each cell."""
+
+    def grid_points(self, featmap_size: tuple[int, int], stride: int = 16, device: DeviceType = 'cuda') -> Tensor:
+        """``(H * W, 3)``: x, y, stride."""
+        height, width = featmap_size
+        x, y = meshgrid(torch.arange(width, device=device) * stride, torch.arange(height, device=device) * stride)
+        return torch.stack([x, y, torch.full_like(x, stride)], -1)
+
+    def valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
+        return valid_grid(featmap_size, valid_size, 1, device)
+
+
+@TASK_UTILS.register_module()
+class MlvlPointGenerator:
+    """One point in every cell of every level.
+
+    Args:
+        offset: Place of the point in its cell, 0.5 for the centre.
+    """
+
+    def __init__(self, strides: Sequence[int] | Sequence[tuple[int, int]], offset: float = 0.5) -> None:
+        self.strides = [_pair(stride) for stride in strides]
+        self.offset = offset
+        self._grids = GridCache()
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.strides)
+
+    @property
+    def num_base_priors(self) -> list[int]:
+        return [1] * len(self.strides)
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple],
+        dtype: torch.dtype = torch.float32,
+        device: DeviceType = 'cuda',
+        with_stride: bool = False,
+    ) -> list[Tensor]:
+        """``(H * W, 2)`` of each level, or ``(H * W, 4)`` with the strides. Shared between calls: do not change."""
+        if len(featmap_sizes) != self.num_levels:
+            raise ValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
+        key = (tuple(map(tuple, featmap_sizes)), dtype, str(device), with_stride)
+        return list(
+            self._grids.get(
+                key,
+                lambda: [
+                    self.single_level_grid_priors(size, i, dtype, device, with_stride)
+                    for i, size in enumerate(featmap_sizes)
+                ],
+            )
+        )
+
+    def single_level_grid_priors(
+        self,
+        featmap_size: tuple[int, int],
+        level_idx: int,
+        dtype: torch.dtype = torch.float32,
+        device: DeviceType = 'cuda',
+        with_stride: bool = False,
+    ) -> Tensor:
+        height, width = featmap_size
+        stride_x, stride_y = self.strides[level_idx]
+        x = ((torch.arange(width, device=device) + self.offset) * stride_x).to(dtype)
+        y = ((torch.arange(height, device=device) + self.offset) * stride_y).to(dtype)
+        xx, yy = meshgrid(x, y)
+        if not with_stride:
+            return torch.stack([xx, yy], -1)
+        return torch.stack([xx, yy, torch.full_like(xx, stride_x), torch.full_like(yy, stride_y)], -1)
+
+    def sparse_priors(
+        self,
+        prior_idxs: Tensor,
+        featmap_size: tuple[int, int],
+        level_idx: int,
+        dtype: torch.dtype = torch.float32,
+        device: DeviceType = 'cuda',
+    ) -> Tensor:
+        """The points at flat positions ``prior_idxs (n,)`` of one level."""
+        width = featmap_size[1]
+        x = (prior_idxs % width + self.offset) * self.strides[level_idx][0]
+        y = (prior_idxs // width + self.offset) * self.strides[level_idx][1]
+        return torch.stack([x, y], -1).to(dtype).to(device)
+
+    def valid_flags(
+        self, featmap_sizes: Sequence[tuple], pad_shape: tuple, device: DeviceType = 'cuda'
+    ) -> list[Tensor]:
+        flags = []
+        for size, (stride_x, stride_y) in zip(featmap_sizes, self.strides):
+            valid = min(math.ceil(pad_shape[0] / stride_y), size[0]), min(math.ceil(pad_shape[1] / stride_x), size[1])
+            flags.append(self.single_level_valid_flags(size, valid, device))
+        return flags
+
+    def single_level_valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
+        return valid_grid(featmap_size, valid_size, 1, device)
+
+    def batch_valid_flags(
+        self, featmap_sizes: Sequence[tuple], pad_shapes: Sequence[tuple], device: DeviceType
+    ) -> Tensor:
+        """Valid flags of all levels for each image of a batch, ``(B, P)``."""
+        key = ('valid', tuple(map(tuple, featmap_sizes)), tuple(tuple(s[:2]) for s in pad_shapes), str(device))
+        return self._grids.get(
+            key, lambda: torch.stack([torch.cat(self.valid_flags(featmap_sizes, s, device)) for s in pad_shapes])
+        )
