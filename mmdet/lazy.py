@@ -36,6 +36,9 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
                     continue
         raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
+    if any(name == module for name, module in home.items()):
+        sys.modules[package].__class__ = _LazyPackage
+
     names = sorted(home)
     everything = sorted({*home, *exports})
 
@@ -44,6 +47,15 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
         return sorted({*everything, *inner})
 
     return __getattr__, __dir__, _All(package, names, nested)
+
+
+class _LazyPackage(ModuleType):
+    """A package in which an export wins over the submodule of the same name (``losses.iou_loss`` is the function)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in self.__dict__.get('__all__', ()):
+            return  # the import system binds a submodule to its package after importing it
+        super().__setattr__(name, value)
 
 
 class _All(list):
