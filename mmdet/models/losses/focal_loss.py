@@ -1,0 +1,133 @@
+"""Focal loss (arXiv:1708.02002, Eq. 5)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdet.registry import MODELS
+
+from .cross_entropy_loss import CustomClassification, one_hot
+from .utils import WeightedLoss, column_weight, weight_reduce_loss
+
+
+def dense_target(pred: Tensor, target: Tensor) -> Tensor:
+    """Targets of the shape of ``pred`` (..., C), from class indices too; a label of C is background."""
+    if pred.dim() == target.dim():
+        return target.to(pred.dtype)
+    return one_hot(target, pred.size(-1), pred.dtype)
+
+
+def _modulated(
+    entropy: Tensor,
+    probability: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    gamma: float,
+    alpha: float,
+    reduction: str,
+    avg_factor: float | Tensor | None,
+) -> Tensor:
+    miss = (1 - probability) * target + probability * (1 - target)  # 1 - p_t
+    balance = alpha * target + (1 - alpha) * (1 - target)
+    loss = entropy * balance * miss.pow(gamma)
+    if weight is not None:
+        same_count = weight.numel() == loss.numel()
+        weight = weight.reshape(loss.shape) if same_count else column_weight(weight, loss.dim())
+    return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+def py_sigmoid_focal_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    reduction: str = 'mean',
+    avg_factor: float | Tensor | None = None,
+) -> Tensor:
+    """Focal loss of logits (N, C).
+
+    Args:
+        target: Class indices (N,), C for background, or probabilities (N, C).
+        weight: Shape (N,) or (N, C).
+    """
+    target = dense_target(pred, target)
+    entropy = F.binary_cross_entropy_with_logits(pred, target, reduction='none')
+    return _modulated(entropy, pred.sigmoid(), target, weight, gamma, alpha, reduction, avg_factor)
+
+
+def py_focal_loss_with_prob(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    reduction: str = 'mean',
+    avg_factor: float | Tensor | None = None,
+) -> Tensor:
+    """As :func:`py_sigmoid_focal_loss`, of probabilities."""
+    target = dense_target(pred, target)
+    entropy = F.binary_cross_entropy(pred, target, reduction='none')
+    return _modulated(entropy, pred, target, weight, gamma, alpha, reduction, avg_factor)
+
+
+sigmoid_focal_loss = py_sigmoid_focal_loss
+
+
+@MODELS.register_module()
+class FocalLoss(WeightedLoss):
+    """Focal loss (arXiv:1708.02002).
+
+    Args:
+        use_sigmoid: Only True is defined for detection.
+        activated: Predictions are probabilities, not logits.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+        activated: bool = False,
+    ) -> None:
+        if not use_sigmoid:
+            raise ValueError('FocalLoss is defined with use_sigmoid=True only.')
+        super().__init__(reduction, loss_weight, gamma=gamma, alpha=alpha)
+        self.use_sigmoid = use_sigmoid
+        self.activated = activated
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """``target``: class indices (N,), C for background, or probabilities (N, C)."""
+        function = py_focal_loss_with_prob if self.activated else py_sigmoid_focal_loss
+        reduction = self.reduction_for(reduction_override)
+        loss = function(pred, target, weight, reduction=reduction, avg_factor=avg_factor, **self.options)
+        return self.loss_weight * loss
+
+
+@MODELS.register_module()
+class FocalCustomLoss(CustomClassification, FocalLoss):
+    """Focal loss that tells its head how to lay out, activate and judge the scores."""
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        num_classes: int = -1,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+        activated: bool = False,
+    ) -> None:
+        super().__init__(use_sigmoid, gamma, alpha, reduction, loss_weight, activated)
+        self.num_classes = num_classes
+        self._check_num_classes()

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from torch import Tensor
+
+from mmdet.registry import MODELS
+
+from .utils import WeightedLoss, weighted_loss
+
+
+@weighted_loss
+def mse_loss(pred: Tensor, target: Tensor) -> Tensor:
+    return (pred - target).square()
+
+
+@MODELS.register_module()
+class MSELoss(WeightedLoss):
+    function = staticmethod(mse_loss)
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__(reduction, loss_weight)

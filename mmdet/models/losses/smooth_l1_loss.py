@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.registry import MODELS
+
+from .utils import WeightedLoss, weighted_loss
+
+
+@weighted_loss
+def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
+    """Quadratic below ``beta``, linear above (Fast R-CNN, Eq. 3; there ``beta`` is 1).
+
+    Raises:
+        ValueError: if ``beta`` is not positive.
+    """
+    if beta <= 0:
+        raise ValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
+    difference = (pred - target).abs()
+    return torch.where(difference < beta, 0.5 * difference * difference / beta, difference - 0.5 * beta)
+
+
+@weighted_loss
+def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
+    return (pred - target).abs()
+
+
+@MODELS.register_module()
+class SmoothL1Loss(WeightedLoss):
+    function = staticmethod(smooth_l1_loss)
+
+    def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__(reduction, loss_weight, beta=beta)
+
+
+@MODELS.register_module()
+class L1Loss(WeightedLoss):
+    function = staticmethod(l1_loss)
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__(reduction, loss_weight)
