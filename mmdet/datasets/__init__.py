@@ -5,5 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'transforms': '',
         'samplers': '',
+        'base_det_dataset': 'BaseDetDataset',
+        'coco': 'CocoDataset',
     },
 )

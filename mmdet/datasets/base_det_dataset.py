@@ -1,0 +1,136 @@
+"""What every detection dataset shares: proposals, filters that count what they take, errors that name the file."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Callable
+
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import load
+from mmengine.utils import is_abs
+
+from mmdet.registry import DATASETS, TRANSFORMS
+
+
+@DATASETS.register_module()
+class BaseDetDataset(BaseDataset):
+    """Base of the detection datasets.
+
+    A sample is a dict with ``img_path``, ``img_id``, ``height``, ``width`` and ``instances``; an instance has
+    ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label``, ``ignore_flag`` and, where there is one, ``mask``.
+
+    Args:
+        seg_map_suffix: Extension of the semantic segmentation maps under ``data_prefix['seg']``.
+        proposal_file: File of precomputed proposals, by ``<folder>/<file name>`` of the image.
+        file_client_args: Name of ``backend_args`` before 3.0; raises ``ValueError``.
+        return_classes: Give each sample the class names as ``text`` (for models that read them).
+        caption_prompt: Per class name a dict with ``prefix``, ``suffix`` or ``name``, for the same models.
+    """
+
+    def __init__(
+        self,
+        *args,
+        seg_map_suffix: str = '.png',
+        proposal_file: str | None = None,
+        file_client_args: dict | None = None,
+        backend_args: dict | None = None,
+        return_classes: bool = False,
+        caption_prompt: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if file_client_args is not None:
+            raise ValueError(f'file_client_args={file_client_args!r} is not read any more: use backend_args instead')
+        if caption_prompt is not None and not return_classes:
+            raise ValueError('caption_prompt needs return_classes=True')
+        self.seg_map_suffix = seg_map_suffix
+        self.proposal_file = proposal_file
+        self.backend_args = backend_args
+        self.return_classes = return_classes
+        self.caption_prompt = caption_prompt
+        self.filtered_out: dict[str, int] = {}
+        if kwargs.get('pipeline'):  # built here, so that the transforms are ours whatever the default scope is
+            kwargs['pipeline'] = [TRANSFORMS.build(x) if isinstance(x, dict) else x for x in kwargs['pipeline']]
+        super().__init__(*args, **kwargs)
+
+    def full_init(self) -> None:
+        """Load, attach proposals, filter, take ``indices``, serialise.
+
+        Raises:
+            ValueError: when no sample is left, with what each filter took.
+        """
+        if self._fully_initialized:
+            return
+        self.data_list = self.load_data_list()
+        if self.proposal_file is not None:
+            self.load_proposals()
+        loaded = len(self.data_list)
+        self.data_list = self.filter_data()
+        if not self.data_list:
+            raise ValueError(self._why_empty(loaded))
+        if self._indices is not None:
+            self.data_list = self._get_unserialized_subset(self._indices)
+        if self.serialize_data and self.data_list:
+            self.data_bytes, self.data_address = self._serialize_data()
+        self._fully_initialized = True
+
+    def _why_empty(self, loaded: int) -> str:
+        if not loaded:
+            return f'{type(self).__name__}: {self.ann_file!r} lists no images'
+        taken = '; '.join(f'{name} took {count}' for name, count in self.filtered_out.items() if count)
+        classes = self._metainfo.get('classes') or ()
+        shown = ', '.join(map(str, classes[:8])) + (', ...' if len(classes) > 8 else '')
+        return (
+            f'{type(self).__name__}: none of the {loaded} images of {self.ann_file!r} is left after filtering: '
+            f'{taken or "a filter of the subclass took all"}. Classes: {shown or "none"}. '
+            f'filter_cfg={dict(self.filter_cfg or {})}'
+        )
+
+    def _filter(self, rules: dict[str, Callable[[dict], bool]]) -> list[dict]:
+        """Samples that no rule takes; ``rules`` maps what to tell the user to a predicate that is true for a victim.
+
+        A sample is counted under the first rule that takes it.
+        """
+        self.filtered_out = dict.fromkeys(rules, 0)
+        kept = []
+        for info in self.data_list:
+            for name, takes in rules.items():
+                if takes(info):
+                    self.filtered_out[name] += 1
+                    break
+            else:
+                kept.append(info)
+        return kept
+
+    def _size_rule(self) -> dict[str, Callable[[dict], bool]]:
+        min_size = self.filter_cfg.get('min_size', 0)
+        return {f'min_size={min_size} (shorter side in pixels)': lambda x: min(x['width'], x['height']) < min_size}
+
+    def load_proposals(self) -> None:
+        """Attach ``proposals`` of :attr:`proposal_file` to the samples.
+
+        The file holds a dict from ``<folder>/<file name>`` to proposals (an ``InstanceData`` with ``bboxes`` and
+        ``scores``, or an array of 5 columns). A pickle runs code when it is read: take it from no stranger.
+        """
+        if not is_abs(self.proposal_file):
+            self.proposal_file = osp.join(self.data_root, self.proposal_file)
+        proposals = load(self.proposal_file, backend_args=self.backend_args)
+        for info in self.data_list:
+            folder, name = osp.split(info['img_path'])
+            key = osp.join(osp.basename(folder), name)
+            if key not in proposals:
+                raise KeyError(f'{self.proposal_file} has no proposals for {key!r}')
+            info['proposals'] = proposals[key]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of the boxes of a sample, one for each box."""
+        return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
+
+    def _text_fields(self) -> dict:
+        if not self.return_classes:
+            return {}
+        return dict(text=self._metainfo['classes'], caption_prompt=self.caption_prompt, custom_entities=True)
+
+    def __repr__(self) -> str:
+        size = len(self) if self._fully_initialized else 'not loaded'
+        classes = self._metainfo.get('classes') or ()
+        return f'{type(self).__name__}({self.ann_file!r}, images: {size}, classes: {len(classes)})'

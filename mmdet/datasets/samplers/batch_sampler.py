@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import BatchSampler, Sampler
+
+from mmdet.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class AspectRatioBatchSampler(BatchSampler):
+    """Batches of images that are all portrait or all landscape, so that little of a batch is padding.
+
+    Indices are passed on as they come (they may carry their epoch). The rest of an epoch, portrait before landscape,
+    forms the last batches.
+
+    :attr:`skip` batches are formed but not given at the next iteration: a resumed run goes on where it stopped without
+    decoding an image.
+    """
+
+    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
+        if not isinstance(sampler, Sampler):
+            raise TypeError(f'sampler must be a torch.utils.data.Sampler, not {type(sampler).__name__}')
+        if not isinstance(batch_size, int) or batch_size <= 0:
+            raise ValueError(f'batch_size must be a positive integer, not {batch_size!r}')
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.skip = 0
+
+    def group_of(self, index: int) -> int:
+        """The bucket of an index: 0 portrait (width < height), 1 landscape."""
+        info = self.sampler.dataset.get_data_info(index)
+        return 0 if info['width'] < info['height'] else 1
+
+    num_groups = 2
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        skip, self.skip = self.skip, 0
+        for number, batch in enumerate(self._batches()):
+            if number >= skip:
+                yield batch
+
+    def _batches(self) -> Iterator[Sequence[int]]:
+        buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
+        for index in self.sampler:
+            bucket = buckets[self.group_of(index)]
+            bucket.append(index)
+            if len(bucket) == self.batch_size:
+                yield bucket[:]
+                bucket.clear()
+        rest = [index for bucket in buckets for index in bucket]
+        for start in range(0, len(rest), self.batch_size):
+            batch = rest[start : start + self.batch_size]
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+
+@DATA_SAMPLERS.register_module()
+class MultiDataAspectRatioBatchSampler(AspectRatioBatchSampler):
+    """Batches of one orientation and one source dataset of a ``ConcatDataset``.
+
+    Args:
+        batch_size: One size for each source, or one for all.
+        num_datasets: How many sources the ``ConcatDataset`` has.
+    """
+
+    def __init__(
+        self, sampler: Sampler, batch_size: int | Sequence[int], num_datasets: int, drop_last: bool = True
+    ) -> None:
+        sizes = [batch_size] * num_datasets if isinstance(batch_size, int) else list(batch_size)
+        if len(sizes) != num_datasets:
+            raise ValueError(f'batch_size {sizes} must have one entry for each of the {num_datasets} datasets')
+        super().__init__(sampler, max(sizes), drop_last)
+        self.batch_size = sizes
+        self.num_groups = 2 * num_datasets
+
+    def group_of(self, index: int) -> int:
+        source, _ = self.sampler.dataset._get_ori_dataset_idx(index)
+        return 2 * source + super().group_of(index)
+
+    def _batches(self) -> Iterator[Sequence[int]]:
+        buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
+        for index in self.sampler:
+            group = self.group_of(index)
+            bucket = buckets[group]
+            bucket.append(index)
+            if len(bucket) == self.batch_size[group // 2]:
+                yield bucket[:]
+                bucket.clear()
+        if self.drop_last:
+            return
+        for source, size in enumerate(self.batch_size):
+            rest = buckets[2 * source] + buckets[2 * source + 1]
+            yield from (rest[start : start + size] for start in range(0, len(rest), size))
+
+    def __len__(self) -> int:
+        sizes = [self.batch_size[0]] if len(set(self.batch_size)) == 1 else self.batch_size
+        shares = self._source_shares() if len(sizes) > 1 else [len(self.sampler)]
+        if self.drop_last:
+            return sum(share // size for share, size in zip(shares, sizes, strict=True))
+        return sum(-(-share // size) for share, size in zip(shares, sizes, strict=True))
+
+    def _source_shares(self) -> list[int]:
+        lengths = [len(dataset) for dataset in self.sampler.dataset.datasets]
+        return [len(self.sampler) * length // sum(lengths) for length in lengths]

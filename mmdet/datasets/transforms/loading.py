@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import os.path as osp
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmcv.transforms import LoadAnnotations as _LoadAnnotations
+from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
+from mmengine import fileio
+
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import get_box_type
+from mmdet.structures.bbox.box_type import autocast_box_type
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+
+from .fields import select_instances
+
+
+def read_image(path: str, backend_args: dict | None, flag: str = 'color', backend: str = 'cv2') -> np.ndarray:
+    """Decode an image file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image that the backend can read, or is cut short.
+    """
+    try:
+        if backend_args is None and '://' not in path:
+            with open(path, 'rb') as file:
+                content = file.read()
+        else:
+            content = fileio.get(path, backend_args=backend_args)
+    except FileNotFoundError:
+        near = osp.dirname(path)
+        hint = '' if osp.isdir(near) or '://' in path else f' (nor is there a folder {near!r}: look at data_prefix)'
+        raise FileNotFoundError(f'image {path!r} does not exist{hint}') from None
+    try:
+        img = mmcv.imfrombytes(content, flag=flag, backend=backend) if content else None
+    except ValueError:  # an unknown flag or backend, not a bad file
+        raise
+    except Exception as error:
+        raise ValueError(f'image {path!r} cannot be decoded: {error}') from error
+    if img is None:
+        raise ValueError(f'image {path!r} cannot be decoded ({len(content)} bytes)')
+    return img
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(_LoadImageFromFile):
+    """Read ``img_path`` into ``img`` (H, W, 3; BGR; uint8), ``img_shape`` and ``ori_shape``.
+
+    Arguments as mmcv's. An image that is missing or cannot be decoded raises an error that names the file; with
+    ``ignore_empty`` the sample becomes ``None`` and the dataset draws another.
+    """
+
+    def transform(self, results: dict) -> dict | None:
+        args = self.backend_args if self.file_client_args is None else self.file_client_args
+        try:
+            img = read_image(results['img_path'], args, self.color_type, self.imdecode_backend)
+        except (OSError, ValueError):
+            if self.ignore_empty:
+                return None
+            raise
+        if self.to_float32:
+            img = img.astype(np.float32)
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromNDArray(LoadImageFromFile):
+    """The same for an image that is already in ``results['img']``."""
+
+    def transform(self, results: dict) -> dict:
+        img = results['img'].astype(np.float32) if self.to_float32 else results['img']
+        results['img_path'] = None
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadMultiChannelImageFromFiles(BaseTransform):
+    """Stack the files listed in ``img_path`` along the last axis."""
+
+    def __init__(
+        self,
+        to_float32: bool = False,
+        color_type: str = 'unchanged',
+        imdecode_backend: str = 'cv2',
+        file_client_args: dict | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        if file_client_args is not None:
+            raise ValueError('file_client_args is not read any more: use backend_args instead')
+        self.to_float32 = to_float32
+        self.color_type = color_type
+        self.imdecode_backend = imdecode_backend
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        paths = results['img_path']
+        if not isinstance(paths, (list, tuple)):
+            raise TypeError(f'img_path must be a list of files, not {paths!r}')
+        channels = [read_image(path, self.backend_args, self.color_type, self.imdecode_backend) for path in paths]
+        img = np.stack(channels, axis=-1)
+        if self.to_float32:
+            img = img.astype(np.float32)
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(to_float32={self.to_float32}, color_type={self.color_type!r})'
+
+
+@TRANSFORMS.register_module()
+class InferencerLoader(BaseTransform):
+    """Load what an inferencer is given: a path, an array, or a dict with ``img_path`` or ``img``."""
+
+    def __init__(self, **kwargs) -> None:
+        self.from_file = LoadImageFromFile(**kwargs)
+        self.from_ndarray = LoadImageFromNDArray(**kwargs)
+
+    def transform(self, single_input: str | np.ndarray | dict) -> dict:
+        if isinstance(single_input, str):
+            results = dict(img_path=single_input)
+        elif isinstance(single_input, np.ndarray):
+            results = dict(img=single_input)
+        elif isinstance(single_input, dict):
+            results = single_input
+        else:
+            raise TypeError(f'an input must be a path, an array or a dict, not {type(single_input).__name__}')
+        return self.from_ndarray(results) if 'img' in results else self.from_file(results)
+
+
+_FAKE_POLYGON = np.zeros(6)
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(_LoadAnnotations):
+    """Turn ``instances`` into ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``, ``gt_masks``, ``gt_seg_map``
+    and ``gt_keypoints``.
+
+    A mask is a list of polygons, an RLE (compressed or not) or a bitmap (H, W). Polygons with fewer than three points
+    are dropped; an instance left without a usable mask is ignored in training.
+
+    Args:
+        with_mask: Load instance masks.
+        poly2mask: Draw polygons into bitmaps; else keep them as :class:`PolygonMasks`, which cannot hold RLE.
+        box_type: Registered box type, or ``None`` for a plain (N, 4) array.
+        reduce_zero_label: Subtract 1 from the labels of the semantic map; 0 becomes ``ignore_index``.
+        kwargs: ``with_bbox``, ``with_label``, ``with_seg``, ``with_keypoints``, ``imdecode_backend``,
+            ``backend_args``.
+    """
+
+    def __init__(
+        self,
+        with_mask: bool = False,
+        poly2mask: bool = True,
+        box_type: str | None = 'hbox',
+        reduce_zero_label: bool = False,
+        ignore_index: int = 255,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.with_mask = with_mask
+        self.poly2mask = poly2mask
+        self.box_type = box_type
+        self.reduce_zero_label = reduce_zero_label
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        if self.with_bbox:
+            self._load_bboxes(results)
+        if self.with_label:
+            self._load_labels(results)
+        if self.with_mask:
+            self._load_masks(results)
+        if self.with_seg:
+            self._load_seg_map(results)
+        if self.with_keypoints:
+            self._load_kps(results)
+        return results
+
+    def _load_bboxes(self, results: dict) -> None:
+        instances = results.get('instances', [])
+        boxes = [instance['bbox'] for instance in instances]
+        if self.box_type is None:
+            results['gt_bboxes'] = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+        else:
+            _, box_class = get_box_type(self.box_type)
+            results['gt_bboxes'] = box_class(boxes, dtype=torch.float32)
+        results['gt_ignore_flags'] = np.array([instance['ignore_flag'] for instance in instances], dtype=bool)
+
+    def _load_labels(self, results: dict) -> None:
+        labels = [instance['bbox_label'] for instance in results.get('instances', [])]
+        results['gt_bboxes_labels'] = np.array(labels, dtype=np.int64)
+
+    def _poly2mask(self, mask_ann: list | dict | np.ndarray, img_h: int, img_w: int) -> np.ndarray:
+        """Bitmap (H, W) of polygons, an RLE or a bitmap."""
+        if isinstance(mask_ann, np.ndarray):
+            return mask_ann.astype(np.uint8)
+        import pycocotools.mask as coco_mask
+
+        if isinstance(mask_ann, list):
+            rle = coco_mask.merge(coco_mask.frPyObjects(mask_ann, img_h, img_w))
+        elif isinstance(mask_ann['counts'], list):
+            rle = coco_mask.frPyObjects(mask_ann, img_h, img_w)
+        else:
+            rle = mask_ann
+        return coco_mask.decode(rle)
+
+    def _process_masks(self, results: dict) -> list:
+        masks = []
+        for instance in results.get('instances', []):
+            if 'mask' not in instance:
+                raise KeyError(f'{results.get("img_path")}: a box has no mask: {instance}')
+            mask = self._usable(instance['mask'])
+            if mask is None:
+                instance['ignore_flag'] = 1
+                mask = [_FAKE_POLYGON]
+            masks.append(mask)
+        flags = [instance['ignore_flag'] for instance in results.get('instances', [])]
+        results['gt_ignore_flags'] = np.array(flags, dtype=bool)
+        return masks
+
+    def _usable(self, mask: list | dict | np.ndarray) -> list | dict | np.ndarray | None:
+        if isinstance(mask, list):
+            return [np.array(polygon) for polygon in mask if len(polygon) % 2 == 0 and len(polygon) >= 6] or None
+        if not self.poly2mask:
+            return None
+        if isinstance(mask, np.ndarray):
+            return mask
+        complete = isinstance(mask.get('counts'), (list, str, bytes)) and mask.get('size') is not None
+        return mask if complete else None
+
+    def _load_masks(self, results: dict) -> None:
+        height, width = results['ori_shape']
+        masks = self._process_masks(results)
+        if self.poly2mask:
+            bitmaps = [self._poly2mask(mask, height, width) for mask in masks]
+            results['gt_masks'] = BitmapMasks(bitmaps, height, width)
+        else:
+            results['gt_masks'] = PolygonMasks(masks, height, width)
+
+    def _load_seg_map(self, results: dict) -> None:
+        if results.get('seg_map_path') is None:
+            return
+        args = self.backend_args if self.file_client_args is None else self.file_client_args
+        seg = read_image(results['seg_map_path'], args, 'unchanged', self.imdecode_backend).squeeze()
+        if self.reduce_zero_label:
+            ignored = (seg == 0) | (seg == self.ignore_index)
+            seg = np.where(ignored, self.ignore_index, seg - 1).astype(seg.dtype)
+        results['gt_seg_map'] = seg
+        results['ignore_index'] = self.ignore_index
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
+            f'with_mask={self.with_mask}, with_seg={self.with_seg}, poly2mask={self.poly2mask}, '
+            f'box_type={self.box_type!r})'
+        )
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticAnnotations(LoadAnnotations):
+    """The same with masks and the semantic map taken from a COCO panoptic PNG (``seg_map_path``, ``segments_info``).
+
+    Pixels of no segment are 255 in ``gt_seg_map``; things give one bitmap each, in the order of ``segments_info``.
+    """
+
+    def __init__(
+        self,
+        with_bbox: bool = True,
+        with_label: bool = True,
+        with_mask: bool = True,
+        with_seg: bool = True,
+        box_type: str = 'hbox',
+        imdecode_backend: str = 'cv2',
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(
+            with_bbox=with_bbox,
+            with_label=with_label,
+            with_mask=with_mask,
+            with_seg=with_seg,
+            with_keypoints=False,
+            box_type=box_type,
+            imdecode_backend=imdecode_backend,
+            backend_args=backend_args,
+        )
+
+    def transform(self, results: dict) -> dict:
+        if self.with_bbox:
+            self._load_bboxes(results)
+        if self.with_label:
+            self._load_labels(results)
+        if self.with_mask or self.with_seg:
+            self._load_masks_and_semantic_segs(results)
+        return results
+
+    def _load_masks_and_semantic_segs(self, results: dict) -> None:
+        if results.get('seg_map_path') is None:
+            return
+        png = read_image(results['seg_map_path'], self.backend_args, 'color', self.imdecode_backend)
+        ids = (png.astype(np.int32) * (65536, 256, 1)).sum(-1, dtype=np.int32)  # BGR: id = R + 256 G + 65536 B
+        if self.with_seg:
+            present, inverse = np.unique(ids, return_inverse=True)
+            category = {segment['id']: segment['category'] for segment in results['segments_info']}
+            table = np.array([category.get(int(i), 255) for i in present], dtype=np.uint8)
+            results['gt_seg_map'] = table[inverse].reshape(ids.shape)
+            results['ignore_index'] = 255
+        if self.with_mask:
+            things = [segment['id'] for segment in results['segments_info'] if segment['is_thing']]
+            results['gt_masks'] = BitmapMasks([(ids == i).astype(np.uint8) for i in things], *ids.shape)
+
+
+@TRANSFORMS.register_module()
+class LoadProposals(BaseTransform):
+    """Split ``proposals`` of the sample into an array (N, 4) and ``proposals_scores`` (N,).
+
+    Args:
+        num_max_proposals: Keep the first so many.
+    """
+
+    def __init__(self, num_max_proposals: int | None = None) -> None:
+        self.num_max_proposals = num_max_proposals
+
+    def transform(self, results: dict) -> dict:
+        proposals = results['proposals']
+        if isinstance(proposals, np.ndarray):  # (N, 4) or (N, 5) with a score
+            proposals = dict(
+                bboxes=proposals[:, :4], **(dict(scores=proposals[:, 4]) if proposals.shape[1] > 4 else {})
+            )
+        boxes = np.asarray(proposals['bboxes'], dtype=np.float32).reshape(-1, 4)
+        scores = np.asarray(proposals['scores'], dtype=np.float32) if 'scores' in proposals else np.zeros(len(boxes))
+        results['proposals'] = boxes[: self.num_max_proposals]
+        results['proposals_scores'] = scores[: self.num_max_proposals].astype(np.float32)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_max_proposals={self.num_max_proposals})'
+
+
+@TRANSFORMS.register_module()
+class LoadEmptyAnnotations(BaseTransform):
+    """Annotations of an image without instances (for unlabelled images)."""
+
+    def __init__(
+        self,
+        with_bbox: bool = True,
+        with_label: bool = True,
+        with_mask: bool = False,
+        with_seg: bool = False,
+        seg_ignore_label: int = 255,
+    ) -> None:
+        self.with_bbox = with_bbox
+        self.with_label = with_label
+        self.with_mask = with_mask
+        self.with_seg = with_seg
+        self.seg_ignore_label = seg_ignore_label
+
+    def transform(self, results: dict) -> dict:
+        if self.with_bbox:
+            results['gt_bboxes'] = np.zeros((0, 4), dtype=np.float32)
+            results['gt_ignore_flags'] = np.zeros((0,), dtype=bool)
+        if self.with_label:
+            results['gt_bboxes_labels'] = np.zeros((0,), dtype=np.int64)
+        if self.with_mask:
+            results['gt_masks'] = BitmapMasks([], *results['img_shape'])
+        if self.with_seg:
+            results['gt_seg_map'] = np.full(results['img_shape'], self.seg_ignore_label, dtype=np.uint8)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(with_bbox={self.with_bbox}, with_mask={self.with_mask})'
+
+
+@TRANSFORMS.register_module()
+class FilterAnnotations(BaseTransform):
+    """Drop instances that are too small.
+
+    Args:
+        min_gt_bbox_wh: A box must be wider and higher than this, in pixels.
+        min_gt_mask_area: A mask must cover at least so many pixels.
+        by_box, by_mask: Which of the two rules hold (both: an instance must pass both).
+        keep_empty: Return ``None``, so that the dataset draws another sample, when no instance is left.
+    """
+
+    def __init__(
+        self,
+        min_gt_bbox_wh: tuple[int, int] = (1, 1),
+        min_gt_mask_area: int = 1,
+        by_box: bool = True,
+        by_mask: bool = False,
+        keep_empty: bool = True,
+    ) -> None:
+        if not by_box and not by_mask:
+            raise ValueError('FilterAnnotations needs by_box or by_mask')
+        self.min_gt_bbox_wh = min_gt_bbox_wh
+        self.min_gt_mask_area = min_gt_mask_area
+        self.by_box = by_box
+        self.by_mask = by_mask
+        self.keep_empty = keep_empty
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict | None:
+        boxes = results['gt_bboxes']
+        if len(boxes) == 0:
+            return results
+        keep = np.ones(len(boxes), dtype=bool)
+        if self.by_box:
+            min_w, min_h = self.min_gt_bbox_wh
+            keep &= ((boxes.widths > min_w) & (boxes.heights > min_h)).numpy()
+        if self.by_mask:
+            keep &= results['gt_masks'].areas >= self.min_gt_mask_area
+        if not keep.any() and self.keep_empty:
+            return None
+        select_instances(results, keep)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(min_gt_bbox_wh={self.min_gt_bbox_wh}, min_gt_mask_area={self.min_gt_mask_area}, '
+            f'by_box={self.by_box}, by_mask={self.by_mask}, keep_empty={self.keep_empty})'
+        )
