@@ -2,5 +2,8 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'structures': 'BaseInstanceMasks BitmapMasks PolygonMasks bitmap_to_polygon polygon_to_bitmap',
+        'utils': 'INSTANCE_OFFSET encode_mask_results mask2bbox mask_target split_combined_polys',
+    },
 )

@@ -1,0 +1,296 @@
+"""The container that gives boxes of any parametrisation one interface in pipelines and heads."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class BaseBoxes(metaclass=ABCMeta):
+    """Boxes of shape (..., box_dim) that behave like their tensor and know how to move with an image.
+
+    Methods that end in ``_`` change the boxes in place; image shapes are (h, w).
+
+    Args:
+        data: A tensor, an array or nested numbers; an empty sequence gives ``(0, box_dim)``.
+        clone: Copy ``data``.
+    """
+
+    box_dim: int = 0
+
+    def __init__(
+        self,
+        data: Tensor | np.ndarray | Sequence,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        clone: bool = True,
+    ) -> None:
+        data = torch.as_tensor(np.asarray(data) if isinstance(data, (list, tuple)) else data)
+        if dtype is None and not data.is_floating_point():
+            dtype = torch.float32
+        elif dtype is None and not clone and device is None:
+            dtype = data.dtype
+        original = data
+        data = data.to(dtype=dtype or data.dtype, device=device or data.device)
+        if clone and data is original:
+            data = data.clone()
+        if data.numel() == 0:
+            data = data.reshape(
+                *(data.shape if data.ndim > 1 and data.size(-1) == self.box_dim else (-1, self.box_dim))
+            )
+        if data.ndim < 2 or data.size(-1) != self.box_dim:
+            raise ValueError(
+                f'{type(self).__name__} takes at least two dimensions, the last of size {self.box_dim}, '
+                f'not {tuple(data.shape)}'
+            )
+        self.tensor = data
+
+    def _like(self, data: Tensor) -> BaseBoxes:
+        return type(self)(data, clone=False)
+
+    def convert_to(self, dst_type: str | type) -> BaseBoxes:
+        """These boxes as another registered box type."""
+        from mmdet.structures.bbox.box_type import convert_box_type
+
+        return convert_box_type(self, dst_type=dst_type)
+
+    def empty_boxes(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> BaseBoxes:
+        """(0, box_dim) boxes."""
+        return self._like(self.tensor.new_zeros(0, self.box_dim, dtype=dtype, device=device))
+
+    def fake_boxes(
+        self,
+        sizes: tuple[int, ...],
+        fill: float = 0,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+    ) -> BaseBoxes:
+        """Boxes of shape ``sizes``, every coordinate ``fill``."""
+        return self._like(self.tensor.new_full(sizes, fill, dtype=dtype, device=device))
+
+    def __getitem__(self, index: Any) -> BaseBoxes:
+        """Boxes at ``index``; the last dimension cannot be indexed, a single box keeps shape (1, box_dim)."""
+        if isinstance(index, np.ndarray):
+            index = torch.as_tensor(index, device=self.device)
+        if isinstance(index, Tensor) and index.dtype == torch.bool and index.dim() >= self.tensor.dim():
+            raise ValueError(f'a mask of {index.dim()} dimensions would index the coordinates of {self!r}')
+        if isinstance(index, tuple):
+            used = sum(item is not None and item is not Ellipsis for item in index)
+            if used >= self.tensor.dim() or (index and index[-1] is Ellipsis and None in index):
+                raise ValueError(f'{index!r} would index the coordinates of boxes of shape {tuple(self.shape)}')
+        boxes = self.tensor[index]
+        return self._like(boxes.reshape(1, -1) if boxes.dim() == 1 else boxes)
+
+    def __setitem__(self, index: Any, values: Tensor | BaseBoxes) -> None:
+        if not isinstance(values, (BaseBoxes, Tensor)):
+            raise TypeError(f'boxes are set from boxes or a tensor, not {type(values).__name__}')
+        if isinstance(values, BaseBoxes) and type(values) is not type(self):
+            raise TypeError(f'{type(values).__name__} cannot be written into {type(self).__name__}')
+        if isinstance(index, np.ndarray):
+            index = torch.as_tensor(index, device=self.device)
+        self.tensor[index] = values.tensor if isinstance(values, BaseBoxes) else values
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __deepcopy__(self, memo: dict) -> BaseBoxes:
+        memo[id(self)] = copied = self._like(self.tensor.clone())
+        return copied
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(\n{self.tensor})'
+
+    def new_tensor(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor.new_tensor(*args, **kwargs)
+
+    def new_full(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor.new_full(*args, **kwargs)
+
+    def new_empty(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor.new_empty(*args, **kwargs)
+
+    def new_ones(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor.new_ones(*args, **kwargs)
+
+    def new_zeros(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor.new_zeros(*args, **kwargs)
+
+    def size(self, dim: int | None = None) -> int | torch.Size:
+        return self.tensor.size() if dim is None else self.tensor.size(dim)
+
+    def dim(self) -> int:
+        return self.tensor.dim()
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+    def numel(self) -> int:
+        return self.tensor.numel()
+
+    def numpy(self) -> np.ndarray:
+        return self.tensor.numpy()
+
+    def to(self, *args: Any, **kwargs: Any) -> BaseBoxes:
+        return self._like(self.tensor.to(*args, **kwargs))
+
+    def cpu(self) -> BaseBoxes:
+        return self._like(self.tensor.cpu())
+
+    def cuda(self, *args: Any, **kwargs: Any) -> BaseBoxes:
+        return self._like(self.tensor.cuda(*args, **kwargs))
+
+    def clone(self) -> BaseBoxes:
+        return self._like(self.tensor.clone())
+
+    def detach(self) -> BaseBoxes:
+        return self._like(self.tensor.detach())
+
+    def view(self, *shape: int) -> BaseBoxes:
+        return self._like(self.tensor.view(*shape))
+
+    def reshape(self, *shape: int) -> BaseBoxes:
+        return self._like(self.tensor.reshape(*shape))
+
+    def expand(self, *sizes: int) -> BaseBoxes:
+        return self._like(self.tensor.expand(*sizes))
+
+    def repeat(self, *sizes: int) -> BaseBoxes:
+        return self._like(self.tensor.repeat(*sizes))
+
+    def _not_last(self, *dims: int) -> None:
+        last = self.tensor.dim() - 1
+        if any(dim % (last + 1) == last for dim in dims):
+            raise ValueError(f'dimension {last} holds the coordinates of a box and stays where it is')
+
+    def transpose(self, dim0: int, dim1: int) -> BaseBoxes:
+        self._not_last(dim0, dim1)
+        return self._like(self.tensor.transpose(dim0, dim1))
+
+    def permute(self, *dims: int) -> BaseBoxes:
+        self._not_last(*dims[:-1])
+        return self._like(self.tensor.permute(*dims))
+
+    def split(self, split_size_or_sections: int | Sequence[int], dim: int = 0) -> list[BaseBoxes]:
+        self._not_last(dim)
+        return [self._like(part) for part in self.tensor.split(split_size_or_sections, dim=dim)]
+
+    def chunk(self, chunks: int, dim: int = 0) -> list[BaseBoxes]:
+        self._not_last(dim)
+        return [self._like(part) for part in self.tensor.chunk(chunks, dim=dim)]
+
+    def unbind(self, dim: int = 0) -> list[BaseBoxes]:
+        self._not_last(dim)
+        return [self._like(part) for part in self.tensor.unbind(dim=dim)]
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -2) -> BaseBoxes:
+        self._not_last(start_dim, end_dim)
+        return self._like(self.tensor.flatten(start_dim, end_dim))
+
+    def squeeze(self, dim: int | None = None) -> BaseBoxes:
+        if dim is None:
+            dims = [i for i, size in enumerate(self.tensor.shape[:-1]) if size == 1]
+            return self._like(self.tensor.squeeze(tuple(dims)))
+        self._not_last(dim)
+        return self._like(self.tensor.squeeze(dim))
+
+    def unsqueeze(self, dim: int) -> BaseBoxes:
+        if dim % (self.tensor.dim() + 1) == self.tensor.dim():
+            raise ValueError('the last dimension holds the coordinates of a box; none can be added after it')
+        return self._like(self.tensor.unsqueeze(dim))
+
+    @classmethod
+    def cat(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
+        if not box_list:
+            raise ValueError('there are no boxes to concatenate')
+        box_list[0]._not_last(dim)
+        return cls(torch.cat([boxes.tensor for boxes in box_list], dim=dim), clone=False)
+
+    @classmethod
+    def stack(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
+        if not box_list:
+            raise ValueError('there are no boxes to stack')
+        if dim % (box_list[0].dim() + 1) == box_list[0].dim():
+            raise ValueError('the last dimension holds the coordinates of a box; boxes cannot be stacked along it')
+        return cls(torch.stack([boxes.tensor for boxes in box_list], dim=dim), clone=False)
+
+    @property
+    @abstractmethod
+    def centers(self) -> Tensor:
+        """(..., 2)."""
+
+    @property
+    @abstractmethod
+    def areas(self) -> Tensor:
+        """(...)."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> Tensor:
+        """(...)."""
+
+    @property
+    @abstractmethod
+    def heights(self) -> Tensor:
+        """(...)."""
+
+    @abstractmethod
+    def flip_(self, img_shape: tuple[int, int], direction: str = 'horizontal') -> None:
+        """Mirror with the image; direction is horizontal, vertical or diagonal."""
+
+    @abstractmethod
+    def translate_(self, distances: tuple[float, float]) -> None:
+        """Move by (x, y)."""
+
+    @abstractmethod
+    def clip_(self, img_shape: tuple[int, int]) -> None:
+        """Cut off what lies outside the image."""
+
+    @abstractmethod
+    def rotate_(self, center: tuple[float, float], angle: float) -> None:
+        """Turn around ``center`` (x, y) by ``angle`` degrees, clockwise."""
+
+    @abstractmethod
+    def project_(self, homography_matrix: Tensor | np.ndarray) -> None:
+        """Transform by a 3 x 3 homography."""
+
+    @abstractmethod
+    def rescale_(self, scale_factor: tuple[float, float]) -> None:
+        """Multiply all coordinates by (w, h), as the image is resized."""
+
+    @abstractmethod
+    def resize_(self, scale_factor: tuple[float, float]) -> None:
+        """Multiply widths and heights by (w, h); the centres stay."""
+
+    @abstractmethod
+    def is_inside(self, img_shape: tuple[int, int], all_inside: bool = False, allowed_border: int = 0) -> Tensor:
+        """(...) bool: some part, or every part, lies in the image widened by ``allowed_border`` pixels."""
+
+    @abstractmethod
+    def find_inside_points(self, points: Tensor, is_aligned: bool = False) -> Tensor:
+        """Which of the (M, 2) points lie in which of the N boxes: (M, N), or (M,) when aligned."""
+
+    @staticmethod
+    @abstractmethod
+    def overlaps(
+        boxes1: BaseBoxes, boxes2: BaseBoxes, mode: str = 'iou', is_aligned: bool = False, eps: float = 1e-6
+    ) -> Tensor:
+        """Overlaps of all pairs, or of aligned boxes."""
+
+    @staticmethod
+    @abstractmethod
+    def from_instance_masks(masks: Any) -> BaseBoxes:
+        """The box around each of ``BitmapMasks`` or ``PolygonMasks``."""

@@ -1,0 +1,66 @@
+"""Overlaps of axis-aligned boxes, one coordinate at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def bbox_overlaps(
+    bboxes1: Tensor, bboxes2: Tensor, mode: str = 'iou', is_aligned: bool = False, eps: float = 1e-6
+) -> Tensor:
+    """IoU, IoF (intersection over the first area) or GIoU (arXiv:1902.09630, Algorithm 1) of xyxy boxes.
+
+    Half-precision boxes are computed in float32, since areas overflow above 256 x 256 pixels, and the result is cast
+    back. No temporary is larger than the result.
+
+    Args:
+        bboxes1: (..., M, 4).
+        bboxes2: (..., N, 4) with the same leading dimensions.
+        is_aligned: Compare box ``i`` with box ``i`` (M = N) in place of all pairs.
+        eps: Lower bound of every denominator.
+
+    Returns:
+        (..., M, N), or (..., M) when aligned.
+    """
+    if mode not in ('iou', 'iof', 'giou'):
+        raise ValueError(f'mode of bbox_overlaps must be iou, iof or giou, not {mode!r}')
+    for boxes in (bboxes1, bboxes2):
+        if boxes.shape[-1] != 4 and boxes.shape[0] != 0:
+            raise ValueError(f'bbox_overlaps takes (..., 4) boxes, not {tuple(boxes.shape)}')
+    if bboxes1.shape[:-2] != bboxes2.shape[:-2]:
+        raise ValueError(f'leading dimensions differ: {tuple(bboxes1.shape)} and {tuple(bboxes2.shape)}')
+    rows, cols = bboxes1.shape[-2], bboxes2.shape[-2]
+    if is_aligned and rows != cols:
+        raise ValueError(f'aligned overlaps need as many boxes on both sides, not {rows} and {cols}')
+    batch = bboxes1.shape[:-2]
+    if rows * cols == 0:
+        return bboxes1.new_zeros((*batch, rows) if is_aligned else (*batch, rows, cols))
+
+    out_dtype = bboxes1.dtype if bboxes1.is_floating_point() else torch.get_default_dtype()
+    bboxes1, bboxes2 = _at_least_float32(bboxes1), _at_least_float32(bboxes2)
+    if not is_aligned:
+        bboxes1, bboxes2 = bboxes1.unsqueeze(-2), bboxes2.unsqueeze(-3)  # (..., M, 1, 4), (..., 1, N, 4)
+    left1, top1, right1, bottom1 = bboxes1.unbind(-1)
+    left2, top2, right2, bottom2 = bboxes2.unbind(-1)
+    area1 = (right1 - left1) * (bottom1 - top1)
+
+    width = torch.minimum(right1, right2).sub_(torch.maximum(left1, left2)).clamp_(min=0)
+    height = torch.minimum(bottom1, bottom2).sub_(torch.maximum(top1, top2)).clamp_(min=0)
+    overlap = width * height
+    del width, height
+    if mode == 'iof':
+        return (overlap / area1.clamp(min=eps)).to(out_dtype)
+    area2 = (right2 - left2) * (bottom2 - top2)
+    union = (area1 + area2).sub_(overlap).clamp_(min=eps)
+    iou = overlap / union
+    if mode == 'iou':
+        return iou.to(out_dtype)
+    width = torch.maximum(right1, right2).sub_(torch.minimum(left1, left2)).clamp_(min=0)
+    height = torch.maximum(bottom1, bottom2).sub_(torch.minimum(top1, top2)).clamp_(min=0)
+    enclosing = (width * height).clamp(min=eps)
+    return (iou - (enclosing - union) / enclosing).to(out_dtype)
+
+
+def _at_least_float32(boxes: Tensor) -> Tensor:
+    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
