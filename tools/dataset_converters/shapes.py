@@ -1,0 +1,214 @@
+"""Make a small detection dataset in COCO format: textured scenes with overlapping shapes of several classes and sizes.
+
+Everything is a function of ``--seed``. A box is the bound of the whole shape inside the picture, also where another
+shape lies on top of it; the polygon is the outline of the whole shape, cut at the border of the picture. Shapes that
+are covered or cut off for more than 60 % of their area are not labelled: they are not drawn either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+# Each class has its own hue range (of 180, as in OpenCV) and its own texture; the ranges overlap with neither the
+# other classes nor the dull background.
+HUES = {'circle': 0, 'square': 36, 'triangle': 72, 'star': 108, 'cross': 144}
+SIDES = (128, 144, 160, 176, 192)
+
+
+def outline(name: str, radius: float, angle: float) -> np.ndarray:
+    """Corners (N, 2) of a shape about the origin; ``radius`` reaches its farthest corner."""
+
+    def ring(count: int, radii: float | np.ndarray) -> np.ndarray:
+        turn = angle + np.arange(count) * 2 * np.pi / count
+        return np.stack([np.cos(turn), np.sin(turn)], 1) * np.broadcast_to(radii, count)[:, None]
+
+    if name == 'circle':
+        return ring(24, radius)
+    if name == 'square':
+        return ring(4, radius)
+    if name == 'triangle':
+        return ring(3, radius)
+    if name == 'star':
+        return ring(10, np.tile([radius, 0.45 * radius], 5))
+    arm = 0.36
+    corner = [(1, -arm), (1, arm), (arm, arm), (arm, 1), (-arm, 1), (-arm, arm)]
+    corner += [(-x, -y) for x, y in corner]
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array(corner) @ np.array([[c, s], [-s, c]]) * (radius / np.hypot(1, arm))
+
+
+def clip_polygon(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Sutherland-Hodgman clipping of a polygon (N, 2) to the picture."""
+    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
+        inside = sign * (points[:, axis] - limit) >= 0
+        kept = []
+        for i in range(len(points)):
+            here, before = points[i], points[i - 1]
+            if inside[i] != inside[i - 1]:
+                part = (limit - before[axis]) / (here[axis] - before[axis])
+                kept.append(before + part * (here - before))
+            if inside[i]:
+                kept.append(here)
+        points = np.array(kept).reshape(-1, 2)
+    return points
+
+
+def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """A dull scene of clouds, stripes and grain, BGR uint8."""
+    coarse = rng.uniform(60, 190, (rng.integers(3, 7), rng.integers(3, 7), 3))
+    coarse = coarse.mean(2, keepdims=True) + 0.25 * (coarse - coarse.mean(2, keepdims=True))
+    scene = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[:height, :width]
+    angle, period = rng.uniform(0, np.pi), rng.uniform(8, 30)
+    stripes = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
+    scene += rng.uniform(0, 18) * stripes[..., None] + rng.normal(0, 6, (height, width, 1))
+    return scene.clip(0, 255).astype(np.uint8)
+
+
+def fill(rng: np.random.Generator, name: str, width: int, height: int) -> np.ndarray:
+    """The paint of a shape, as large as the picture, BGR uint8."""
+    hue = (HUES[name] + rng.integers(-10, 11)) % 180
+    paint = np.full((height, width, 3), (hue, rng.integers(150, 256), rng.integers(140, 240)), np.uint8)
+    y, x = np.mgrid[:height, :width]
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 12)
+    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
+    value = paint[..., 2] + rng.uniform(0, 35) * wave + rng.normal(0, 5, (height, width))
+    paint[..., 2] = value.clip(0, 255)
+    return cv2.cvtColor(paint, cv2.COLOR_HSV2BGR)
+
+
+def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    """A picture and its shapes, back to front: class and polygon (N, 2) in pixels."""
+    width, height = int(rng.choice(SIDES[2:])), int(rng.choice(SIDES[:3]))
+    picture = background(rng, width, height)
+    visible: list[np.ndarray] = []
+    areas: list[int] = []
+    shapes: list[tuple[str, np.ndarray]] = []
+    for _ in range(int(rng.integers(2, 8))):
+        name = CLASSES[rng.integers(len(CLASSES))]
+        radius = float(np.exp(rng.uniform(np.log(9), np.log(44))))
+        points = outline(name, radius, rng.uniform(0, 2 * np.pi)) + rng.uniform((0, 0), (width, height))
+        paint = fill(rng, name, width, height)
+        polygon = clip_polygon(points, width, height)
+        mask, whole = raster(polygon, width, height), cv2.contourArea(points.astype(np.float32))
+        left = [other & ~mask for other in visible]
+        covers = any(rest.sum() < 0.4 * area for rest, area in zip(left, areas, strict=True))
+        if not len(polygon) or mask.sum() < 0.4 * whole or covers:
+            continue
+        visible, areas = [*left, mask], [*areas, mask.sum()]
+        shapes.append((name, polygon))
+        picture[mask] = paint[mask]
+        edge = np.round(polygon * 16).astype(np.int32)
+        cv2.polylines(picture, [edge], True, (25, 25, 25), 1, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(picture, (3, 3), 0.6), shapes
+
+
+def raster(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    if len(polygon):
+        cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 1, shift=4)
+    return mask.astype(bool)
+
+
+def make_split(root: Path, name: str, count: int, seed: list[int], note: str) -> None:
+    images, annotations = [], []
+    folder = root / name
+    folder.mkdir(parents=True)
+    for index in range(count):
+        rng = np.random.default_rng([*seed, index])
+        picture, shapes = scene(rng)
+        while not shapes:
+            picture, shapes = scene(rng)
+        height, width = picture.shape[:2]
+        file_name = f'{index:06d}.jpg'
+        if not cv2.imwrite(str(folder / file_name), picture, [cv2.IMWRITE_JPEG_QUALITY, 92]):
+            raise OSError(f'{folder / file_name} could not be written')
+        images.append(dict(id=index + 1, file_name=file_name, width=width, height=height))
+        for label, polygon in shapes:
+            polygon = polygon.round(2)
+            x1, y1 = polygon.min(0)
+            x2, y2 = polygon.max(0)
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=CLASSES.index(label) + 1,
+                    bbox=[round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                    area=round(float(cv2.contourArea(polygon.astype(np.float32))), 2),
+                    iscrowd=0,
+                    segmentation=[[round(float(v), 2) for v in polygon.ravel()]],
+                )
+            )
+    content = dict(
+        info=dict(description=note),
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=i + 1, name=label, supercategory='shape') for i, label in enumerate(CLASSES)],
+    )
+    (root / 'annotations').mkdir(exist_ok=True)
+    (root / 'annotations' / f'{name}.json').write_text(json.dumps(content, separators=(',', ':')))
+
+
+def describe(split: str, count: int, seed: int) -> str:
+    return f'shapes 1, {split}, {count} images, seed {seed}'
+
+
+def is_there(out: Path, train: int, val: int, seed: int) -> bool:
+    """Whether ``out`` holds the dataset that these arguments make."""
+    for name, count in (('train', train), ('val', val)):
+        file = out / 'annotations' / f'{name}.json'
+        if not file.is_file() or json.loads(file.read_text())['info']['description'] != describe(name, count, seed):
+            return False
+    return True
+
+
+def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0) -> None:
+    """Write ``out``/{train,val}/*.jpg and ``out``/annotations/{train,val}.json; all of it appears at once or not.
+
+    Raises:
+        FileExistsError: ``out`` holds something already.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f'{out} exists and is not empty: name another folder or use --force')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.shapes-') as temporary:
+        root = Path(temporary) / 'data'
+        for number, (name, count) in enumerate((('train', train), ('val', val))):
+            make_split(root, name, count, [seed, number], describe(name, count, seed))
+        if out.exists():
+            out.rmdir()
+        os.replace(root, out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('out', nargs='?', default='data/shapes', type=Path, help='folder to write (data/shapes)')
+    parser.add_argument('--train', type=int, default=300, help='number of training images (300)')
+    parser.add_argument('--val', type=int, default=60, help='number of validation images (60)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--force', action='store_true', help='replace the folder if it exists')
+    args = parser.parse_args()
+    if not args.force and is_there(args.out, args.train, args.val, args.seed):
+        print(f'{args.out}: already there')
+        return
+    if args.force and args.out.exists():
+        marker = args.out / 'annotations' / 'train.json'
+        if any(args.out.iterdir()) and not marker.is_file():
+            parser.error(f'{args.out} does not look like a dataset made by this tool: {marker} is missing')
+        shutil.rmtree(args.out)
+    make_dataset(args.out, args.train, args.val, args.seed)
+    print(f'{args.out}: {args.train} training and {args.val} validation images, classes {", ".join(CLASSES)}')
+
+
+if __name__ == '__main__':
+    main()
