@@ -1,0 +1,87 @@
+"""Command-line arguments of the tools, without importing anything heavy: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+
+class DictAction(argparse.Action):
+    """``--cfg-options a.b=1 c=[1,2] d="(x,y)" e=1,2`` as a dict of plain values."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for pair in values:
+            key, sign, text = pair.partition('=')
+            if not sign or not key:
+                parser.error(f'{option_string} takes KEY=VALUE pairs, not {pair!r}')
+            try:
+                options[key] = parse_value(text)
+            except ValueError as error:
+                parser.error(f'{option_string} {key}: {error}')
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """A number, bool, None, string, or a comma-separated (nested) list or tuple of them; quotes are dropped."""
+    text = text.strip('\'"').strip()
+    if not _balanced(text):
+        raise ValueError(f'the brackets of {text!r} do not match')
+    if text[:1] + text[-1:] in ('()', '[]') and _balanced(text[1:-1]):
+        values = [parse_value(part) for part in _split(text[1:-1])]
+        return tuple(values) if text[0] == '(' else values
+    parts = _split(text)
+    if len(parts) > 1 or text.endswith(','):
+        return [parse_value(part) for part in parts]
+    return _scalar(text)
+
+
+def _balanced(text: str) -> bool:
+    stack = []
+    for char in text:
+        if char in '([':
+            stack.append(')' if char == '(' else ']')
+        elif char in ')]' and (not stack or stack.pop() != char):
+            return False
+    return not stack
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand outside of brackets."""
+    parts, depth, start = [], 0, 0
+    for position, char in enumerate(text):
+        depth += (char in '([') - (char in ')]')
+        if char == ',' and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    return parts + [text[start:]] if text[start:].strip() else parts
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every tool that starts a Runner takes."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that overwrite those of the config, such as optim_wrapper.optimizer.lr=0.01 '
+        'or model.backbone.out_indices="(0,1,2)"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch of older PyTorch passes --local_rank, newer ones --local-rank
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -1,0 +1,161 @@
+"""What the tools do once their arguments are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmdet.engine.config import load_config
+
+USER_ERRORS = (ValueError, KeyError, FileNotFoundError, TypeError)
+
+
+def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+    """Run a tool; a mistake of the caller is one message, Ctrl-C is exit code 130 with the last checkpoint named.
+
+    ``MMDET_DEBUG=1`` shows the traceback of mistakes as well.
+    """
+    from mmdet.engine.checkpoint import UnreadableCheckpointError
+    from mmdet.registry import UnknownArgumentError, UnknownNameError
+
+    plain_errors = (UnknownNameError, UnknownArgumentError, UnreadableCheckpointError, FileNotFoundError)
+    try:
+        return tool(args) or 0
+    except KeyboardInterrupt:
+        print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
+        _leave_process_group()
+        return 128 + signal.SIGINT
+    except plain_errors as error:
+        if os.environ.get('MMDET_DEBUG'):
+            raise
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+
+
+def _last_checkpoint(args: argparse.Namespace) -> str:
+    work_dir = getattr(args, 'work_dir', None)
+    pointer = Path(work_dir) / 'last_checkpoint' if work_dir else None
+    if pointer is None or not pointer.is_file():
+        return 'No checkpoint was written.'
+    return f'The last checkpoint is {pointer.parent / pointer.read_text().strip()}; --resume continues from it.'
+
+
+def _leave_process_group() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def prepare(args: argparse.Namespace) -> Any:
+    """The config with the arguments that every tool has."""
+    from mmengine.registry import init_default_scope
+
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    args.work_dir = cfg.work_dir
+    cfg.setdefault('default_scope', 'mmdet')
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def build_runner(cfg: Any) -> Any:
+    """The Runner that the config asks for, DetRunner unless it names another."""
+    from mmdet.engine.runner import DetRunner
+
+    kind = cfg.get('runner_type')
+    if kind in (None, 'Runner', 'DetRunner'):
+        return DetRunner.from_cfg(cfg)
+    from mmdet.registry import RUNNERS
+
+    return RUNNERS.build(cfg)
+
+
+def train(args: argparse.Namespace) -> None:
+    """``tools/train.py``"""
+    cfg = prepare(args)
+    if args.amp:
+        wrapper = cfg.optim_wrapper
+        kind = wrapper.get('type', 'OptimWrapper')
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise ValueError(f'--amp works with optim_wrapper.type OptimWrapper, not {kind!r}')
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ValueError(
+                f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}: '
+                'the batch size that its learning rate is meant for'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume is not None:
+        if '://' not in args.resume and not Path(args.resume).is_file():
+            raise FileNotFoundError(f'There is no checkpoint {args.resume!r} to resume.')
+        cfg.resume, cfg.load_from = True, args.resume
+    build_runner(cfg).train()
+
+
+def test(args: argparse.Namespace) -> None:
+    """``tools/test.py``"""
+    cfg = prepare(args)
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'There is no checkpoint {args.checkpoint!r}.')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show or args.show_dir:
+        _draw_predictions(cfg, args)
+    if args.tta:
+        _use_tta(cfg)
+    runner = build_runner(cfg)
+    if args.out:
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:
+    hooks = cfg.get('default_hooks', {})
+    if 'visualization' not in hooks:
+        cfg.setdefault('default_hooks', {})
+        cfg.default_hooks.visualization = dict(type='DetVisualizationHook')
+    hook = cfg.default_hooks.visualization
+    hook.draw = True
+    if args.show:
+        hook.show, hook.wait_time = True, args.wait_time
+    if args.show_dir:
+        hook.test_out_dir = args.show_dir
+
+
+def _use_tta(cfg: Any) -> None:
+    """The config's own tta_model and tta_pipeline, or the image and its mirror image, merged with NMS."""
+    import copy
+
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+    if 'tta_pipeline' not in cfg:
+        pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+        pack = pipeline[-1]
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+        pack['meta_keys'] = tuple(dict.fromkeys((*pack.get('meta_keys', keys), 'flip', 'flip_direction')))
+        flips = dict(
+            type='TestTimeAug',
+            transforms=[[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [pack]],
+        )
+        cfg.tta_pipeline = [*pipeline[:-1], flips]
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)

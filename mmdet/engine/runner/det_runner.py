@@ -1,0 +1,365 @@
+"""mmengine's Runner on today's PyTorch: CPU process groups, safe and exact checkpoints, errors that say what to do."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.registry import FUNCTIONS
+from mmengine.runner import Runner
+from mmengine.utils import apply_to
+from torch.utils.data import DataLoader
+
+from mmdet.engine import checkpoint as checkpoints
+from mmdet.engine.config import repair_mmengine
+from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
+from mmdet.utils.randomness import ResumableBatches, SeededFetch
+from mmdet.version import __version__
+
+_PARAMETERS = list(inspect.signature(Runner.__init__).parameters)[1:]
+
+
+@RUNNERS.register_module()
+class DetRunner(Runner):
+    """A Runner whose interrupted runs continue bit for bit and whose checkpoints cannot run code.
+
+    Takes what :class:`mmengine.runner.Runner` takes; ``default_scope`` is 'mmdet'. With ``randomness=dict(seed=None)``
+    it draws a seed, or takes that of the checkpoint to resume. With ``resume=True`` and no ``load_from`` it resumes
+    the newest readable checkpoint of ``work_dir``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
+        given.setdefault('default_scope', 'mmdet')
+        given['randomness'] = dict(given.get('randomness') or {'seed': None})
+        cfg = given.get('cfg')
+        if isinstance(cfg, Config):
+            object.__setattr__(cfg, '_format_python_code', False)
+        elif isinstance(cfg, dict):
+            given['cfg'] = Config(cfg, format_python_code=False)
+        if 'activation_checkpointing' in (given.get('cfg') or {}):
+            raise ValueError(
+                "activation_checkpointing loses the gradients of the first module with today's PyTorch: "
+                'set with_cp=True in the backbone or neck instead'
+            )
+        repair_mmengine()
+        checkpoints.register_loaders()
+        self._pending = _Pending(given['work_dir'], given.get('resume', False), given.get('load_from'))
+        super().__init__(**given)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Environment
+    def setup_env(self, env_cfg: dict) -> None:
+        if self.distributed and not dist.is_initialized() and not torch.cuda.is_available():
+            dist.init_process_group('gloo')  # mmengine's own path calls torch.cuda.set_device
+        super().setup_env(env_cfg)
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        if seed is None:
+            self._find_checkpoint()
+            seed = self._pending.meta().get('seed')
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        if self.distributed and not is_model_wrapper(model):
+            model_wrapper_cfg = copy.deepcopy(model_wrapper_cfg or {})
+            if model_wrapper_cfg.setdefault('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
+                model_wrapper_cfg.setdefault('find_unused_parameters', self.cfg.get('find_unused_parameters', False))
+                self._set_buffer_policy(model_wrapper_cfg)
+                if not torch.cuda.is_available():
+                    model_wrapper_cfg['device_ids'] = None
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def _set_buffer_policy(wrapper_cfg: dict) -> None:
+        """Buffers are equal at the start and then each rank's own; the argument for it changed its name."""
+        if 'forward_sync_buffers' in inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters:
+            wrapper_cfg.setdefault('forward_sync_buffers', wrapper_cfg.pop('broadcast_buffers', False))
+        else:
+            wrapper_cfg.setdefault('broadcast_buffers', False)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call a method of every hook that has it; an error keeps its own traceback."""
+        for hook in self._hooks:
+            method = getattr(hook, fn_name, None)
+            if method is not None:
+                method(self, **kwargs)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Building: through mmdet's registries, whose errors name the nearest right names
+    def build_model(self, model: Any) -> torch.nn.Module:
+        return MODELS.build(model) if isinstance(model, dict) else super().build_model(model)
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        if isinstance(visualizer, dict):
+            visualizer = copy.deepcopy(visualizer)
+            visualizer.setdefault('name', self._experiment_name)
+            visualizer.setdefault('save_dir', self._log_dir)
+            return VISUALIZERS.build(visualizer)
+        return super().build_visualizer(visualizer)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        if isinstance(evaluator, dict) and 'metrics' in evaluator:
+            evaluator = copy.deepcopy(evaluator)
+            evaluator.setdefault('type', 'Evaluator')
+            return EVALUATOR.build(evaluator)
+        if isinstance(evaluator, (dict, list, tuple)):
+            metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator)
+            return Evaluator([METRICS.build(m) if isinstance(m, dict) else m for m in metrics])
+        return super().build_evaluator(evaluator)
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        if isinstance(hook, dict):
+            hook = copy.deepcopy(hook)
+            own = hook.pop('priority', None)
+            hook, priority = HOOKS.build(hook), own if priority is None else priority
+        super().register_hook(hook, priority)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        if isinstance(loop, dict):
+            loop = copy.deepcopy(loop)
+            if 'type' in loop and 'by_epoch' in loop:
+                raise ValueError('train_cfg takes either type or by_epoch, not both')
+            if 'type' not in loop:
+                loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch', True) else 'IterBasedTrainLoop'
+            return LOOPS.build(loop, default_args=dict(runner=self, dataloader=self._train_dataloader))
+        return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: Any) -> Any:
+        return self._build_evaluation_loop(loop, 'ValLoop', self._val_dataloader, self._val_evaluator)
+
+    def build_test_loop(self, loop: Any) -> Any:
+        return self._build_evaluation_loop(loop, 'TestLoop', self._test_dataloader, self._test_evaluator)
+
+    def _build_evaluation_loop(self, loop: Any, default: str, dataloader: Any, evaluator: Any) -> Any:
+        if not isinstance(loop, dict):
+            return loop
+        loop = copy.deepcopy(loop)
+        loop.setdefault('type', default)
+        return LOOPS.build(loop, default_args=dict(runner=self, dataloader=dataloader, evaluator=evaluator))
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """A DataLoader whose samples draw from a stream of their own and whose batches can be skipped.
+
+        Args:
+            dataloader: The ``train_dataloader`` part of a config, or a DataLoader, which is returned as it is.
+            seed: The run's seed, plus the rank when ``diff_rank_seed``.
+        """
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        cfg = copy.deepcopy(dataloader)
+        dataset = cfg.pop('dataset')
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+        seed = 0 if seed is None else seed - (get_rank() if diff_rank_seed else 0)
+        limit = cfg.pop('num_batch_per_epoch', None)
+        if limit is not None:
+            from mmengine.runner.runner import _SlicedDataset
+
+            dataset = _SlicedDataset(dataset, limit * cfg['batch_size'] * mmengine.dist.get_world_size())
+        sampler = cfg.pop('sampler', None)
+        if isinstance(sampler, dict):
+            sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
+        batch_sampler = cfg.pop('batch_sampler', None)
+        if isinstance(batch_sampler, dict):
+            size = cfg.pop('batch_size')
+            batch_sampler = DATA_SAMPLERS.build(batch_sampler, default_args=dict(sampler=sampler, batch_size=size))
+        if cfg.get('num_workers', 0) == 0:
+            cfg.pop('persistent_workers', None)  # torch refuses it without workers
+            cfg.pop('prefetch_factor', None)
+        cfg.pop('disable_subprocess_warning', None)
+        loader = DataLoader(
+            dataset=dataset,
+            sampler=sampler if batch_sampler is None else None,
+            batch_sampler=batch_sampler,
+            collate_fn=_function(cfg.pop('collate_fn', dict(type='pseudo_collate')), 'collate_fn'),
+            worker_init_fn=_function(cfg.pop('worker_init_fn', dict(type=_single_thread)), 'worker_init_fn'),
+            **cfg,
+        )
+        # torch's fetcher prefers __getitems__; set on the object, so that its class and attributes stay what they are
+        if not hasattr(dataset, '__getitems__'):
+            dataset.__getitems__ = SeededFetch(dataset, seed)
+        # DataLoader forbids setting batch_sampler, since batch_size and sampler are derived from it: they stay right
+        object.__setattr__(loader, 'batch_sampler', ResumableBatches(loader.batch_sampler, get_rank()))
+        return loader
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Checkpoints
+    def _find_checkpoint(self) -> None:
+        """Decide, on rank 0 for all, which checkpoint is resumed."""
+        pending = self._pending
+        if pending.decided:
+            return
+        chosen = [None]
+        if is_main_process():
+            chosen[0] = pending.find()
+        broadcast_object_list(chosen)
+        pending.path, pending.notes = chosen[0]
+        pending.decided = True
+
+    def load_or_resume(self) -> None:
+        if self._has_loaded:
+            return
+        self._find_checkpoint()
+        for note in self._pending.notes:
+            self.logger.warning(note)
+        if self._resume and self._pending.path:
+            self.resume(self._pending.path)
+        elif self._load_from is not None:
+            self.load_checkpoint(self._load_from)
+        self._pending.data = None
+        self._has_loaded = self._has_loaded or self._load_from is not None
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: list = [(r'^module\.', '')],  # noqa: B006 (as in the base class; never written to)
+    ) -> dict:
+        """Load weights; says in one line what was loaded, left out and missing, and fails under half."""
+        checkpoint = self._pending.take(filename)
+        if checkpoint is None:
+            checkpoint = checkpoints.read_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        report = checkpoints.load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
+        self.logger.info(str(report))
+        self._has_loaded = True
+        self._open = checkpoint.pop('gradients', {})
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'cpu',
+    ) -> None:
+        """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
+        self._open = {}
+        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        for name, parameter in model.named_parameters():
+            if name in self._open:
+                parameter.grad = self._open[name].to(parameter)
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint of plain values: it appears whole under its name, or not at all."""
+        meta = dict(meta or {})
+        meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
+        meta.setdefault('iter', self.iter if by_epoch else self.iter + 1)
+        meta.update(
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S', time.localtime()),
+            mmengine_version=mmengine.__version__,
+            mmdet_version=__version__,
+        )
+        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
+        if metainfo is not None:
+            meta['dataset_meta'] = metainfo
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        checkpoint = dict(
+            meta=meta, state_dict=_to_cpu(model.state_dict()), message_hub=_to_cpu(self.message_hub.state_dict())
+        )
+        if save_optimizer:
+            checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
+            gradients = self._open_gradients(model)
+            if gradients:
+                checkpoint['gradients'] = gradients
+        if save_param_scheduler and self.param_schedulers is not None:
+            schedulers = self.param_schedulers
+            if isinstance(schedulers, dict):
+                state = {name: [s.state_dict() for s in group] for name, group in schedulers.items()}
+            else:
+                state = [scheduler.state_dict() for scheduler in schedulers]
+            checkpoint['param_schedulers'] = state
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        target = str(out_dir).rstrip('/') + '/' + filename
+        checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args)
+
+    def _open_gradients(self, model: torch.nn.Module) -> dict:
+        """Gradients of an accumulation that has not reached its step; those of other ranks are not known here."""
+        wrapper = self.optim_wrapper
+        counts = getattr(wrapper, '_accumulative_counts', 1)
+        if counts == 1 or wrapper._inner_count % counts == 0 or self.distributed:
+            return {}
+        return {name: _to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+
+
+class _Pending:
+    """The checkpoint that a run is to start from: found and read once, though asked for in two places."""
+
+    def __init__(self, work_dir: str, resume: bool, load_from: str | None) -> None:
+        self.work_dir, self.resume, self.load_from = Path(work_dir), resume, load_from
+        self.decided, self.path, self.notes, self.data = False, None, [], None
+
+    def find(self) -> tuple[str | None, list[str]]:
+        if not self.resume:
+            return None, []
+        if self.load_from is not None:
+            return str(self.load_from), []
+        path, self.data, notes = checkpoints.newest_readable(self.work_dir)
+        if path is None:
+            notes.append(f'Nothing to resume in {self.work_dir}: training starts from the beginning.')
+        return (None if path is None else str(path)), notes
+
+    def meta(self) -> dict:
+        if self.path is None:
+            return {}
+        if self.data is None:
+            self.data = checkpoints.read_checkpoint(self.path)
+        return self.data.get('meta', {})
+
+    def take(self, filename: str) -> dict | None:
+        if str(filename) != self.path:
+            return None
+        data, self.data = self.data, None
+        return data
+
+
+def _to_cpu(value: Any) -> Any:
+    return apply_to(value, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+
+
+def _function(cfg: Any, name: str) -> Callable:
+    """A function, given directly or as ``dict(type=..., **arguments)``."""
+    if callable(cfg):
+        return cfg
+    if not isinstance(cfg, dict):
+        raise TypeError(f'{name} must be a function or a dict with its type, not {cfg!r}')
+    cfg = dict(cfg)
+    kind = cfg.pop('type')
+    return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **cfg)
+
+
+def _single_thread(worker_id: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,67 @@
+"""A tiny detector-shaped world: model with dropout and batch norm, dataset with augmentation, metric."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmdet.registry import DATASETS, METRICS, MODELS
+
+
+@MODELS.register_module(force=True)
+class ToyModel(BaseModel):
+    def __init__(self, losses=2, dropout=0.2, nan_at=None, data_preprocessor=None, init_cfg=None):
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Linear(8, 2)
+        self.losses, self.nan_at, self.calls = losses, nan_at, 0
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = torch.stack([torch.as_tensor(i) for i in inputs]).float()
+        scores = self.head(self.backbone(x))
+        if mode == 'predict':
+            return [dict(score=row, target=x_i.sum()) for row, x_i in zip(scores, x, strict=True)]
+        noise = torch.rand(len(x), device=x.device)  # like the random sampling in heads
+        error = (scores.sum(1) - x.sum(1) - 0.1 * noise).square()
+        losses = {f'loss_{i}': error.mean() * (i + 1) / self.losses for i in range(self.losses)}
+        if mode == 'loss' and self.training:
+            self.calls += 1
+            if self.nan_at is not None and self.calls == self.nan_at:
+                losses['loss_0'] = losses['loss_0'] * float('nan')
+        return losses
+
+
+@DATASETS.register_module(force=True)
+class ToyDataset(torch.utils.data.Dataset):
+    metainfo = dict(classes=('a', 'b'))
+
+    def __init__(self, length=32, augment=True, log=None):
+        self.length, self.augment, self.log = length, augment, log
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        x = np.full(4, index / self.length, dtype=np.float32)
+        if self.augment:
+            x = x + np.random.rand(4).astype(np.float32) + random.random() + torch.rand(1).item()
+        if self.log:
+            with Path(self.log).open('a') as file:
+                file.write(f'{index}\n')
+        return dict(inputs=torch.from_numpy(x), data_samples=index)
+
+    def get_data_info(self, index):
+        return dict(width=2 if index % 3 else 1, height=1.5)
+
+
+@METRICS.register_module(force=True)
+class ToyMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results += [abs(float(s['score'].sum() - s['target'])) for s in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(mAP=float(1 / (1 + np.mean(results))))
