@@ -3,7 +3,13 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        'setup_env': 'register_all_modules setup_cache_size_limit_of_dynamo setup_multi_processes',
+        'collect_env': 'collect_env',
+        'dist_utils': 'all_reduce_dict allreduce_grads obj2tensor reduce_mean sync_random_seed tensor2obj',
+        'logger': 'get_caller_name log_img_scale',
+        'memory': 'AvoidCUDAOOM AvoidOOM',
+        'misc': 'find_latest_checkpoint get_test_pipeline_cfg replace_cfg_vals update_data_root',
+        'setup_env': 'get_device register_all_modules setup_cache_size_limit_of_dynamo setup_multi_processes',
+        'split_batch': 'split_batch',
         'typing_utils': (
             'ConfigType InstanceList MultiConfig OptConfigType OptInstanceList OptMultiConfig OptPixelList '
             'PixelList RangeType'

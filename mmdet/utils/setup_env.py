@@ -44,3 +44,10 @@ def setup_cache_size_limit_of_dynamo() -> None:
     import torch._dynamo
 
     torch._dynamo.config.cache_size_limit = int(os.environ.get('DYNAMO_CACHE_SIZE_LIMIT', '4'))
+
+
+def get_device() -> str:
+    """The device that a model runs on when none is named: an accelerator if there is one, else 'cpu'."""
+    from mmengine.device import get_device as best_device
+
+    return best_device()

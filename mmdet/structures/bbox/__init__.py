@@ -1,9 +1,5 @@
 from mmdet.lazy import attach
 
-# A module that has the name of its function: once it is imported, the import system puts the module here, so the
-# function must come first.
-from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps  # noqa: F401
-
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {

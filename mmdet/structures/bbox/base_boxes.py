@@ -30,19 +30,14 @@ class BaseBoxes(metaclass=ABCMeta):
         device: str | torch.device | None = None,
         clone: bool = True,
     ) -> None:
-        data = torch.as_tensor(np.asarray(data) if isinstance(data, (list, tuple)) else data)
-        if dtype is None and not data.is_floating_point():
-            dtype = torch.float32
-        elif dtype is None and not clone and device is None:
-            dtype = data.dtype
-        original = data
+        given = data
+        if not isinstance(data, Tensor):
+            data, dtype = torch.from_numpy(np.array(data)), dtype or torch.float32
         data = data.to(dtype=dtype or data.dtype, device=device or data.device)
-        if clone and data is original:
+        if clone and data is given:
             data = data.clone()
-        if data.numel() == 0:
-            data = data.reshape(
-                *(data.shape if data.ndim > 1 and data.size(-1) == self.box_dim else (-1, self.box_dim))
-            )
+        if data.numel() == 0 and (data.ndim < 2 or data.size(-1) != self.box_dim):
+            data = data.reshape(0, self.box_dim)
         if data.ndim < 2 or data.size(-1) != self.box_dim:
             raise ValueError(
                 f'{type(self).__name__} takes at least two dimensions, the last of size {self.box_dim}, '

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import copy
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+
+def find_latest_checkpoint(path: str | Path, suffix: str = 'pth') -> str | None:
+    """``latest.pth`` of a work folder, else the file with the highest number (``epoch_12.pth``), else ``None``."""
+    folder = Path(path)
+    latest = folder / f'latest.{suffix}'
+    if latest.exists():
+        return str(latest)
+    numbered = []
+    for file in folder.glob(f'*.{suffix}'):
+        number = re.search(r'_(\d+)$', file.stem)
+        if number:
+            numbered.append((int(number.group(1)), str(file)))
+    return max(numbered)[1] if numbered else None
+
+
+def _map_strings(value: Any, function) -> Any:
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _map_strings(value[key], function)
+        return value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map_strings(item, function) for item in value)
+    return function(value) if isinstance(value, str) else value
+
+
+def update_data_root(cfg: Config, logger: Any = None) -> None:
+    """Replace ``cfg.data_root`` by the environment variable ``MMDET_DATASETS`` wherever it begins a path."""
+    new_root = os.environ.get('MMDET_DATASETS')
+    if not new_root or 'data_root' not in cfg:
+        return
+    old_root = cfg.data_root
+    print_log(f'MMDET_DATASETS is set: data_root {old_root!r} becomes {new_root!r}', logger=logger)
+    _map_strings(cfg._cfg_dict, lambda text: new_root + text[len(old_root) :] if text.startswith(old_root) else text)
+
+
+def replace_cfg_vals(ori_cfg: Config) -> Config:
+    """A config in which ``'${dotted.key}'`` is replaced by the value of that key, or within a longer string by its text.
+
+    Raises:
+        KeyError: naming the key that does not exist.
+    """
+
+    def lookup(key: str) -> Any:
+        value: Any = ori_cfg
+        for part in key.split('.'):
+            try:
+                value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise KeyError(f'${{{key}}} is used in the config, but there is no {part!r} in it') from None
+        return value
+
+    def replace(text: str) -> Any:
+        whole = re.fullmatch(r'\$\{([\w.]+)\}', text)
+        if whole:
+            return copy.deepcopy(lookup(whole.group(1)))
+
+        def as_text(match: re.Match) -> str:
+            value = lookup(match.group(1))
+            if isinstance(value, (dict, list, tuple)):
+                raise TypeError(f'{text!r} needs a string or a number at {match.group(1)!r}, not {value!r}')
+            return str(value)
+
+        return re.sub(r'\$\{([\w.]+)\}', as_text, text)
+
+    new = copy.deepcopy(ori_cfg)
+    _map_strings(new._cfg_dict, replace)
+    model_wrapper = new.pop('model_wrapper', None)
+    if model_wrapper is not None:
+        new.model = model_wrapper
+    return new
+
+
+def get_test_pipeline_cfg(cfg: str | Path | ConfigDict) -> ConfigDict:
+    """The test pipeline of a config or config file, looked up inside dataset wrappers."""
+    if isinstance(cfg, (str, Path)):
+        from mmdet.engine.config import load_config
+
+        cfg = load_config(cfg)
+    dataset = cfg.test_dataloader.dataset
+    while 'pipeline' not in dataset:
+        if 'datasets' in dataset:
+            dataset = dataset.datasets[0]
+        elif 'dataset' in dataset:
+            dataset = dataset.dataset
+        else:
+            raise KeyError(
+                f"the config has no test pipeline: 'pipeline' is missing in test_dataloader.dataset {dataset}"
+            )
+    return dataset.pipeline
