@@ -8,11 +8,12 @@ __getattr__, __dir__, __all__ = attach(
         'assignment': 'Assignment BestMatch best_of_candidates labels_of',
         'gt': 'PaddedGT pad_batch',
         'joints': (
-            'empty_instances images_to_levels multi_apply overridden select_single_mlvl unmap unpack_gt_instances'
+            'by_batch empty_instances images_to_levels multi_apply overridden select_single_mlvl unmap '
+            'unpack_gt_instances'
         ),
         'postprocess': 'TestCfg gather_rows image_results image_shapes rescale_results select_topk suppress',
         'pyramid': 'Priors as_level flatten_levels map_sizes per_level rows split_levels',
         'sampling': 'as_masks as_slots draw draw_samples',
-        'targets': 'DenseTargets count_per_image',
+        'targets': 'DenseTargets PointTargets count_per_image mean_count',
     },
 )

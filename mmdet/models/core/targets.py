@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.utils import reduce_mean
+
 from .assignment import Assignment
 from .gt import PaddedGT
 from .pyramid import split_levels
@@ -28,7 +30,8 @@ class DenseTargets:
         bbox_weights: ``(B, P, 4)``, 1 at positives.
         pos: ``(B, P)`` bool.
         avg_factor: 0-d tensor that the losses are divided by.
-        gt_inds: ``(B, P)`` as in :class:`Assignment`, after sampling.
+        gt_inds: ``(B, P)`` as in :class:`Assignment`, before sampling.
+        anchors: ``(B, P, 4)``, set by heads whose ``get_targets`` returns the anchors first.
     """
 
     labels: Tensor
@@ -39,6 +42,7 @@ class DenseTargets:
     avg_factor: Tensor
     level_sizes: list[int] = field(default_factory=list)
     gt_inds: Tensor | None = None
+    anchors: Tensor | None = None
     extras: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -86,6 +90,8 @@ class DenseTargets:
         return split_levels(getattr(self, name), self.level_sizes)
 
     def __iter__(self) -> Iterator[Any]:
+        if self.anchors is not None:
+            yield self.by_level('anchors')
         for name in ('labels', 'label_weights', 'bbox_targets', 'bbox_weights'):
             yield self.by_level(name)
         yield self.avg_factor
@@ -95,6 +101,8 @@ class DenseTargets:
         """``value`` itself, or the plain tuple of lists by level of an overridden ``get_targets``."""
         if isinstance(value, cls):
             return value
+        value = list(value)
+        anchors = torch.cat(list(value.pop(0)), 1) if value[1][0].dim() == value[0][0].dim() - 1 else None
         labels, label_weights, bbox_targets, bbox_weights, avg_factor, *extras = value
         sizes = [level.shape[1] for level in labels]
         labels, label_weights, bbox_targets, bbox_weights = (
@@ -108,10 +116,42 @@ class DenseTargets:
             pos=(bbox_weights > 0).any(-1),
             avg_factor=torch.as_tensor(avg_factor, dtype=bbox_weights.dtype, device=labels.device),
             level_sizes=sizes,
+            anchors=anchors,
             extras=dict(sampling_results=extras[0]) if extras else {},
         )
+
+
+def mean_count(count: Tensor, minimum: float = 1) -> Tensor:
+    """A count averaged over the processes, at least ``minimum``: the normaliser of point heads."""
+    return reduce_mean(count.float()).clamp(min=minimum)
 
 
 def count_per_image(mask: Tensor) -> Tensor:
     """Sum over the images of the marked priors of each, at least 1 an image: the normaliser of anchor heads."""
     return mask.sum(1).clamp(min=1).sum().float()
+
+
+@dataclass
+class PointTargets:
+    """Targets of points. Unpacks as the two lists by level, images joined, that point heads of MMDetection return.
+
+    Attributes:
+        labels: ``(B, P)`` class, C for background.
+        bbox_targets: ``(B, P, 4)``, finite everywhere, meaningful at positives.
+    """
+
+    labels: Tensor
+    bbox_targets: Tensor
+    level_sizes: list[int]
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for value in (self.labels, self.bbox_targets):
+            yield [level.flatten(0, 1) for level in split_levels(value, self.level_sizes)]
+
+    @classmethod
+    def coerce(cls, value: Any, batch: int) -> PointTargets:
+        """``value`` itself, or the plain tuple of an overridden ``get_targets`` for ``batch`` images."""
+        if isinstance(value, cls):
+            return value
+        labels, boxes = ([level.unflatten(0, (batch, -1)) for level in levels] for levels in value)
+        return cls(torch.cat(labels, 1), torch.cat(boxes, 1), [level.shape[1] for level in labels])

@@ -4,7 +4,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'anchor_head': 'AnchorHead',
+        'anchor_free_head': 'AnchorFreeHead',
+        'atss_head': 'ATSSHead',
         'base_dense_head': 'BaseDenseHead',
+        'fcos_head': 'FCOSHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',
     },
 )

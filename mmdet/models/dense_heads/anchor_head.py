@@ -15,6 +15,7 @@ from mmdet.models.core import (
     PaddedGT,
     Priors,
     as_level,
+    by_batch,
     flatten_levels,
     map_sizes,
     multi_apply,
@@ -40,6 +41,9 @@ class AnchorHead(BaseDenseHead):
     Joints that research code overrides: :meth:`forward_single`, :meth:`get_anchors`, :meth:`get_targets`,
     :meth:`_get_targets_single`, :meth:`loss_by_feat_single`, :meth:`loss_by_feat`.
     """
+
+    anchors_in_targets = False
+    """Whether the target methods return the anchors first, as those of ATSS and its kin do in MMDetection."""
 
     def __init__(
         self,
@@ -128,7 +132,7 @@ class AnchorHead(BaseDenseHead):
     ) -> DenseTargets | tuple:
         """Targets of all anchors; unpacks as labels, label weights, box targets, box weights by level, avg_factor."""
         priors = self._inside(Priors.from_lists(anchor_list, valid_flag_list), batch_img_metas)
-        if overridden(self, '_get_targets_single', AnchorHead):
+        if overridden(self, '_get_targets_single'):
             return self._targets_of_each(
                 priors, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore, return_sampling_results
             )
@@ -137,12 +141,14 @@ class AnchorHead(BaseDenseHead):
         targets = self._build_targets(priors, assignment, gt)
         if not return_sampling_results:
             return targets
-        flags = Priors(priors.boxes, priors.valid, priors.level_sizes).as_lists()
+        single = (
+            Assignment(inds[None], None if assignment.quality is None else assignment.quality[b : b + 1])
+            for b, inds in enumerate(assignment.gt_inds)
+        )
+        negative = (targets.label_weights > 0) & ~targets.pos
         results = [
-            self._get_targets_single(torch.cat(a), torch.cat(f), g, m, i)[6]
-            for a, f, g, m, i in zip(
-                *flags, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore or [None] * len(batch_img_metas)
-            )
+            self._sampling_result(*image)
+            for image in zip(priors.expanded(), targets.pos, negative, single, batch_gt_instances)
         ]
         return (*targets, results)
 
@@ -172,6 +178,8 @@ class AnchorHead(BaseDenseHead):
             count_negatives=self.sampler.avg_factor_with_neg,
             level_sizes=priors.level_sizes,
         )
+        if self.anchors_in_targets:
+            targets.anchors = priors.expanded()
         return targets
 
     def _encoder(self, priors: Priors, pos: Tensor):
@@ -181,6 +189,7 @@ class AnchorHead(BaseDenseHead):
         boxes = priors.expanded()
         return lambda matched: self.bbox_coder.encode(boxes, torch.where(pos[..., None], matched, boxes))
 
+    @by_batch
     def _get_targets_single(
         self,
         flat_anchors: Tensor,
@@ -189,6 +198,7 @@ class AnchorHead(BaseDenseHead):
         img_meta: dict,
         gt_instances_ignore: InstanceData | None = None,
         unmap_outputs: bool = True,
+        level_sizes: list[int] | None = None,
     ) -> tuple:
         """Labels, their weights, box targets, their weights, pos_inds, neg_inds, sampling result of one image.
 
@@ -196,7 +206,8 @@ class AnchorHead(BaseDenseHead):
         """
         ignored = None if gt_instances_ignore is None else [gt_instances_ignore]
         boxes = get_box_tensor(flat_anchors)
-        priors = self._inside(Priors(boxes[None], valid_flags.bool()[None], [len(boxes)]), [img_meta])
+        priors = Priors(boxes[None], valid_flags.bool()[None], list(level_sizes or [len(boxes)]))
+        priors = self._inside(priors, [img_meta])
         gt = PaddedGT.from_instances([gt_instances], ignored)
         assignment = assign_each(self.assigner, priors, [gt_instances], ignored, gt)
         targets = self._build_targets(priors, assignment, gt)
@@ -208,14 +219,18 @@ class AnchorHead(BaseDenseHead):
             targets.bbox_weights[0],
             pos.nonzero().flatten(),
             neg.nonzero().flatten(),
-            self._sampling_result(priors.boxes[0], pos, neg, assignment, gt, gt_instances),
+            self._sampling_result(priors.boxes[0], pos, neg, assignment, gt_instances),
         )
 
-    def _sampling_result(self, boxes, pos, neg, assignment, gt, gt_instances):
+    def _sampling_result(
+        self, boxes: Tensor, pos: Tensor, neg: Tensor, assignment: Assignment, gt_instances: InstanceData
+    ):
+        """The drawn samples of one image as research code knows them."""
         from mmdet.models.core import labels_of
         from mmdet.models.task_modules.assigners import AssignResult
         from mmdet.models.task_modules.samplers import SamplingResult
 
+        gt = PaddedGT.from_instances([gt_instances])
         quality = None if assignment.quality is None else assignment.quality[0]
         result = AssignResult(len(gt_instances), assignment.gt_inds[0], quality, labels_of(assignment, gt)[0])
         return SamplingResult(
@@ -230,16 +245,15 @@ class AnchorHead(BaseDenseHead):
 
     def _targets_of_each(self, priors: Priors, gt_instances, metas, ignored, with_sampling: bool):
         """Targets by a ``_get_targets_single`` that a subclass brings."""
+        levels = [priors.level_sizes] if self.anchors_in_targets else []
         singles = [
-            self._get_targets_single(boxes, valid, gt_instances[b], metas[b], ignored[b] if ignored else None)
+            self._get_targets_single(boxes, valid, *levels, gt_instances[b], metas[b], ignored[b] if ignored else None)
             for b, (boxes, valid) in enumerate(zip(priors.expanded(), priors.valid))
         ]
-        labels, label_weights, bbox_targets, bbox_weights = (
-            list(torch.stack([s[i] for s in singles]).split(priors.level_sizes, 1)) for i in range(4)
-        )
-        results = [s[6] for s in singles]
-        values = (labels, label_weights, bbox_targets, bbox_weights, sum(r.avg_factor for r in results))
-        return (*values, results) if with_sampling else values
+        values = [list(torch.stack(list(column)).split(priors.level_sizes, 1)) for column in list(zip(*singles))[:-3]]
+        results = [single[-1] for single in singles]
+        values.append(sum(result.avg_factor for result in results))
+        return (*values, results) if with_sampling else tuple(values)
 
     def loss_by_feat_single(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmdet.models.core import (
     TestCfg,
+    by_batch,
     gather_rows,
     image_results,
     image_shapes,
@@ -101,7 +102,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         device, dtype = cls_scores[0].device, cls_scores[0].dtype
         priors = self.prior_generator.grid_priors(map_sizes(cls_scores), dtype=dtype, device=device)
         cfg = self.test_cfg if cfg is None else cfg
-        if not overridden(self, '_predict_by_feat_single', BaseDenseHead):
+        if not overridden(self, '_predict_by_feat_single'):
             return self._predict_batch(
                 cls_scores, bbox_preds, score_factors, priors, batch_img_metas, cfg, rescale, with_nms
             )
@@ -121,6 +122,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             for i, meta in enumerate(batch_img_metas)
         ]
 
+    @by_batch
     def _predict_by_feat_single(
         self,
         cls_score_list: list[Tensor],

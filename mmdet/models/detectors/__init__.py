@@ -4,6 +4,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base': 'BaseDetector',
-        'single_stage': 'RetinaNet SingleStageDetector',
+        'single_stage': 'ATSS FCOS RetinaNet SingleStageDetector',
     },
 )

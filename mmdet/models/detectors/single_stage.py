@@ -65,3 +65,13 @@ class SingleStageDetector(BaseDetector):
 @MODELS.register_module()
 class RetinaNet(SingleStageDetector):
     """`Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_"""
+
+
+@MODELS.register_module()
+class FCOS(SingleStageDetector):
+    """`FCOS: Fully Convolutional One-Stage Object Detection <https://arxiv.org/abs/1904.01355>`_"""
+
+
+@MODELS.register_module()
+class ATSS(SingleStageDetector):
+    """`Bridging the Gap Between Anchor-based and Anchor-free Detection <https://arxiv.org/abs/1912.02424>`_"""

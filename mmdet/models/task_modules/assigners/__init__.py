@@ -4,8 +4,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'assign_result': 'AssignResult',
-        'base_assigner': 'BaseAssigner assign_each',
+        'base_assigner': 'BaseAssigner assign_each in_ignored_region',
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'max_iou_assigner': 'MaxIoUAssigner',
+        'atss_assigner': 'ATSSAssigner',
+        'point_assigners': 'space_scale_match',
     },
 )

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, labels_of
+from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, labels_of, overridden
 from mmdet.structures.bbox import get_box_tensor
 
 from .assign_result import AssignResult
-
-
-def by_batch(assign):
-    """Mark an ``assign`` that only calls ``assign_batch``, so that a batch need not be taken apart."""
-    assign.by_batch = True
-    return assign
 
 
 class BaseAssigner(metaclass=ABCMeta):
@@ -80,7 +74,7 @@ def assign_each(
     **predictions: Tensor,
 ) -> Assignment:
     """Assign a batch by an assigner of any kind, image by image where its ``assign`` is overridden."""
-    if getattr(type(assigner).assign, 'by_batch', False):
+    if not overridden(assigner, 'assign'):
         gt = PaddedGT.from_instances(gt_instances, ignored) if gt is None else gt
         return assigner.assign_batch(priors, gt, **predictions)
     boxes, inds, quality = priors.expanded(), [], []
@@ -98,6 +92,23 @@ def assign_each(
         overlaps = boxes.new_zeros(len(pred)) if overlaps is None else overlaps.to(boxes.dtype)
         quality.append(boxes.new_zeros(len(keep)).masked_scatter(keep, overlaps))
     return Assignment(torch.stack(inds), torch.stack(quality))
+
+
+def in_ignored_region(
+    boxes: Tensor, gt: PaddedGT, threshold: float, calculator: Callable, of_region: bool = False
+) -> Tensor:
+    """``(B, P)`` bool: whether an ignored region covers more than ``threshold`` of the prior, or of itself.
+
+    False everywhere where ``threshold`` is not positive or no image has such a region.
+    """
+    if threshold <= 0 or gt.ignored is None:
+        return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    regions = gt.ignored.float()
+    if of_region:
+        covered = calculator(regions, boxes, mode='iof')  # (B, I, P)
+    else:
+        covered = calculator(boxes, regions, mode='iof').transpose(1, 2)
+    return covered.masked_fill(~gt.ignored_mask[..., None], 0).amax(1) > threshold
 
 
 def _takes_levels(assigner: BaseAssigner) -> bool:

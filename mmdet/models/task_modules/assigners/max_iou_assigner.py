@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors
 from mmdet.registry import TASK_UTILS
 
-from .base_assigner import BaseAssigner
+from .base_assigner import BaseAssigner, in_ignored_region
 
 
 @TASK_UTILS.register_module()
@@ -52,7 +52,10 @@ class MaxIoUAssigner(BaseAssigner):
 
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
         boxes = priors.expanded().float()
-        usable = priors.valid if gt.ignored is None else priors.valid & ~self.in_ignored(boxes, gt)
+        ignored = in_ignored_region(
+            boxes, gt, self.ignore_iof_thr, self.iou_calculator, of_region=not self.ignore_wrt_candidates
+        )
+        usable = priors.valid & ~ignored
         match = BestMatch(priors.valid, start=-1.0)
         claimed = torch.zeros_like(match.index)
         for part in gt.chunks(boxes.shape[1], matrices=2):
@@ -89,14 +92,3 @@ class MaxIoUAssigner(BaseAssigner):
         hit &= (top >= self.min_pos_iou) & (top > 0) & mask[..., None]
         order = torch.arange(start + 1, start + 1 + hit.shape[1], device=hit.device)
         return (hit * order[:, None]).amax(1)
-
-    def in_ignored(self, boxes: Tensor, gt: PaddedGT) -> Tensor:
-        """``(B, P)`` bool: whether an ignored region covers the prior."""
-        if self.ignore_iof_thr <= 0:
-            return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-        regions = gt.ignored.float()
-        if self.ignore_wrt_candidates:
-            covered = self.iou_calculator(boxes, regions, mode='iof').transpose(1, 2)  # (B, I, P)
-        else:
-            covered = self.iou_calculator(regions, boxes, mode='iof')
-        return covered.masked_fill(~gt.ignored_mask[..., None], 0).amax(1) > self.ignore_iof_thr

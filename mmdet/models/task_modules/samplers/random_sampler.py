@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.models.core import Assignment, overridden
+from mmdet.models.core import Assignment, by_batch, overridden
 from mmdet.registry import TASK_UTILS
 
 from .base_sampler import BaseSampler
@@ -28,16 +28,18 @@ class RandomSampler(BaseSampler):
             raise ValueError(f'cannot draw {num} different elements of {len(gallery)}')
         return gallery[torch.randperm(len(gallery), device=gallery.device)[:num]]
 
+    @by_batch
     def _sample_pos(self, assign_result, num_expected: int, **kwargs) -> Tensor:
         inds = (assign_result.gt_inds > 0).nonzero().flatten()
         return inds if len(inds) <= num_expected else self.random_choice(inds, num_expected)
 
+    @by_batch
     def _sample_neg(self, assign_result, num_expected: int, **kwargs) -> Tensor:
         inds = (assign_result.gt_inds == 0).nonzero().flatten()
         return inds if len(inds) <= num_expected else self.random_choice(inds, num_expected)
 
     def draw(self, assignment: Assignment, **kwargs):
-        if not (overridden(self, '_sample_pos', RandomSampler) or overridden(self, '_sample_neg', RandomSampler)):
+        if not (overridden(self, '_sample_pos') or overridden(self, '_sample_neg')):
             return super().draw(assignment, **kwargs)
         from mmdet.models.core import pad_batch
         from mmdet.models.task_modules.assigners.assign_result import AssignResult
