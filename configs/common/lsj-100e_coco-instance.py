@@ -50,7 +50,7 @@ train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.067, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=25, by_epoch=True, milestones=[22, 24], gamma=0.1),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[22, 24], gamma=0.1),
 ]
 
 optim_wrapper = dict(optimizer=dict(lr=0.1, weight_decay=4e-5))

@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(
         type='RandomChoiceResize',
-        scales=[(1333, 640), (1333, 672), (1333, 704), (1333, 736), (1333, 768), (1333, 800)],
+        scales=[(1333, size) for size in range(640, 801, 32)],
         keep_ratio=True,
         backend='pillow',
     ),

@@ -47,7 +47,7 @@ train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, 
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type='MultiStepLR', begin=0, end=270000, by_epoch=False, milestones=[243000, 256500, 263250], gamma=0.1),
+    dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, milestones=[243000, 256500, 263250], gamma=0.1),
 ]
 
 optim_wrapper = dict(optimizer=dict(lr=0.1, weight_decay=4e-5))

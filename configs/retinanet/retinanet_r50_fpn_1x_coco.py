@@ -6,4 +6,5 @@ _base_ = [
     './retinanet_tta.py',
 ]
 
+# half of the rate of two-stage detectors: Sec. 4.1 of the paper
 optim_wrapper = dict(optimizer=dict(lr=0.01))

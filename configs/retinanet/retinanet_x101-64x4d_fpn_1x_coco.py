@@ -1,7 +1,3 @@
-_base_ = './retinanet_r50_fpn_1x_coco.py'
+_base_ = './retinanet_x101-32x4d_fpn_1x_coco.py'
 
-model = dict(
-    backbone=dict(
-        type='ResNeXt', depth=101, init_cfg=dict(checkpoint='open-mmlab://resnext101_64x4d'), groups=64, base_width=4
-    )
-)
+model = dict(backbone=dict(init_cfg=dict(checkpoint='open-mmlab://resnext101_64x4d'), groups=64))

@@ -1,0 +1,68 @@
+_base_ = './ssd300_voc0712.py'
+input_size = 512
+
+model = dict(
+    neck=dict(
+        out_channels=(512, 1024, 512, 256, 256, 256, 256),
+        level_strides=(2, 2, 2, 2, 1),
+        level_paddings=(1, 1, 1, 1, 1),
+        last_kernel_size=4,
+    ),
+    bbox_head=dict(
+        in_channels=(512, 1024, 512, 256, 256, 256, 256),
+        anchor_generator=dict(
+            input_size=input_size,
+            basesize_ratio_range=(0.15, 0.9),
+            strides=[8, 16, 32, 64, 128, 256, 512],
+            ratios=([2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]),
+        ),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Expand', mean=[123.675, 116.28, 103.53], to_rgb=True, ratio_range=(1, 4)),
+    dict(type='MinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
+    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='PhotoMetricDistortion',
+        brightness_delta=32,
+        contrast_range=(0.5, 1.5),
+        saturation_range=(0.5, 1.5),
+        hue_delta=18,
+    ),
+    dict(type='PackDetInputs'),
+]
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+train_dataloader = dict(
+    dataset=dict(
+        dataset=dict(
+            datasets=[
+                dict(
+                    type={{_base_.dataset_type}},
+                    data_root={{_base_.data_root}},
+                    ann_file=ann_file,
+                    data_prefix=dict(sub_data_root=sub_data_root),
+                    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+                    pipeline=train_pipeline,
+                )
+                for ann_file, sub_data_root in [
+                    ('VOC2007/ImageSets/Main/trainval.txt', 'VOC2007/'),
+                    ('VOC2012/ImageSets/Main/trainval.txt', 'VOC2012/'),
+                ]
+            ]
+        )
+    )
+)
+
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
