@@ -1,0 +1,7 @@
+_base_ = ['../_base_/models/cascade-rcnn_r50_fpn.py', '../common/lsj-200e_coco-detection.py']
+
+model = dict(
+    data_preprocessor=dict(batch_augments={{_base_.batch_augments}}), train_cfg=dict(rpn=dict(allowed_border=-1))
+)
+
+optim_wrapper = dict(optimizer=dict(lr=0.08))

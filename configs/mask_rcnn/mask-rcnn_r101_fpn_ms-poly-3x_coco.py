@@ -1,0 +1,3 @@
+_base_ = ['../_base_/models/mask-rcnn_r50_fpn.py', '../common/ms-poly_3x_coco-instance.py']
+
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')))
