@@ -1,0 +1,13 @@
+_base_ = '../cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        type='ResNeXt',
+        depth=101,
+        norm_cfg=dict(type='SyncBN'),
+        norm_eval=False,
+        init_cfg=dict(checkpoint='open-mmlab://resnext101_32x4d'),
+        groups=32,
+        base_width=4,
+    )
+)
