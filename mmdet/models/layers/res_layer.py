@@ -17,6 +17,7 @@ class ResLayer(Sequential):
         stride: Stride of the block that downsamples.
         avg_down: Downsample the shortcut by average pooling instead of a strided convolution.
         downsample_first: Whether the first block downsamples, or the last one (Hourglass).
+        first_block_kwargs: Arguments of the first block alone.
     """
 
     def __init__(
@@ -30,6 +31,8 @@ class ResLayer(Sequential):
         conv_cfg: dict | None = None,
         norm_cfg: dict = dict(type='BN'),
         downsample_first: bool = True,
+        *,
+        first_block_kwargs: dict | None = None,
         **kwargs: Any,
     ) -> None:
         self.block = block
@@ -59,6 +62,7 @@ class ResLayer(Sequential):
                     conv_cfg=conv_cfg,
                     norm_cfg=norm_cfg,
                     **kwargs,
+                    **(first_block_kwargs or {} if i == 0 else {}),
                 )
             )
         super().__init__(*blocks)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from mmcv.cnn import build_activation_layer
+from mmcv.cnn.bricks.drop import build_dropout
+from mmcv.cnn.bricks.scale import LayerScale
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+
+
+class MLP(BaseModule):
+    """Linear layers with ReLU between them (the box head of DETR, arXiv:2005.12872)."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        dims = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
+        self.layers = ModuleList(nn.Linear(a, b) for a, b in zip(dims, dims[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu_()
+        return self.layers[-1](x)
+
+
+class FFN(BaseModule):
+    """The feed-forward block of a transformer, with the parameter names and arguments of mmcv's.
+
+    mmcv's own lies in a module that warns when it is imported without compiled ops.
+
+    Args:
+        dropout_layer: Config of what follows the block, e.g. ``dict(type='DropPath', drop_prob=0.1)``.
+        add_identity: Add the input (or ``identity``) to the output.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        feedforward_channels: int = 1024,
+        num_fcs: int = 2,
+        act_cfg: dict = dict(type='ReLU', inplace=True),
+        ffn_drop: float = 0.0,
+        dropout_layer: dict | None = None,
+        add_identity: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+        layer_scale_init_value: float = 0.0,
+    ) -> None:
+        super().__init__(init_cfg)
+        if num_fcs < 2:
+            raise ValueError(f'num_fcs must be at least 2, got {num_fcs}')
+        self.embed_dims = embed_dims
+        self.feedforward_channels = feedforward_channels
+        self.num_fcs = num_fcs
+        dims = [embed_dims, *[feedforward_channels] * (num_fcs - 1)]
+        hidden = [
+            nn.Sequential(nn.Linear(a, b), build_activation_layer(act_cfg), nn.Dropout(ffn_drop))
+            for a, b in zip(dims, dims[1:], strict=False)
+        ]
+        self.layers = nn.Sequential(*hidden, nn.Linear(dims[-1], embed_dims), nn.Dropout(ffn_drop))
+        self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
+        self.add_identity = add_identity
+        scaled = layer_scale_init_value > 0
+        self.gamma2 = LayerScale(embed_dims, scale=layer_scale_init_value) if scaled else nn.Identity()
+
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        out = self.dropout_layer(self.gamma2(self.layers(x)))
+        return out + (x if identity is None else identity) if self.add_identity else out
