@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -137,29 +138,10 @@ class Bottleneck(BaseModule):
         self.conv1_stride, self.conv2_stride = (1, stride) if style == 'pytorch' else (stride, 1)
 
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, width, postfix=1)
-        self.norm2_name, norm2 = build_norm_layer(norm_cfg, width, postfix=2)
         self.norm3_name, norm3 = build_norm_layer(norm_cfg, planes * self.expansion, postfix=3)
         self.conv1 = build_conv_layer(conv_cfg, inplanes, width, 1, stride=self.conv1_stride, bias=False)
         self.add_module(self.norm1_name, norm1)
-        conv2_cfg = conv_cfg
-        if self.with_dcn:
-            deformable = dict(dcn)
-            if not deformable.pop('fallback_on_stride', False):
-                if conv_cfg is not None:
-                    raise ValueError(f'dcn ({dcn!r}) cannot stand beside conv_cfg ({conv_cfg!r})')
-                conv2_cfg = deformable
-        self.conv2 = build_conv_layer(
-            conv2_cfg,
-            width,
-            width,
-            3,
-            stride=self.conv2_stride,
-            padding=dilation,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
-        )
-        self.add_module(self.norm2_name, norm2)
+        self._make_conv2(self._conv2_cfg(), width, groups)
         self.conv3 = build_conv_layer(conv_cfg, width, planes * self.expansion, 1, bias=False)
         self.add_module(self.norm3_name, norm3)
         self.relu = nn.ReLU(inplace=True)
@@ -169,6 +151,24 @@ class Bottleneck(BaseModule):
             for position, channels in zip(PLUGIN_POSITIONS, (width, width, planes * self.expansion), strict=True):
                 chosen = [plugin['cfg'] for plugin in plugins if plugin['position'] == position]
                 setattr(self, f'{position}_plugin_names', self.make_block_plugins(channels, chosen))
+
+    def _conv2_cfg(self) -> dict | None:
+        if not self.with_dcn:
+            return self.conv_cfg
+        cfg = dict(self.dcn)
+        if cfg.pop('fallback_on_stride', False):
+            return self.conv_cfg
+        if self.conv_cfg is not None:
+            raise ValueError(f'dcn ({self.dcn!r}) cannot stand beside conv_cfg ({self.conv_cfg!r})')
+        return cfg
+
+    def _make_conv2(self, cfg: dict | None, width: int, groups: int) -> None:
+        stride, dilation = self.conv2_stride, self.dilation
+        self.conv2 = build_conv_layer(
+            cfg, width, width, 3, stride=stride, padding=dilation, dilation=dilation, groups=groups, bias=False
+        )
+        self.norm2_name, norm2 = build_norm_layer(self.norm_cfg, width, postfix=2)
+        self.add_module(self.norm2_name, norm2)
 
     def make_block_plugins(self, in_channels: int, plugins: list[dict]) -> list[str]:
         """Add the layers of ``plugins`` and return their attribute names."""
@@ -269,10 +269,6 @@ class ResNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         self.zero_init_residual = zero_init_residual
-        if depth not in self.arch_settings:
-            raise KeyError(
-                f'{type(self).__name__} has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}'
-            )
         if not 1 <= num_stages <= 4:
             raise ValueError(f'num_stages must be 1 to 4, got {num_stages}')
         if not len(strides) == len(dilations) == num_stages:
@@ -284,6 +280,8 @@ class ResNet(BaseModule):
         if dcn is not None and len(stage_with_dcn) != num_stages:
             raise ValueError(f'stage_with_dcn {stage_with_dcn} must name each of the {num_stages} stages')
         _check_style(style)
+
+        layout = self._layout(depth, base_channels)
 
         starts_here = pretrained is None and init_cfg is None
         super().__init__(pretrained_init_cfg(pretrained, init_cfg, conv_norm_init_cfg()))
@@ -306,18 +304,17 @@ class ResNet(BaseModule):
         self.dcn = dcn
         self.stage_with_dcn = stage_with_dcn
         self.plugins = plugins
-        self.block, stage_blocks = self.arch_settings[depth]
+        self.block, stage_blocks, stage_planes = layout
         self.stage_blocks = stage_blocks[:num_stages]
         self.inplanes = stem_channels
         block_init_cfg = None
         if starts_here and zero_init_residual:
-            last_norm = 'norm2' if issubclass(self.block, BasicBlock) else 'norm3'
-            block_init_cfg = dict(type='Constant', val=0, override=dict(name=last_norm))
+            block_init_cfg = self._zero_init_cfg()
 
         self._make_stem_layer(in_channels, stem_channels)
         self.res_layers = []
         for i, num_blocks in enumerate(self.stage_blocks):
-            planes = base_channels * 2**i
+            planes = stage_planes[i]
             layer = self.make_res_layer(
                 block=self.block,
                 inplanes=self.inplanes,
@@ -339,7 +336,20 @@ class ResNet(BaseModule):
             self.add_module(name, layer)
             self.res_layers.append(name)
         self._freeze_stages()
-        self.feat_dim = self.block.expansion * base_channels * 2 ** (len(self.stage_blocks) - 1)
+        self.feat_dim = self.inplanes
+
+    def _layout(self, depth: int, base_channels: int) -> tuple[type[BaseModule], Sequence[int], Sequence[int]]:
+        """The class of the blocks, their number in each stage, and the ``planes`` of each stage."""
+        if depth not in self.arch_settings:
+            raise KeyError(
+                f'{type(self).__name__} has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}'
+            )
+        block, stage_blocks = self.arch_settings[depth]
+        return block, stage_blocks, [base_channels * 2**i for i in range(len(stage_blocks))]
+
+    def _zero_init_cfg(self) -> dict | None:
+        last_norm = {BasicBlock: 'norm2', Bottleneck: 'norm3'}.get(self.block)  # no derived class, as published
+        return last_norm and dict(type='Constant', val=0, override=dict(name=last_norm))
 
     def make_stage_plugins(self, plugins: list[dict], stage_idx: int) -> list[dict]:
         """The ``plugins`` of one stage, as the blocks take them."""
