@@ -1,0 +1,103 @@
+"""The context modules of SSH (arXiv:1708.03979), which RetinaFace (arXiv:1905.00641) uses as well."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmdet.models.layers.building import resolve_layer
+from mmdet.registry import MODELS
+
+
+class SSHContextModule(BaseModule):
+    """Two and three 3x3 convolutions, which see 5x5 and 7x7 pixels and share the first (Fig. 4)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if out_channels % 4:
+            raise ValueError(f'out_channels of SSH must be a multiple of 4, got {out_channels}')
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        width = out_channels // 4
+        shared = dict(padding=1, conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg))
+        self.conv5x5_1 = ConvModule(in_channels, width, 3, **shared)
+        self.conv5x5_2 = ConvModule(width, width, 3, act_cfg=None, **shared)
+        self.conv7x7_2 = ConvModule(width, width, 3, **shared)
+        self.conv7x7_3 = ConvModule(width, width, 3, act_cfg=None, **shared)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv5x5_1(x)
+        return self.conv5x5_2(x), self.conv7x7_3(self.conv7x7_2(x))
+
+
+class SSHDetModule(BaseModule):
+    """A 3x3 convolution beside the context module; half of the channels come from each (Fig. 3)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.conv3x3 = ConvModule(
+            in_channels,
+            out_channels // 2,
+            3,
+            padding=1,
+            conv_cfg=resolve_layer(conv_cfg),
+            norm_cfg=resolve_layer(norm_cfg),
+            act_cfg=None,
+        )
+        self.context_module = SSHContextModule(in_channels, out_channels, conv_cfg, norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.conv3x3(x), *self.context_module(x)], dim=1).relu_()
+
+
+@MODELS.register_module()
+class SSH(BaseModule):
+    """A detection module of SSH on each level.
+
+    Args:
+        num_scales: Number of levels.
+        in_channels, out_channels: Channels of each level.
+    """
+
+    def __init__(
+        self,
+        num_scales: int,
+        in_channels: list[int],
+        out_channels: list[int],
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = dict(type='BN'),
+        init_cfg: dict | list[dict] | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
+    ) -> None:
+        super().__init__(init_cfg)
+        if not num_scales == len(in_channels) == len(out_channels):
+            raise ValueError(
+                f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
+            )
+        self.num_scales = num_scales
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        for i in range(num_scales):
+            self.add_module(f'ssh_module{i}', SSHDetModule(in_channels[i], out_channels[i], conv_cfg, norm_cfg))
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if len(inputs) != self.num_scales:
+            raise ValueError(f'SSH was made for {self.num_scales} feature maps, got {len(inputs)}')
+        return tuple(getattr(self, f'ssh_module{i}')(x) for i, x in enumerate(inputs))
