@@ -6,5 +6,6 @@ __getattr__, __dir__, __all__ = attach(
         'coco_metric': 'CocoMetric',
         'dump_det_results': 'DumpDetResults',
         'voc_metric': 'VOCMetric',
+        'wider_face_metric': 'WIDERFaceMetric',
     },
 )
