@@ -141,7 +141,7 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
             axis.spines[side].set_visible(False)
         if panel == 'metric':
             values = [value for _, _, ys in panels[panel] for value in ys]
-            if values and 0 <= min(values) and max(values) <= 1:
+            if values and min(values) >= 0 and max(values) <= 1:
                 axis.set_ylim(0, min(1.0, 1.1 * max(values) + 0.02))
         if panel == 'loss':
             axis.set_ylim(bottom=0)
@@ -171,10 +171,9 @@ def add_epoch_axis(axis, epochs: dict[int, int]) -> None:
 
 def run_name(log: Log, logs: list[Log]) -> str:
     """The shortest tail of folders that tells the runs apart."""
-    folders = [other.path.resolve().parts[:-1] for other in logs]
-    mine = log.path.resolve().parts[:-1]
-    common = os.path.commonprefix(folders)
-    rest = [part for part in mine[len(common) :] if part != 'vis_data']
+    folders = [other.path.resolve().parent for other in logs]
+    own = log.path.resolve().parent.relative_to(os.path.commonpath(folders))
+    rest = [part for part in own.parts if part != 'vis_data']
     return '/'.join(rest) or log.path.stem
 
 

@@ -57,7 +57,8 @@ def main():
         pictures.append(picture)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet = make_sheet(pictures, min(args.columns, len(pictures)), args.width)
-    if not cv2.imwrite(str(args.out), sheet, [cv2.IMWRITE_JPEG_QUALITY, args.quality]):
+    options = [] if args.out.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, args.quality]
+    if not cv2.imwrite(str(args.out), sheet, options):
         raise ValueError(f'{args.out} cannot be written: is it a .jpg or .png?')
     print(f'{len(pictures)} pictures on {args.out} ({sheet.shape[1]} x {sheet.shape[0]})')
 
