@@ -55,6 +55,6 @@ param_scheduler = [
 
 optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(lr=0.04, weight_decay=4e-5))
 
-auto_scale_lr = dict(_delete_=True, base_batch_size=64)
+auto_scale_lr = dict(_delete_=True, base_batch_size=64)  # 8 GPUs x 8 images
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))

@@ -1,4 +1,5 @@
 _base_ = './faster-rcnn_r50-caffe_fpn_ms-1x_coco.py'
+
 metainfo = dict(classes=('person',), palette=[(220, 20, 60)])
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1)))

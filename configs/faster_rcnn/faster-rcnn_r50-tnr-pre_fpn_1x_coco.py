@@ -1,4 +1,5 @@
 _base_ = './faster-rcnn_r50_fpn_1x_coco.py'
+
 checkpoint = 'https://download.pytorch.org/models/resnet50-11ad3fa6.pth'
 
 model = dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))

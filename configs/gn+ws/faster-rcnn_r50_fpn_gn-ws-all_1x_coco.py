@@ -1,4 +1,5 @@
 _base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
 norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
 conv_cfg = dict(type='ConvWS')
 

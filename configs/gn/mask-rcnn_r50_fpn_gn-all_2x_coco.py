@@ -17,5 +17,3 @@ model = dict(
         mask_head=dict(norm_cfg=norm_cfg),
     ),
 )
-
-max_epochs = 24

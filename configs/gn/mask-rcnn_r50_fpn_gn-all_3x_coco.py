@@ -1,4 +1,5 @@
 _base_ = './mask-rcnn_r50_fpn_gn-all_2x_coco.py'
+
 max_epochs = 36
 
 train_cfg = dict(max_epochs=max_epochs)

@@ -21,5 +21,3 @@ model = dict(
     ),
     neck=dict(_delete_=True, type='HRFPN', in_channels=[32, 64, 128, 256], out_channels=256),
 )
-
-max_epochs = 20

@@ -1,4 +1,5 @@
 _base_ = './faster-rcnn_hrnetv2p-w18-1x_coco.py'
+
 max_epochs = 24
 
 train_cfg = dict(max_epochs=max_epochs)

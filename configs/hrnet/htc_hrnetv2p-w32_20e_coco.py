@@ -105,5 +105,3 @@ model = dict(
     ),
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )
-
-max_epochs = 20

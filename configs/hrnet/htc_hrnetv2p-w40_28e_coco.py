@@ -1,4 +1,5 @@
 _base_ = './htc_hrnetv2p-w40_20e_coco.py'
+
 max_epochs = 28
 
 train_cfg = dict(max_epochs=max_epochs)

@@ -1,4 +1,5 @@
 _base_ = './paa_r50_fpn_1x_coco.py'
+
 max_epochs = 18
 
 train_cfg = dict(max_epochs=max_epochs)

@@ -6,7 +6,6 @@ _base_ = [
 ]
 
 input_size = 300
-cudnn_benchmark = True
 
 model = dict(bbox_head=dict(num_classes=20, anchor_generator=dict(basesize_ratio_range=(0.2, 0.9))))
 

@@ -1,4 +1,5 @@
 _base_ = './ssd300_voc0712.py'
+
 input_size = 512
 
 model = dict(

@@ -1,4 +1,5 @@
 _base_ = './faster-rcnn_regnetx-3.2GF_fpn_1x_coco.py'
+
 max_epochs = 24
 
 train_cfg = dict(max_epochs=max_epochs)

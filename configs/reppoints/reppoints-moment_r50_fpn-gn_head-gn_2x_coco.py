@@ -1,4 +1,5 @@
 _base_ = './reppoints-moment_r50_fpn-gn_head-gn_1x_coco.py'
+
 max_epochs = 24
 
 train_cfg = dict(max_epochs=max_epochs)

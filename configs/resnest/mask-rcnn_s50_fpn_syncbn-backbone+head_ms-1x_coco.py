@@ -1,4 +1,5 @@
 _base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 model = dict(

@@ -7,5 +7,3 @@ _base_ = [
 
 val_evaluator = dict(metric='proposal_fast')
 test_evaluator = val_evaluator
-
-max_epochs = 24

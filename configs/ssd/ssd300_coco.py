@@ -9,7 +9,6 @@ data_root = 'data/coco/'
 backend_args = None
 
 input_size = 300
-cudnn_benchmark = True
 
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),

@@ -1,4 +1,5 @@
 _base_ = './ssd300_coco.py'
+
 input_size = 512
 
 model = dict(

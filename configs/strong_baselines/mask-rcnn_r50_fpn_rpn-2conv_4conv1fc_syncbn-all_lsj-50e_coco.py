@@ -1,4 +1,5 @@
 _base_ = ['../_base_/models/mask-rcnn_r50_fpn.py', '../common/lsj-100e_coco-instance.py']
+
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 head_norm_cfg = dict(type='MMSyncBN', requires_grad=True)
 

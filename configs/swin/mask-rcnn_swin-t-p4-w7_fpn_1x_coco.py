@@ -1,4 +1,5 @@
 _base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
 pretrained = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth'
 
 model = dict(

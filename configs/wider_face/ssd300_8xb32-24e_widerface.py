@@ -5,12 +5,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-input_size = 300
-cudnn_benchmark = True
-
 model = dict(bbox_head=dict(num_classes=1))
-
-img_scale = (640, 640)
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
