@@ -1,0 +1,15 @@
+_base_ = './detectors_htc-r50_1x_coco.py'
+
+model = dict(
+    backbone=dict(depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')),
+    neck=dict(rfp_backbone=dict(depth=101, pretrained='torchvision://resnet101')),
+)
+
+max_epochs = 20
+
+train_cfg = dict(max_epochs=max_epochs)
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[16, 19], gamma=0.1),
+]

@@ -1,0 +1,6 @@
+_base_ = './htc_r50-rfp_1x_coco.py'
+
+model = dict(
+    backbone=dict(sac=dict(type='SAC', use_deform=True), stage_with_sac=(False, True, True, True)),
+    neck=dict(rfp_backbone=dict(sac=dict(type='SAC', use_deform=True), stage_with_sac=(False, True, True, True))),
+)

@@ -1,0 +1,11 @@
+_base_ = './mask-rcnn_r50_fpn_groie_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        norm_cfg=dict(type='SyncBN'),
+        norm_eval=False,
+        plugins=[
+            dict(cfg=dict(type='ContextBlock', ratio=0.25), stages=(False, True, True, True), position='after_conv3')
+        ],
+    )
+)

@@ -1,0 +1,9 @@
+_base_ = './htc_r50_fpn_20e_coco.py'
+
+model = dict(
+    backbone=dict(
+        type='ResNeXt', depth=101, init_cfg=dict(checkpoint='open-mmlab://resnext101_32x4d'), groups=32, base_width=4
+    )
+)
+
+train_dataloader = dict(batch_size=1, num_workers=1)

@@ -1,0 +1,15 @@
+_base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
+model = dict(
+    rpn_head=dict(
+        anchor_generator=dict(type='LegacyAnchorGenerator', center_offset=0.5),
+        bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder'),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=2, aligned=False)),
+        bbox_head=dict(bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder'), loss_bbox=dict(type='SmoothL1Loss', beta=1.0)),
+        mask_roi_extractor=dict(roi_layer=dict(sampling_ratio=2, aligned=False)),
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=2000)),
+)
