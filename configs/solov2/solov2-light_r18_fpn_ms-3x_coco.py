@@ -1,0 +1,3 @@
+_base_ = './solov2-light_r34_fpn_ms-3x_coco.py'
+
+model = dict(backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')))

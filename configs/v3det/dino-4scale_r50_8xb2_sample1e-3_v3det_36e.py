@@ -1,0 +1,80 @@
+_base_ = '../dino/dino-4scale_r50_8xb2-12e_coco.py'
+
+data_root = 'data/V3Det/'
+
+max_iter = 412560
+
+model = dict(bbox_head=dict(num_classes=13204))
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='ClassBalancedDataset',
+        oversample_thr=0.001,
+        dataset=dict(
+            type='V3DetDataset',
+            data_root=data_root,
+            ann_file='annotations/v3det_2023_v1_train.json',
+            data_prefix=dict(img=''),
+            filter_cfg=dict(filter_empty_gt=False),
+            pipeline=[
+                dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
+                dict(type='LoadAnnotations', with_bbox=True),
+                dict(type='RandomFlip', prob=0.5),
+                dict(
+                    type='RandomChoice',
+                    transforms=[
+                        [
+                            dict(
+                                type='RandomChoiceResize',
+                                scales=[(size, 1333) for size in range(480, 801, 32)],
+                                keep_ratio=True,
+                            )
+                        ],
+                        [
+                            dict(
+                                type='RandomChoiceResize',
+                                scales=[(400, 4200), (500, 4200), (600, 4200)],
+                                keep_ratio=True,
+                            ),
+                            dict(
+                                type='RandomCrop',
+                                crop_type='absolute_range',
+                                crop_size=(384, 600),
+                                allow_negative_crop=True,
+                            ),
+                            dict(
+                                type='RandomChoiceResize',
+                                scales=[(size, 1333) for size in range(480, 801, 32)],
+                                keep_ratio=True,
+                            ),
+                        ],
+                    ],
+                ),
+                dict(type='PackDetInputs'),
+            ],
+            backend_args={{_base_.backend_args}},
+        ),
+    )
+)
+
+val_dataloader = dict(
+    dataset=dict(
+        type='V3DetDataset',
+        data_root=data_root,
+        ann_file='annotations/v3det_2023_v1_val.json',
+        data_prefix=dict(img=''),
+    )
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(ann_file=data_root + 'annotations/v3det_2023_v1_val.json', use_mp_eval=True, proposal_nums=[300])
+test_evaluator = val_evaluator
+
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iter, val_interval=82512.0)
+
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_iter, by_epoch=False, milestones=[343800], gamma=0.1)]
+
+default_hooks = dict(checkpoint=dict(interval=11460, by_epoch=False, max_keep_ckpts=3))
+
+log_processor = dict(by_epoch=False)
