@@ -1,0 +1,194 @@
+"""Multi-scale deformable attention (Deformable DETR, arXiv:2010.04159, Eq. 3).
+
+Letters: B images, S cells of all levels, H heads, D channels of a head, Q queries, L levels, K points.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdet.registry import MODELS
+
+from .compiled import compiled_mmcv
+
+
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor,
+    value_spatial_shapes: Tensor | Sequence[tuple[int, int]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Weighted sum of bilinear samples of all levels.
+
+    Args:
+        value: Shape (B, S, H, D).
+        value_spatial_shapes: Height and width of each level. A tensor on a device is read back: pass numbers, or a
+            tensor on the CPU, to avoid that.
+        sampling_locations: x and y relative to the level, in ``[0, 1]``, shape (B, Q, H, L, K, 2).
+        attention_weights: Shape (B, Q, H, L, K).
+
+    Returns:
+        Shape (B, Q, H * D).
+    """
+    batch, _, heads, channels = value.shape
+    queries = sampling_locations.size(1)
+    shapes = [(int(height), int(width)) for height, width in _on_host(value_spatial_shapes)]
+    levels = value.split([height * width for height, width in shapes], dim=1)
+    grids = (2 * sampling_locations - 1).to(value.dtype)
+    weights = attention_weights.to(value.dtype).transpose(1, 2).flatten(0, 1)  # (B * H, Q, L, K)
+    output = value.new_zeros(batch * heads, channels, queries)
+    if not output.numel():
+        return output.reshape(batch, queries, heads * channels) + (value.sum() + weights.sum() + grids.sum()) * 0
+    for level, (height, width) in enumerate(shapes):
+        maps = levels[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (B * H, Q, K, 2)
+        sampled = F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+        output = output + (sampled * weights[:, None, :, level]).sum(-1)
+    return output.reshape(batch, heads * channels, queries).transpose(1, 2)
+
+
+def _on_host(shapes: Tensor | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    return shapes.tolist() if isinstance(shapes, Tensor) else shapes
+
+
+def multi_scale_deformable_attn(
+    value: Tensor,
+    spatial_shapes: Tensor | Sequence[tuple[int, int]],
+    level_start_index: Tensor | None,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int = 64,
+) -> Tensor:
+    """As :func:`multi_scale_deformable_attn_pytorch`, with mmcv's kernel on a GPU where mmcv was compiled."""
+    mmcv_ops = compiled_mmcv() if value.is_cuda else None
+    if mmcv_ops is None or level_start_index is None or not isinstance(spatial_shapes, Tensor):
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
+    function = mmcv_ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
+    return function.apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)
+
+
+@MODELS.register_module()
+class MultiScaleDeformableAttention(BaseModule):
+    """Attention of each query to a few points around its reference, on every level.
+
+    Args:
+        num_points: Points per head and level.
+        im2col_step: For a compiled kernel only.
+        dropout: On the output, before the identity is added.
+        batch_first: Queries and values are (B, Q, C), not (Q, B, C).
+        norm_cfg: Accepted; has no effect.
+        value_proj_ratio: Width of the values relative to ``embed_dims``.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        im2col_step: int = 64,
+        dropout: float = 0.1,
+        batch_first: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        value_proj_ratio: float = 1.0,
+    ) -> None:
+        super().__init__(init_cfg)
+        if embed_dims % num_heads:
+            raise ValueError(f'embed_dims={embed_dims} is not divisible by num_heads={num_heads}.')
+        if (embed_dims // num_heads).bit_count() != 1 and compiled_mmcv() is not None:
+            warnings.warn(f'{embed_dims // num_heads} channels of a head are no power of two, which is slow on a GPU.')
+        self.norm_cfg = norm_cfg
+        self.batch_first = batch_first
+        self.im2col_step = im2col_step
+        self.embed_dims = embed_dims
+        self.num_levels = num_levels
+        self.num_heads = num_heads
+        self.num_points = num_points
+        self.dropout = nn.Dropout(dropout)
+        value_dims = int(embed_dims * value_proj_ratio)
+        self.sampling_offsets = nn.Linear(embed_dims, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(embed_dims, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(embed_dims, value_dims)
+        self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Points lie on rays around the reference, one direction per head, at distances of 1, 2 ... cells."""
+        angle = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
+        ray = torch.stack([angle.cos(), angle.sin()], -1)
+        ray = ray / ray.abs().amax(-1, keepdim=True)
+        distance = torch.arange(1, self.num_points + 1, dtype=torch.float32)
+        offsets = ray[:, None, None] * distance[:, None]  # (H, 1, K, 2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).reshape(-1))
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        self._is_init = True
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | Sequence[tuple[int, int]] | None = None,
+        level_start_index: Tensor | None = None,
+        **kwargs,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            query: Shape (Q, B, C), or (B, Q, C) with ``batch_first``; so are ``value``, ``identity``, ``query_pos``.
+            key: Unused.
+            value: The cells of all levels; the query if not given.
+            identity: Added to the result; the query without its position if not given.
+            key_padding_mask: True at cells of padding, shape (B, S).
+            reference_points: In ``[0, 1]``: points (B, Q, L, 2), or boxes cx cy w h (B, Q, L, 4).
+            spatial_shapes: Height and width of each level, numbers or a tensor (L, 2).
+            level_start_index: First cell of each level, shape (L,); for a compiled kernel only.
+        """
+        value = query if value is None else value
+        identity = query if identity is None else identity
+        if query_pos is not None:
+            query = query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        batch, queries, _ = query.shape
+        value = self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0)
+        value = value.unflatten(-1, (self.num_heads, -1))
+
+        shape = (batch, queries, self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).reshape(*shape, 2)
+        weights = self.attention_weights(query).reshape(*shape[:3], -1).softmax(-1).reshape(shape)
+        reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
+        if reference.size(-1) == 2:
+            sizes = torch.as_tensor(spatial_shapes, device=query.device).flip(-1)  # width, height
+            locations = reference + offsets / sizes[:, None].to(offsets.dtype)
+        elif reference.size(-1) == 4:
+            locations = reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
+        else:
+            raise ValueError(f'reference_points have 2 or 4 coordinates, got {reference.size(-1)}.')
+        output = multi_scale_deformable_attn(
+            value, spatial_shapes, level_start_index, locations, weights, self.im2col_step
+        )
+        output = self.output_proj(output)
+        if not self.batch_first:
+            output = output.transpose(0, 1)
+        return self.dropout(output) + identity
