@@ -107,8 +107,9 @@ class CARAFEPack(nn.Module):
     def init_weights(self) -> None:
         nn.init.xavier_uniform_(self.channel_compressor.weight)
         nn.init.normal_(self.content_encoder.weight, std=0.001)
-        nn.init.zeros_(self.channel_compressor.bias)
-        nn.init.zeros_(self.content_encoder.bias)
+        for conv in (self.channel_compressor, self.content_encoder):
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
 
     def kernel_normalizer(self, mask: Tensor) -> Tensor:
         """Kernels that sum to one, at the size of the output."""

@@ -123,7 +123,7 @@ class _DeformableConv(nn.Module):
             padding=self.padding,
             dilation=self.dilation,
         )
-        _zero(conv)
+        zero_(conv)
         return conv
 
     def extra_repr(self) -> str:
@@ -134,10 +134,10 @@ class _DeformableConv(nn.Module):
         )
 
 
-def _zero(conv: nn.Conv2d) -> None:
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
+def zero_(layer: nn.Module) -> None:
+    """Set weight and bias of a linear or convolutional layer to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _deform_groups(deform_groups: int, deformable_groups: int | None) -> int:
@@ -201,9 +201,9 @@ class DeformConv2dPack(DeformConv2d):
         self.conv_offset = self._make_conv_offset()
 
     def init_offset(self) -> None:
-        _zero(self.conv_offset)
+        zero_(self.conv_offset)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x, self.conv_offset(x))
 
 
@@ -270,9 +270,9 @@ class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
     def init_weights(self) -> None:
         super().init_weights()
         if hasattr(self, 'conv_offset'):
-            _zero(self.conv_offset)
+            zero_(self.conv_offset)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         channels = self.conv_offset.out_channels // 3
         offset, mask = self.conv_offset(x).split((2 * channels, channels), 1)
         return super().forward(x, offset, mask.sigmoid())

@@ -9,6 +9,7 @@ from torch.nn.modules.utils import _pair
 from mmdet.registry import MODELS
 
 from .bilinear import bilinear_bags
+from .deform_conv import zero_
 from .roi_align import HALF, roi_align
 
 
@@ -130,10 +131,9 @@ class DeformRoIPoolPack(DeformRoIPool):
             nn.ReLU(inplace=True),
             nn.Linear(deform_fc_channels, bins * 2),
         )
-        nn.init.zeros_(self.offset_fc[-1].weight)
-        nn.init.zeros_(self.offset_fc[-1].bias)
+        zero_(self.offset_fc[-1])
 
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
         return self._deformed(input, rois, super().forward(input, rois))
 
     def _deformed(self, input: Tensor, rois: Tensor, pooled: Tensor) -> Tensor:
@@ -164,10 +164,9 @@ class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
             nn.Linear(deform_fc_channels, bins),
             nn.Sigmoid(),
         )
-        nn.init.zeros_(self.mask_fc[2].weight)
-        nn.init.zeros_(self.mask_fc[2].bias)
+        zero_(self.mask_fc[2])
 
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
         pooled = DeformRoIPool.forward(self, input, rois)
         mask = self.mask_fc(pooled.flatten(1)).unflatten(1, (1, *self.output_size))
         return self._deformed(input, rois, pooled) * mask

@@ -63,6 +63,7 @@ class SigmoidFocalLoss(nn.Module):
     """See :func:`sigmoid_focal_loss`."""
 
     function = staticmethod(sigmoid_focal_loss)
+    weight: Tensor | None
 
     def __init__(self, gamma: float, alpha: float, weight: Tensor | None = None, reduction: str = 'mean') -> None:
         super().__init__()

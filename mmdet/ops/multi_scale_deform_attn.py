@@ -162,6 +162,8 @@ class MultiScaleDeformableAttention(BaseModule):
             spatial_shapes: Height and width of each level, numbers or a tensor (L, 2).
             level_start_index: First cell of each level, shape (L,); for a compiled kernel only.
         """
+        if reference_points is None or spatial_shapes is None:
+            raise ValueError('MultiScaleDeformableAttention needs reference_points and spatial_shapes.')
         value = query if value is None else value
         identity = query if identity is None else identity
         if query_pos is not None:

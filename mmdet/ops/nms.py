@@ -10,19 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Array = Any  # a tensor or a numpy array, all arguments and results alike
+
 
 def _full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def nms(
-    boxes: Tensor | np.ndarray,
-    scores: Tensor | np.ndarray,
+    boxes: Array,
+    scores: Array,
     iou_threshold: float,
     offset: int = 0,
     score_threshold: float = 0,
     max_num: int = -1,
-) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
+) -> tuple[Array, Array]:
     """Greedy suppression.
 
     Args:
@@ -59,14 +61,14 @@ def nms(
 
 
 def soft_nms(
-    boxes: Tensor | np.ndarray,
-    scores: Tensor | np.ndarray,
+    boxes: Array,
+    scores: Array,
     iou_threshold: float = 0.3,
     sigma: float = 0.5,
     min_score: float = 1e-3,
     method: str = 'linear',
     offset: int = 0,
-) -> tuple[Tensor | np.ndarray, Tensor | np.ndarray]:
+) -> tuple[Array, Array]:
     """Soft-NMS (arXiv:1704.04503, Eq. 1 to 3): decay the scores of overlapping boxes.
 
     Args:
@@ -280,7 +282,7 @@ def fast_nms(
     return _with_scores(multi_bboxes[source], kept), labels[best], multi_coeffs[source]
 
 
-def nms_match(dets: Tensor | np.ndarray, iou_thr: float) -> list[Tensor] | list[np.ndarray]:
+def nms_match(dets: Array, iou_thr: float) -> list[Array]:
     """Groups of boxes: each starts with a kept box, by falling score, followed by those that it suppresses.
 
     Args:

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_upsample_layer
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet import ops

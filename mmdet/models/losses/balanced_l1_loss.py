@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weighted_loss
+from .utils import WeightedLoss, difference, weighted_loss
 
 
 @weighted_loss
@@ -19,11 +19,11 @@ def balanced_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0, alpha: flo
     """
     if beta <= 0:
         raise ValueError(f'beta={beta} of balanced_l1_loss must be positive.')
-    difference = (pred - target).abs()
+    gap = difference(pred, target).abs()
     b = math.exp(gamma / alpha) - 1  # makes the gradient continuous: alpha * ln(b + 1) = gamma (Eq. 9)
-    inlier = alpha / b * (b * difference + 1) * torch.log(b * difference / beta + 1) - alpha * difference
-    outlier = gamma * difference + gamma / b - alpha * beta
-    return torch.where(difference < beta, inlier, outlier)
+    inlier = alpha / b * (b * gap + 1) * torch.log(b * gap / beta + 1) - alpha * gap
+    outlier = gamma * gap + gamma / b - alpha * beta
+    return torch.where(gap < beta, inlier, outlier)
 
 
 @MODELS.register_module()

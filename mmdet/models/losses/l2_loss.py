@@ -5,12 +5,12 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weight_reduce_loss, weighted_loss
+from .utils import WeightedLoss, difference, weight_reduce_loss, weighted_loss
 
 
 @weighted_loss
 def l2_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return (pred - target).square()
+    return difference(pred, target).square()
 
 
 @MODELS.register_module()

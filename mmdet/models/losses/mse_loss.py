@@ -4,12 +4,12 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weighted_loss
+from .utils import WeightedLoss, difference, weighted_loss
 
 
 @weighted_loss
 def mse_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return (pred - target).square()
+    return difference(pred, target).square()
 
 
 @MODELS.register_module()

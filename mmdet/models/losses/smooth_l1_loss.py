@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weighted_loss
+from .utils import WeightedLoss, difference, weighted_loss
 
 
 @weighted_loss
@@ -17,13 +17,13 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
     """
     if beta <= 0:
         raise ValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
-    difference = (pred - target).abs()
-    return torch.where(difference < beta, 0.5 * difference * difference / beta, difference - 0.5 * beta)
+    gap = difference(pred, target).abs()
+    return torch.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta)
 
 
 @weighted_loss
 def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return (pred - target).abs()
+    return difference(pred, target).abs()
 
 
 @MODELS.register_module()

@@ -69,6 +69,17 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
+def difference(pred: Tensor, target: Tensor) -> Tensor:
+    """``pred - target``, without broadcasting.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
+    return pred - target
+
+
 def column_weight(weight: Tensor | None, ndim: int) -> Tensor | None:
     """A weight per sample, shaped to multiply losses of ``ndim`` dimensions."""
     if weight is not None and weight.dim() < ndim:

@@ -239,3 +239,9 @@ def test_wrong_options_are_named():
     ]:
         with pytest.raises(ValueError, match=text):
             MODELS.build(config)
+
+
+@pytest.mark.parametrize('name', ['L1Loss', 'SmoothL1Loss', 'MSELoss', 'BalancedL1Loss'])
+def test_shapes_do_not_broadcast(name):
+    with pytest.raises(ValueError, match=r'\(3, 1\) and targets \(3,\)'):
+        MODELS.build({'type': name})(torch.zeros(3, 1), torch.zeros(3))
