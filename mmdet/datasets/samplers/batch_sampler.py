@@ -13,9 +13,6 @@ class AspectRatioBatchSampler(BatchSampler):
 
     Indices are passed on as they come (they may carry their epoch). The rest of an epoch, portrait before landscape,
     forms the last batches.
-
-    :attr:`skip` batches are formed but not given at the next iteration: a resumed run goes on where it stopped without
-    decoding an image.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
@@ -26,7 +23,6 @@ class AspectRatioBatchSampler(BatchSampler):
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
-        self.skip = 0
 
     def group_of(self, index: int) -> int:
         """The bucket of an index: 0 portrait (width < height), 1 landscape."""
@@ -36,12 +32,6 @@ class AspectRatioBatchSampler(BatchSampler):
     num_groups = 2
 
     def __iter__(self) -> Iterator[Sequence[int]]:
-        skip, self.skip = self.skip, 0
-        for number, batch in enumerate(self._batches()):
-            if number >= skip:
-                yield batch
-
-    def _batches(self) -> Iterator[Sequence[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
         for index in self.sampler:
             bucket = buckets[self.group_of(index)]
@@ -83,7 +73,7 @@ class MultiDataAspectRatioBatchSampler(AspectRatioBatchSampler):
         source, _ = self.sampler.dataset._get_ori_dataset_idx(index)
         return 2 * source + super().group_of(index)
 
-    def _batches(self) -> Iterator[Sequence[int]]:
+    def __iter__(self) -> Iterator[Sequence[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
         for index in self.sampler:
             group = self.group_of(index)

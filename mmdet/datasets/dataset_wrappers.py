@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+from mmengine.dataset import BaseDataset, force_full_init
+from mmengine.dataset import ClassBalancedDataset as _ClassBalancedDataset
+from mmengine.dataset import ConcatDataset as _ConcatDataset
+from mmengine.dataset import RepeatDataset as _RepeatDataset
+
+from mmdet.registry import DATASETS, TRANSFORMS
+
+
+def _built(dataset: dict | BaseDataset):
+    return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+
+
+class _Delegates:
+    """What a wrapper of one dataset asks of it by the index of that dataset."""
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> list[int]:
+        return self.dataset.get_cat_ids(self._get_ori_dataset_idx(idx))
+
+
+@DATASETS.register_module()
+class RepeatDataset(_Delegates, _RepeatDataset):
+    """A dataset ``times`` over."""
+
+    def __init__(self, dataset: dict | BaseDataset, times: int, lazy_init: bool = False) -> None:
+        self.dataset = _built(dataset)
+        self.times = times
+        self._metainfo = self.dataset.metainfo
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+
+@DATASETS.register_module()
+class ClassBalancedDataset(_Delegates, _ClassBalancedDataset):
+    """A dataset whose images come up to ``sqrt(oversample_thr / frequency)`` times, by their rarest class
+    (LVIS, arXiv:1908.03195, Appendix B)."""
+
+    def __init__(self, dataset: dict | BaseDataset, oversample_thr: float, lazy_init: bool = False) -> None:
+        self.dataset = _built(dataset)
+        self.oversample_thr = oversample_thr
+        self._metainfo = self.dataset.metainfo
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+
+@DATASETS.register_module()
+class ConcatDataset(_ConcatDataset):
+    """Datasets one after another.
+
+    Args:
+        datasets: Datasets or their configs.
+        lazy_init: Load nothing yet.
+        ignore_keys: Keys of ``metainfo`` in which the datasets may differ. Only ``classes`` is compared; the other
+            keys are those of the first dataset.
+
+    Datasets whose samples carry their class names as text may differ in ``classes``; :attr:`metainfo` is then a list.
+
+    Raises:
+        ValueError: the classes differ.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[dict | BaseDataset],
+        lazy_init: bool = False,
+        ignore_keys: str | list[str] | None = None,
+    ) -> None:
+        self.datasets = [_built(dataset) for dataset in datasets]
+        self.ignore_keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
+        metas = [dataset.metainfo for dataset in self.datasets]
+        alike = all(_plain(meta.get('classes')) == _plain(metas[0].get('classes')) for meta in metas)
+        if not alike and 'classes' not in self.ignore_keys and not self._read_text():
+            shown = '\n'.join(f'  dataset {i}: {_brief(meta.get("classes"))}' for i, meta in enumerate(metas))
+            raise ValueError(
+                f'the datasets of ConcatDataset have different classes:\n{shown}\nThe same label would mean '
+                "different things. Give all the same metainfo.classes (class_order='metainfo' lets a file lack some "
+                "of them), or set ignore_keys=['classes'] if that is meant"
+            )
+        self._metainfo = metas[0] if alike else metas
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def _read_text(self) -> bool:
+        return any(getattr(dataset, 'return_classes', False) for dataset in self.datasets)
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> list[int]:
+        dataset_idx, sample_idx = self._get_ori_dataset_idx(idx)
+        return self.datasets[dataset_idx].get_cat_ids(sample_idx)
+
+    def get_dataset_source(self, idx: int) -> int:
+        """Which of the datasets the sample ``idx`` comes from."""
+        return self._get_ori_dataset_idx(idx)[0]
+
+
+def _plain(value):
+    return [_plain(x) for x in value] if isinstance(value, (list, tuple)) else value
+
+
+def _brief(value) -> str:
+    text = repr(value)
+    return text if len(text) < 120 else text[:120] + ' ...'
+
+
+@DATASETS.register_module()
+class MultiImageMixDataset:
+    """A dataset whose transforms mix several images (Mosaic, MixUp, CopyPaste).
+
+    A transform with ``get_indices(dataset)`` is given the samples at those indices as ``results['mix_results']``.
+    The dataset should load images and annotations only; the other transforms belong here.
+
+    Args:
+        dataset: The wrapped dataset.
+        pipeline: Transforms.
+        skip_type_keys: Types of transforms to leave out; hooks switch off augmentations with it.
+        max_refetch: How often to draw other images when one of them or the result is ``None``.
+        lazy_init: Load nothing yet.
+    """
+
+    def __init__(
+        self,
+        dataset: dict | BaseDataset,
+        pipeline: Sequence[dict | Callable],
+        skip_type_keys: Sequence[str] | None = None,
+        max_refetch: int = 15,
+        lazy_init: bool = False,
+    ) -> None:
+        self._skip_type_keys = self._checked(skip_type_keys)
+        self.pipeline: list[Callable] = []
+        self.pipeline_types: list[str] = []
+        for transform in pipeline:
+            if isinstance(transform, dict):
+                kind = transform['type']
+                self.pipeline_types.append(kind if isinstance(kind, str) else kind.__name__)
+                self.pipeline.append(TRANSFORMS.build(transform))
+            elif callable(transform):
+                self.pipeline_types.append(type(transform).__name__)
+                self.pipeline.append(transform)
+            else:
+                raise TypeError(f'pipeline must hold dicts or callables, not {transform!r}')
+        self.dataset = _built(dataset)
+        self._metainfo = self.dataset.metainfo
+        self.max_refetch = max_refetch
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    @staticmethod
+    def _checked(skip_type_keys: Sequence[str] | None) -> Sequence[str] | None:
+        if skip_type_keys is not None and not all(isinstance(key, str) for key in skip_type_keys):
+            raise TypeError(f'skip_type_keys must be names of transforms, not {skip_type_keys!r}')
+        return skip_type_keys
+
+    @property
+    def metainfo(self) -> dict:
+        return copy.deepcopy(self._metainfo)
+
+    def full_init(self) -> None:
+        if not self._fully_initialized:
+            self.dataset.full_init()
+            self.num_samples = len(self.dataset)
+            self._fully_initialized = True
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        return self.dataset.get_data_info(idx)
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> list[int]:
+        return self.dataset.get_cat_ids(idx)
+
+    @force_full_init
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, idx: int) -> dict:
+        results = self.dataset[idx]
+        for transform, kind in zip(self.pipeline, self.pipeline_types, strict=True):
+            if self._skip_type_keys is not None and kind in self._skip_type_keys:
+                continue
+            results = self._apply(transform, results)
+        return results
+
+    def _apply(self, transform: Callable, results: dict) -> dict:
+        for _ in range(self.max_refetch):
+            mixed = copy.deepcopy(results)
+            if hasattr(transform, 'get_indices'):
+                indices = transform.get_indices(self.dataset)
+                indices = indices if isinstance(indices, Sequence) else [indices]
+                mixed['mix_results'] = [self.dataset[index] for index in indices]
+                if None in mixed['mix_results']:
+                    continue
+            mixed = transform(mixed)
+            if mixed is not None:
+                mixed.pop('mix_results', None)
+                return mixed
+        raise RuntimeError(
+            f'{type(transform).__name__} gave nothing for {results.get("img_path")} in {self.max_refetch} tries: '
+            'look at the pipeline, or raise max_refetch'
+        )
+
+    def update_skip_type_keys(self, skip_type_keys: Sequence[str] | None) -> None:
+        """Leave out other types of transforms from now on."""
+        self._skip_type_keys = self._checked(skip_type_keys)

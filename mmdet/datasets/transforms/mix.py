@@ -1,0 +1,401 @@
+"""Transforms that put several images into one."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import mmcv
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox.box_type import autocast_box_type
+from mmdet.structures.mask import BitmapMasks
+
+from .fields import INSTANCE_KEYS, move_keypoints, select_instances, set_image
+
+
+def _move(results: dict, ratio: float, x: float, y: float, shape: tuple[int, int]) -> None:
+    """Scale the instances by ``ratio`` and place their image at (x, y) of a canvas of ``shape``."""
+    results['gt_bboxes'].rescale_([ratio, ratio])
+    results['gt_bboxes'].translate_([x, y])
+    if results.get('gt_masks') is not None:
+        masks = results['gt_masks'].resize(tuple(int(side * ratio) for side in results['img'].shape[:2]))
+        masks = masks.translate(out_shape=shape, offset=x, direction='horizontal')
+        results['gt_masks'] = masks.translate(out_shape=shape, offset=y, direction='vertical')
+    results['img_shape'] = shape
+    move_keypoints(results, np.array([[ratio, 0, x], [0, ratio, y], [0, 0, 1]], dtype=np.float32))
+
+
+def _join_instances(results: dict, parts: list[dict]) -> None:
+    """Give ``results`` the instances of all parts."""
+    for key in INSTANCE_KEYS:
+        if results.get(key) is None:
+            continue
+        values = [part[key] for part in parts]
+        if isinstance(values[0], np.ndarray):
+            results[key] = np.concatenate(values)
+        else:
+            results[key] = type(values[0]).cat(values)
+
+
+def _drop_outside(results: dict, shape: tuple[int, int], clip: bool) -> None:
+    if clip:
+        results['gt_bboxes'].clip_(shape)
+    select_instances(results, results['gt_bboxes'].is_inside(shape).numpy())
+
+
+class _Cache:
+    """The last images that a transform has seen, for transforms that draw their partners among them.
+
+    The cache makes a sample depend on those that the same worker loaded before: it cannot be repeated exactly by a
+    resumed run or with another number of workers. The transforms without ``Cached`` can.
+    """
+
+    def __init__(self, size: int, random_pop: bool) -> None:
+        self.size, self.random_pop, self.items = size, random_pop, []
+
+    def push(self, results: dict) -> None:
+        self.items.append(copy.deepcopy(results))
+        if len(self.items) > self.size:
+            self.items.pop(random.randint(0, len(self.items) - 1) if self.random_pop else 0)
+
+    def take(self, index: int) -> dict:
+        """A copy whose instances may be changed; the image is shared."""
+        item = self.items[index]
+        return {key: value if key == 'img' else copy.deepcopy(value) for key, value in item.items()}
+
+
+def _scale_argument(img_scale) -> tuple[int, int]:
+    if not isinstance(img_scale, (tuple, list)) or len(img_scale) != 2:
+        raise ValueError(f'img_scale must be (width, height), not {img_scale!r}')
+    return tuple(img_scale)
+
+
+def _probability(prob: float) -> float:
+    if not 0 <= prob <= 1:
+        raise ValueError(f'prob must be from 0 to 1, not {prob}')
+    return prob
+
+
+@TRANSFORMS.register_module()
+class Mosaic(BaseTransform):
+    """Four images around a random centre of a canvas twice ``img_scale`` (YOLOv4, arXiv:2004.10934).
+
+    Each image is resized to fit ``img_scale``; what leaves the canvas is cut.
+
+    Args:
+        img_scale: (width, height) of one cell.
+        center_ratio_range: The centre relative to ``img_scale``.
+        bbox_clip_border: Clip boxes to the canvas.
+        pad_val: Fill of the canvas.
+        prob: Probability of doing it at all.
+    """
+
+    def __init__(
+        self,
+        img_scale: tuple[int, int] = (640, 640),
+        center_ratio_range: tuple[float, float] = (0.5, 1.5),
+        bbox_clip_border: bool = True,
+        pad_val: float = 114.0,
+        prob: float = 1.0,
+    ) -> None:
+        self.img_scale = _scale_argument(img_scale)
+        self.center_ratio_range = center_ratio_range
+        self.bbox_clip_border = bbox_clip_border
+        self.pad_val = pad_val
+        self.prob = _probability(prob)
+
+    @cache_randomness
+    def get_indices(self, dataset) -> list[int]:
+        """The three partners."""
+        return [random.randint(0, len(dataset) - 1) for _ in range(3)]
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        if random.uniform(0, 1) > self.prob:
+            return results
+        return self._mosaic(results, results['mix_results'])
+
+    def _mosaic(self, results: dict, partners: list[dict]) -> dict:
+        if len(partners) != 3:
+            raise ValueError(f'Mosaic needs three partners in mix_results, not {len(partners)}')
+        width, height = self.img_scale
+        shape = (2 * height, 2 * width)
+        canvas = np.full((*shape, *results['img'].shape[2:]), self.pad_val, dtype=results['img'].dtype)
+        center_x = int(random.uniform(*self.center_ratio_range) * width)
+        center_y = int(random.uniform(*self.center_ratio_range) * height)
+        parts = [dict(results), *partners]
+        for place, part in enumerate(parts):  # top left, top right, bottom left, bottom right
+            img = part['img']
+            ratio = min(height / img.shape[0], width / img.shape[1])
+            img = mmcv.imresize(img, (int(img.shape[1] * ratio), int(img.shape[0] * ratio)))
+            h, w = img.shape[:2]
+            x = center_x if place % 2 else center_x - w
+            y = center_y if place >= 2 else center_y - h
+            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, shape[1]), min(y + h, shape[0])
+            canvas[top:bottom, left:right] = img[top - y : bottom - y, left - x : right - x]
+            _move(part, ratio, x, y, shape)
+        _join_instances(results, parts)
+        set_image(results, canvas)
+        _drop_outside(results, shape, self.bbox_clip_border)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(img_scale={self.img_scale}, center_ratio_range={self.center_ratio_range}, '
+            f'pad_val={self.pad_val}, prob={self.prob})'
+        )
+
+
+@TRANSFORMS.register_module()
+class CachedMosaic(Mosaic):
+    """:class:`Mosaic` with partners from the images seen last (RTMDet, arXiv:2212.07784, Sec. 3.3).
+
+    Args:
+        max_cached_images: Size of the cache.
+        random_pop: A full cache loses a random image instead of the oldest.
+    """
+
+    def __init__(self, *args, max_cached_images: int = 40, random_pop: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if max_cached_images < 4:
+            raise ValueError(f'max_cached_images must be at least 4, not {max_cached_images}')
+        self.max_cached_images = max_cached_images
+        self.random_pop = random_pop
+        self.cache = _Cache(max_cached_images, random_pop)
+
+    @property
+    def results_cache(self) -> list[dict]:
+        return self.cache.items
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        self.cache.push(results)
+        if len(self.cache.items) <= 4 or random.uniform(0, 1) > self.prob:
+            return results
+        return self._mosaic(results, [self.cache.take(i) for i in self.get_indices(self.cache.items)])
+
+
+@TRANSFORMS.register_module()
+class MixUp(BaseTransform):
+    """The mean of an image and another one, which is resized, jittered and flipped (YOLOX, arXiv:2107.08430).
+
+    Args:
+        img_scale: (width, height) that the other image is fitted into.
+        ratio_range: Further random scaling of it.
+        flip_ratio: It is flipped with probability ``1 - flip_ratio``.
+        pad_val: Fill around it.
+        max_iters: How often to look for an image with boxes.
+        bbox_clip_border: Clip its boxes.
+    """
+
+    def __init__(
+        self,
+        img_scale: tuple[int, int] = (640, 640),
+        ratio_range: tuple[float, float] = (0.5, 1.5),
+        flip_ratio: float = 0.5,
+        pad_val: float = 114.0,
+        max_iters: int = 15,
+        bbox_clip_border: bool = True,
+    ) -> None:
+        self.dynamic_scale = _scale_argument(img_scale)
+        self.ratio_range = ratio_range
+        self.flip_ratio = flip_ratio
+        self.pad_val = pad_val
+        self.max_iters = max_iters
+        self.bbox_clip_border = bbox_clip_border
+
+    @cache_randomness
+    def get_indices(self, dataset) -> int:
+        """The partner: an image with boxes, if ``max_iters`` draws find one."""
+        for _ in range(self.max_iters):
+            index = random.randint(0, len(dataset) - 1)
+            if self._has_boxes(dataset, index):
+                break
+        return index
+
+    @staticmethod
+    def _has_boxes(dataset, index: int) -> bool:
+        if hasattr(dataset, 'get_data_info'):  # without decoding the image
+            return bool(dataset.get_data_info(index).get('instances'))
+        return len(dataset[index]['gt_bboxes']) > 0
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        if len(results['mix_results']) != 1:
+            raise ValueError(f'MixUp needs one partner in mix_results, not {len(results["mix_results"])}')
+        return self._mix(results, results['mix_results'][0])
+
+    def _mix(self, results: dict, other: dict) -> dict:
+        if len(other['gt_bboxes']) == 0:
+            return results
+        jitter = random.uniform(*self.ratio_range)
+        flip = random.uniform(0, 1) > self.flip_ratio
+        width, height = self.dynamic_scale
+        img = other['img']
+        ratio = min(height / img.shape[0], width / img.shape[1])
+        img = mmcv.imresize(img, (int(img.shape[1] * ratio), int(img.shape[0] * ratio)))
+        padded = np.full((height, width, *img.shape[2:]), self.pad_val, dtype=img.dtype)
+        padded[: img.shape[0], : img.shape[1]] = img
+        padded = mmcv.imresize(padded, (int(width * jitter), int(height * jitter)))
+        if flip:
+            padded = padded[:, ::-1]
+        shape, target = padded.shape[:2], results['img'].shape[:2]
+        canvas = np.full(
+            (max(shape[0], target[0]), max(shape[1], target[1]), *img.shape[2:]), self.pad_val, dtype=img.dtype
+        )
+        canvas[: shape[0], : shape[1]] = padded
+        y = random.randint(0, max(canvas.shape[0] - target[0] - 1, 0))
+        x = random.randint(0, max(canvas.shape[1] - target[1] - 1, 0))
+        window = canvas[y : y + target[0], x : x + target[1]]
+        self._move_instances(other, ratio * jitter, shape, flip, (x, y), target)
+        mixed = 0.5 * results['img'].astype(np.float32) + 0.5 * window.astype(np.float32)
+        _join_instances(results, [dict(results), other])
+        set_image(results, mixed.astype(np.uint8))
+        select_instances(results, results['gt_bboxes'].is_inside(target).numpy())
+        return results
+
+    def _move_instances(self, other: dict, ratio: float, shape, flip: bool, offset, target) -> None:
+        _move(other, ratio, 0, 0, shape)
+        boxes = other['gt_bboxes']
+        if self.bbox_clip_border:
+            boxes.clip_(shape)
+        if flip:
+            boxes.flip_(shape, 'horizontal')
+            if other.get('gt_masks') is not None:
+                other['gt_masks'] = other['gt_masks'].flip()
+            move_keypoints(other, np.array([[-1, 0, shape[1]], [0, 1, 0], [0, 0, 1]], dtype=np.float32))
+            if other.get('gt_keypoints') is not None and 'flip_indices' in other:
+                other['gt_keypoints'] = other['gt_keypoints'][:, list(other['flip_indices'])]
+        other['img'] = np.empty((*shape, 0))  # its size is all that is read of it from here on
+        _move(other, 1, -offset[0], -offset[1], target)
+        if self.bbox_clip_border:
+            boxes.clip_(target)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(dynamic_scale={self.dynamic_scale}, ratio_range={self.ratio_range}, '
+            f'flip_ratio={self.flip_ratio}, pad_val={self.pad_val}, max_iters={self.max_iters}, '
+            f'bbox_clip_border={self.bbox_clip_border})'
+        )
+
+
+@TRANSFORMS.register_module()
+class CachedMixUp(MixUp):
+    """:class:`MixUp` with a partner from the images seen last (RTMDet, arXiv:2212.07784, Sec. 3.3)."""
+
+    def __init__(
+        self, *args, max_cached_images: int = 20, random_pop: bool = True, prob: float = 1.0, **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if max_cached_images < 2:
+            raise ValueError(f'max_cached_images must be at least 2, not {max_cached_images}')
+        self.max_cached_images = max_cached_images
+        self.random_pop = random_pop
+        self.prob = _probability(prob)
+        self.cache = _Cache(max_cached_images, random_pop)
+
+    @property
+    def results_cache(self) -> list[dict]:
+        return self.cache.items
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        self.cache.push(results)
+        if len(self.cache.items) <= 1 or random.uniform(0, 1) > self.prob:
+            return results
+        return self._mix(results, self.cache.take(self.get_indices(self.cache.items)))
+
+
+@TRANSFORMS.register_module()
+class CopyPaste(BaseTransform):
+    """Paste instances of another image of the same size onto this one (arXiv:2012.07177).
+
+    An instance below keeps its visible part; it is dropped when its box moved by more than ``bbox_occluded_thr``
+    pixels and its mask has at most ``mask_occluded_thr`` pixels left.
+
+    Args:
+        max_num_pasted: Paste fewer than this.
+        selected: Paste a random part of the instances instead of all.
+        paste_by_box: Without masks, paste the boxes.
+    """
+
+    def __init__(
+        self,
+        max_num_pasted: int = 100,
+        bbox_occluded_thr: int = 10,
+        mask_occluded_thr: int = 300,
+        selected: bool = True,
+        paste_by_box: bool = False,
+    ) -> None:
+        self.max_num_pasted = max_num_pasted
+        self.bbox_occluded_thr = bbox_occluded_thr
+        self.mask_occluded_thr = mask_occluded_thr
+        self.selected = selected
+        self.paste_by_box = paste_by_box
+
+    @cache_randomness
+    def get_indices(self, dataset) -> int:
+        return random.randint(0, len(dataset) - 1)
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        if len(results['mix_results']) != 1:
+            raise ValueError(f'CopyPaste needs one partner in mix_results, not {len(results["mix_results"])}')
+        other = results['mix_results'][0]
+        for sample in (results, other):
+            self._ensure_masks(sample)
+        if self.selected:
+            self._select_object(other)
+        pasted = self._copy_paste(results, other)
+        if self.paste_by_box:
+            pasted.pop('gt_masks')
+        return pasted
+
+    def _ensure_masks(self, results: dict) -> None:
+        if 'gt_masks' in results:
+            return
+        if not self.paste_by_box:
+            raise KeyError('CopyPaste needs gt_masks: load masks, or set paste_by_box=True')
+        results['gt_masks'] = results['gt_bboxes'].create_masks(results['img'].shape[:2])
+
+    @cache_randomness
+    def _get_selected_inds(self, num_bboxes: int) -> np.ndarray:
+        count = np.random.randint(0, min(num_bboxes + 1, self.max_num_pasted))
+        return np.random.choice(num_bboxes, size=count, replace=False)
+
+    def _select_object(self, results: dict) -> None:
+        keep = np.zeros(len(results['gt_bboxes']), dtype=bool)
+        keep[self._get_selected_inds(len(keep))] = True
+        select_instances(results, keep)
+
+    def _copy_paste(self, results: dict, other: dict) -> dict:
+        if len(other['gt_bboxes']) == 0:
+            return results
+        above = other['gt_masks'].to_ndarray().any(0)
+        if above.shape != results['img'].shape[:2]:
+            raise ValueError(
+                f'CopyPaste needs images of one size, not {results["img"].shape[:2]} and {above.shape}: '
+                'resize, crop and pad before it'
+            )
+        masks = results['gt_masks'].to_ndarray()
+        visible = BitmapMasks(np.where(above, 0, masks), *above.shape)
+        boxes = visible.get_bboxes(type(results['gt_bboxes']))
+        unmoved = ((boxes.tensor - results['gt_bboxes'].tensor).abs() <= self.bbox_occluded_thr).all(-1).numpy()
+        keep = unmoved | (visible.masks.sum((1, 2)) > self.mask_occluded_thr)
+        results['gt_bboxes'], results['gt_masks'] = boxes, visible
+        select_instances(results, keep)
+        other['gt_masks'] = BitmapMasks(other['gt_masks'].to_ndarray(), *above.shape)
+        _join_instances(results, [dict(results), other])
+        results['img'] = np.where(above[..., None], other['img'], results['img'])
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(max_num_pasted={self.max_num_pasted}, '
+            f'bbox_occluded_thr={self.bbox_occluded_thr}, mask_occluded_thr={self.mask_occluded_thr}, '
+            f'selected={self.selected}, paste_by_box={self.paste_by_box})'
+        )

@@ -1,0 +1,119 @@
+"""Transforms of optional libraries."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.bbox.box_type import autocast_box_type
+from mmdet.structures.mask import BitmapMasks
+
+from .fields import select_instances, set_image
+
+
+@TRANSFORMS.register_module()
+class Corrupt(BaseTransform):
+    """One of the corruptions of arXiv:1907.07484, from the package ``imagecorruptions``."""
+
+    def __init__(self, corruption: str, severity: int = 1) -> None:
+        self.corruption = corruption
+        self.severity = severity
+
+    def transform(self, results: dict) -> dict:
+        try:
+            from imagecorruptions import corrupt
+        except ImportError as error:
+            raise ImportError('Corrupt needs imagecorruptions: pip install imagecorruptions') from error
+        img = results['img']
+        results['img'] = corrupt(img.astype(np.uint8), corruption_name=self.corruption, severity=self.severity).astype(
+            img.dtype
+        )
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(corruption={self.corruption!r}, severity={self.severity})'
+
+
+@TRANSFORMS.register_module()
+class Albu(BaseTransform):
+    """Transforms of the package ``albumentations``.
+
+    Args:
+        transforms: Their configs, with the names and arguments of that package.
+        bbox_params: Arguments of ``albumentations.BboxParams``. ``label_fields`` and ``filter_lost_elements`` are
+            accepted and need not be given: the labels, masks and flags of a lost box are always lost with it.
+        keymap: Names of our fields -> those of albumentations.
+        skip_img_without_anno: A sample that loses all its boxes becomes ``None``.
+    """
+
+    def __init__(
+        self,
+        transforms: list[dict],
+        bbox_params: dict | None = None,
+        keymap: dict[str, str] | None = None,
+        skip_img_without_anno: bool = False,
+    ) -> None:
+        try:
+            import albumentations
+        except ImportError as error:
+            raise ImportError('Albu needs albumentations: pip install albumentations') from error
+        self.library = albumentations
+        self.transforms = copy.deepcopy(transforms)
+        self.bbox_params = copy.deepcopy(bbox_params)
+        self.skip_img_without_anno = skip_img_without_anno
+        self.keymap = keymap or {'img': 'image', 'gt_masks': 'masks', 'gt_bboxes': 'bboxes'}
+        self.aug = albumentations.Compose(
+            [self._build(cfg) for cfg in self.transforms], bbox_params=self._build_bbox_params()
+        )
+
+    def _build(self, cfg: dict):
+        args = dict(cfg)
+        kind = args.pop('type')
+        if isinstance(kind, str):
+            if not hasattr(self.library, kind):
+                raise ValueError(f'albumentations has no transform {kind!r}')
+            kind = getattr(self.library, kind)
+        if 'transforms' in args:
+            args['transforms'] = [self._build(inner) for inner in args['transforms']]
+        return kind(**args)
+
+    def _build_bbox_params(self):
+        if self.bbox_params is None:
+            return None
+        args = {k: v for k, v in self.bbox_params.items() if k not in ('type', 'filter_lost_elements')}
+        if args.setdefault('format', 'pascal_voc') != 'pascal_voc':
+            raise ValueError(f"boxes are x1, y1, x2, y2: format must be 'pascal_voc', not {args['format']!r}")
+        return self.library.BboxParams(**{**args, 'label_fields': ['index']})
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict | None:
+        boxes, masks = results.get('gt_bboxes'), results.get('gt_masks')
+        fields = {self.keymap.get('img', 'image'): results['img']}
+        if boxes is not None and self.bbox_params is not None:
+            height, width = results['img'].shape[:2]
+            array = np.clip(boxes.numpy(), 0, (width, height, width, height))
+            kept = np.flatnonzero((array[:, 2:] > array[:, :2]).all(-1))  # albumentations refuses empty boxes
+            fields |= {self.keymap.get('gt_bboxes', 'bboxes'): array[kept].tolist(), 'index': kept.tolist()}
+        if masks is not None and len(masks):
+            fields[self.keymap.get('gt_masks', 'masks')] = list(masks.to_ndarray())
+        output = self.aug(**fields)
+        set_image(results, output[self.keymap.get('img', 'image')])
+        if masks is not None:
+            bitmaps = output[self.keymap.get('gt_masks', 'masks')] if len(masks) else []
+            results['gt_masks'] = BitmapMasks(list(bitmaps), *results['img_shape'])
+        if 'index' in output:
+            index = np.asarray(output['index'], dtype=np.int64)
+            if self.skip_img_without_anno and not len(index):
+                return None
+            moved = np.zeros((len(boxes), 4), dtype=np.float32)
+            moved[index] = np.asarray(output[self.keymap.get('gt_bboxes', 'bboxes')], np.float32).reshape(-1, 4)
+            results['gt_bboxes'] = HorizontalBoxes(moved)
+            select_instances(results, np.isin(np.arange(len(boxes)), index))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(transforms={self.transforms})'

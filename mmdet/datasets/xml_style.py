@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import difflib
+import os.path as osp
+from xml.etree import ElementTree
+
+from mmengine.fileio import get, get_local_path, list_from_file
+
+from mmdet.registry import DATASETS
+
+from .base_det_dataset import BaseDetDataset
+
+
+@DATASETS.register_module()
+class XMLDataset(BaseDetDataset):
+    """Images with one PASCAL VOC XML file each, listed by id in a text file.
+
+    Boxes marked difficult, smaller than ``filter_cfg['bbox_min_size']`` (training only) or without area get
+    ``ignore_flag=1``: no loss sees a box of width 0. XML coordinates count from 1.
+
+    Args:
+        img_subdir, ann_subdir: Folders under ``data_prefix['sub_data_root']``.
+    """
+
+    def __init__(self, img_subdir: str = 'JPEGImages', ann_subdir: str = 'Annotations', **kwargs) -> None:
+        self.img_subdir = img_subdir
+        self.ann_subdir = ann_subdir
+        super().__init__(**kwargs)
+
+    @property
+    def sub_data_root(self) -> str:
+        return self.data_prefix.get('sub_data_root', '')
+
+    @property
+    def bbox_min_size(self) -> int | None:
+        return self.filter_cfg.get('bbox_min_size') if self.filter_cfg is not None else None
+
+    def load_data_list(self) -> list[dict]:
+        classes = self._metainfo.get('classes')
+        if not classes:
+            raise ValueError(f'{type(self).__name__} has no classes: set metainfo=dict(classes=(...))')
+        if isinstance(classes, str):
+            raise ValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
+        self.cat2label = {name: label for label, name in enumerate(classes)}
+        self._known, self._unknown = set(), set()
+        data_list = [self.parse_data_info(self._raw_info(img_id)) for img_id in self._image_ids()]
+        self._check_names(classes)
+        return data_list
+
+    def _check_names(self, classes: tuple[str, ...]) -> None:
+        """Classes that occur nowhere are in order, unless a name that does occur is much like one of them."""
+        there = ', '.join(sorted(self._unknown))
+        if self._unknown and not self._known:
+            raise ValueError(
+                f'{self.ann_file!r}: none of the classes {tuple(classes)} is in the XML files, which name {there}. '
+                f'Set metainfo=dict(classes={tuple(sorted(self._unknown))})'
+            )
+        for name in set(classes) - self._known:
+            lower = {other.lower(): other for other in self._unknown}
+            near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.8)
+            if near:
+                raise ValueError(
+                    f'{self.ann_file!r}: the class {name!r} is not in the XML files, but {lower[near[0]]!r} is, which '
+                    f'metainfo.classes lacks. All names that it lacks: {there}'
+                )
+
+    def _image_ids(self) -> list[str]:
+        try:
+            lines = list_from_file(self.ann_file, backend_args=self.backend_args)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'annotation file {self.ann_file!r} does not exist') from None
+        return [line.strip() for line in lines if line.strip()]
+
+    def _raw_info(self, img_id: str) -> dict:
+        return dict(
+            img_id=img_id,
+            file_name=osp.join(self.img_subdir, f'{img_id}.jpg'),
+            xml_path=osp.join(self.sub_data_root, self.ann_subdir, f'{img_id}.xml'),
+        )
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        root = self._read_xml(raw_data_info['xml_path'])
+        img_path = osp.join(self.sub_data_root, raw_data_info['file_name'])
+        named = osp.splitext(root.findtext('filename') or '')[1]
+        if named not in ('', '.jpg') and osp.exists(osp.splitext(img_path)[0] + named):
+            img_path = osp.splitext(img_path)[0] + named
+        return dict(
+            img_path=img_path,
+            img_id=raw_data_info['img_id'],
+            xml_path=raw_data_info['xml_path'],
+            **self._size(root, img_path),
+            **self._text_fields(),
+            instances=self._parse_instance_info(root, minus_one=True),
+        )
+
+    def _read_xml(self, path: str) -> ElementTree.Element:
+        try:
+            with get_local_path(path, backend_args=self.backend_args) as local_path:
+                return ElementTree.parse(local_path).getroot()
+        except FileNotFoundError:
+            raise FileNotFoundError(f'annotation file {path!r} does not exist (listed in {self.ann_file!r})') from None
+        except ElementTree.ParseError as error:
+            raise ValueError(f'annotation file {path!r} is not valid XML: {error}') from error
+
+    def _size(self, root: ElementTree.Element, img_path: str) -> dict:
+        size = root.find('size')
+        if size is not None:
+            return dict(height=int(size.findtext('height')), width=int(size.findtext('width')))
+        import mmcv
+
+        height, width = mmcv.imfrombytes(get(img_path, backend_args=self.backend_args), backend='cv2').shape[:2]
+        return dict(height=height, width=width)
+
+    def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
+        """The boxes of an annotation; ``minus_one`` makes coordinates that count from 1 count from 0."""
+        instances = []
+        for item in raw_ann_info.findall('object'):
+            name = (item.findtext('name') or '').strip()
+            if name not in self.cat2label:
+                self._unknown.add(name)
+                continue
+            self._known.add(name)
+            box = item.find('bndbox')
+            bbox = [int(float(box.findtext(key))) - minus_one for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+            width, height = bbox[2] - bbox[0], bbox[3] - bbox[1]
+            ignored = int(item.findtext('difficult') or 0) != 0 or width <= 0 or height <= 0
+            if self.bbox_min_size is not None:
+                if self.test_mode:
+                    raise ValueError('filter_cfg.bbox_min_size is for training, not with test_mode=True')
+                ignored |= width < self.bbox_min_size or height < self.bbox_min_size
+            instances.append(dict(bbox=bbox, bbox_label=self.cat2label[name], ignore_flag=int(ignored)))
+        return instances
+
+    def filter_data(self) -> list[dict]:
+        """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
+        if self.test_mode or self.filter_cfg is None:
+            return self.data_list
+        rules = {}
+        if self.filter_cfg.get('filter_empty_gt', False):
+            rules['filter_empty_gt (no box of the classes)'] = lambda info: not info['instances']
+        return self._filter({**rules, **self._size_rule()})
