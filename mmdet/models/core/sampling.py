@@ -55,16 +55,16 @@ def as_masks(index: Tensor, valid: Tensor, count: int) -> Tensor:
 
 
 def as_slots(
-    pos_index: Tensor, pos_valid: Tensor, neg_index: Tensor, neg_valid: Tensor, num: int
+    pos_index: Tensor, pos_valid: Tensor, neg_index: Tensor, neg_valid: Tensor, slots: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``S = min(num, K_pos + K_neg)`` slots with the positives first.
+    """Candidates in ``S = min(slots, K_pos + K_neg)`` slots with the positives first.
 
     Returns:
         Candidate of each slot, whether the slot is used, and whether it holds a positive, each ``(B, S)``.
     """
     index = torch.cat([pos_index, neg_index], 1)
     rank = torch.cat([pos_valid * 2, neg_valid * 1], 1)
-    kind, order = rank.sort(1, descending=True, stable=True)
-    slots = min(num, index.shape[1])
+    kind, order = rank.sort(dim=1, descending=True, stable=True)
+    slots = min(slots, index.shape[1])
     kind = kind[:, :slots]
     return index.gather(1, order[:, :slots]), kind > 0, kind > 1

@@ -5,5 +5,6 @@ __getattr__, __dir__, __all__ = attach(
     {
         'base': 'BaseDetector',
         'single_stage': 'ATSS FCOS RetinaNet SingleStageDetector',
+        'two_stage': 'CascadeRCNN FastRCNN FasterRCNN MaskRCNN RPN TwoStageDetector',
     },
 )

@@ -70,3 +70,18 @@ def conv_norm_init_cfg() -> list[dict]:
         dict(type='Kaiming', layer='Conv2d'),
         dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
     ]
+
+
+def build_linear_layer(cfg: dict | None, *args: Any, **kwargs: Any) -> nn.Module:
+    """A linear layer; ``nn.Linear`` where ``cfg`` is None or of type 'Linear'.
+
+    Raises:
+        KeyError: if ``cfg`` has no type.
+    """
+    if cfg is None:
+        return nn.Linear(*args, **kwargs)
+    options = dict(cfg)
+    kind = options.pop('type')
+    if kind == 'Linear':
+        return nn.Linear(*args, **kwargs, **options)
+    return (MODELS.get(kind) if isinstance(kind, str) else kind)(*args, **kwargs, **options)

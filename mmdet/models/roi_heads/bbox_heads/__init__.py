@@ -2,5 +2,8 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'bbox_head': 'BBoxHead',
+        'convfc_bbox_head': 'ConvFCBBoxHead Shared2FCBBoxHead Shared4Conv1FCBBoxHead',
+    },
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Sequence
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, as_masks, draw_samples
+from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw_samples, overridden
 from mmdet.models.task_modules.assigners.assign_result import AssignResult
 from mmdet.structures.bbox import BaseBoxes, cat_boxes
 
@@ -44,12 +45,53 @@ class BaseSampler(metaclass=ABCMeta):
             assignment.pos, assignment.neg, self.num, self.pos_fraction, self.neg_pos_ub, pos_keys, neg_keys
         )
 
+    def sample_batch(
+        self,
+        priors: Priors,
+        assignment: Assignment,
+        gt: PaddedGT,
+        gt_instances: Sequence[InstanceData],
+        **kwargs,
+    ) -> RoISamples:
+        """Draw regions from the proposals ``priors`` of a batch, to which the ground truths are added if so configured.
+
+        Keyword arguments, such as the feature maps ``feats`` for OHEM, go to :meth:`keys`.
+        """
+        if overridden(self, 'sample'):
+            return RoISamples.from_results(self._sample_each(priors, assignment, gt, gt_instances, **kwargs), gt)
+        boxes, inds, quality = priors.expanded(), assignment.gt_inds, assignment.quality
+        is_gt = torch.zeros_like(inds, dtype=torch.bool)
+        if self.add_gt_as_proposals:
+            own = torch.arange(1, gt.mask.shape[1] + 1, device=inds.device)
+            boxes = torch.cat([gt.boxes.to(boxes.dtype), boxes], 1)
+            inds = torch.cat([torch.where(gt.mask, own, -1), inds], 1)
+            is_gt = torch.cat([gt.mask, is_gt], 1)
+            if quality is not None:
+                quality = torch.cat([gt.mask.to(quality.dtype), quality], 1)
+        drawn = self.draw(Assignment(inds, quality), boxes=boxes, gt=gt, **kwargs)
+        return RoISamples.from_drawn(boxes, inds, is_gt, gt, drawn, self.num)
+
+    def _sample_each(self, priors, assignment, gt, gt_instances, feats=None, **kwargs) -> list[SamplingResult]:
+        from mmdet.models.core import labels_of
+
+        labels = labels_of(assignment, gt)
+        results = []
+        for b, instances in enumerate(gt_instances):
+            keep = priors.valid[b]
+            quality = assignment.quality[b][keep] if assignment.quality is not None else None
+            image = AssignResult(len(instances), assignment.gt_inds[b][keep], quality, labels[b][keep])
+            pred = InstanceData(priors=priors.expanded()[b][keep])
+            maps = {} if feats is None else dict(feats=[level[b : b + 1] for level in feats])
+            results.append(self.sample(image, pred, instances, **maps))
+        return results
+
     def masks(self, assignment: Assignment, **kwargs) -> tuple[Tensor, Tensor]:
         """``(B, P)`` bool of drawn positives and negatives: what a dense head needs."""
         pos, pos_valid, neg, neg_valid = self.draw(assignment, **kwargs)
         count = assignment.gt_inds.shape[1]
         return as_masks(pos, pos_valid, count), as_masks(neg, neg_valid, count)
 
+    @by_batch
     def sample(
         self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData, **kwargs
     ) -> SamplingResult:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class AssignResult:
+    """The assignment of one image: what ``BaseAssigner.assign`` returns.
+
+    Args:
+        num_gts: Ground truths of the image.
+        gt_inds: ``(P,)``: -1 ignored, 0 background, i + 1 for ground truth i.
+        max_overlaps: ``(P,)`` overlap with the assigned, or best, ground truth.
+        labels: ``(P,)`` class of the assigned ground truth, -1 where there is none.
+    """
+
+    def __init__(self, num_gts: int, gt_inds: Tensor, max_overlaps: Tensor | None, labels: Tensor | None) -> None:
+        self.num_gts, self.gt_inds, self.max_overlaps, self.labels = num_gts, gt_inds, max_overlaps, labels
+        self._extra_properties: dict = {}
+
+    @property
+    def num_preds(self) -> int:
+        return len(self.gt_inds)
+
+    def set_extra_property(self, key: str, value) -> None:
+        assert key not in self.info
+        self._extra_properties[key] = value
+
+    def get_extra_property(self, key: str):
+        return self._extra_properties.get(key)
+
+    @property
+    def info(self) -> dict:
+        return {
+            'num_gts': self.num_gts,
+            'num_preds': self.num_preds,
+            'gt_inds': self.gt_inds,
+            'max_overlaps': self.max_overlaps,
+            'labels': self.labels,
+            **self._extra_properties,
+        }
+
+    def __repr__(self) -> str:
+        parts = [f'num_gts={self.num_gts!r}']
+        for name in ('gt_inds', 'max_overlaps', 'labels'):
+            value = getattr(self, name)
+            parts.append(f'{name}={None if value is None else f"{name}.shape={tuple(value.shape)}"}')
+        return f'<AssignResult({", ".join(parts)})>'
+
+    def add_gt_(self, gt_labels: Tensor) -> None:
+        """Put the ground truths themselves in front, each assigned to itself."""
+        own = torch.arange(1, len(gt_labels) + 1, dtype=torch.long, device=gt_labels.device)
+        self.gt_inds = torch.cat([own, self.gt_inds])
+        self.max_overlaps = torch.cat([self.max_overlaps.new_ones(len(own)), self.max_overlaps])
+        self.labels = torch.cat([gt_labels, self.labels])

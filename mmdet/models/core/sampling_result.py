@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.structures.bbox import BaseBoxes, cat_boxes
+
+from .assign_result import AssignResult
+
+
+class SamplingResult:
+    """Positives and negatives drawn from the priors of one image.
+
+    Attributes:
+        pos_inds, neg_inds: Indices into the priors.
+        pos_priors, neg_priors: The priors themselves.
+        pos_is_gt: 1 where a positive is a ground truth that was added to the proposals.
+        pos_assigned_gt_inds, pos_gt_bboxes, pos_gt_labels: Ground truth of each positive.
+    """
+
+    def __init__(
+        self,
+        pos_inds: Tensor,
+        neg_inds: Tensor,
+        priors: Tensor,
+        gt_bboxes: Tensor,
+        assign_result: AssignResult,
+        gt_flags: Tensor,
+        avg_factor_with_neg: bool = True,
+    ) -> None:
+        self.pos_inds, self.neg_inds = pos_inds, neg_inds
+        self.num_pos, self.num_neg = max(pos_inds.numel(), 1), max(neg_inds.numel(), 1)
+        self.avg_factor_with_neg = avg_factor_with_neg
+        self.avg_factor = self.num_pos + self.num_neg if avg_factor_with_neg else self.num_pos
+        self.pos_priors, self.neg_priors = priors[pos_inds], priors[neg_inds]
+        self.pos_is_gt = gt_flags[pos_inds]
+        self.num_gts = len(gt_bboxes)
+        self.pos_assigned_gt_inds = assign_result.gt_inds[pos_inds] - 1
+        self.pos_gt_labels = assign_result.labels[pos_inds]
+        box_dim = gt_bboxes.box_dim if isinstance(gt_bboxes, BaseBoxes) else 4
+        if self.num_gts == 0:
+            self.pos_gt_bboxes = gt_bboxes.view(-1, box_dim)
+        else:
+            self.pos_gt_bboxes = gt_bboxes[self.pos_assigned_gt_inds.long()]
+
+    @property
+    def priors(self) -> Tensor:
+        """The drawn priors, positives first."""
+        return cat_boxes([self.pos_priors, self.neg_priors])
+
+    bboxes = priors
+
+    @property
+    def pos_bboxes(self) -> Tensor:
+        return self.pos_priors
+
+    @property
+    def neg_bboxes(self) -> Tensor:
+        return self.neg_priors
+
+    def to(self, device: str | torch.device) -> SamplingResult:
+        for name, value in self.__dict__.items():
+            if isinstance(value, (Tensor, BaseBoxes)):
+                setattr(self, name, value.to(device))
+        return self
+
+    def __repr__(self) -> str:
+        return f'<SamplingResult(num_gts={self.num_gts}, num_pos={len(self.pos_inds)}, num_neg={len(self.neg_inds)})>'

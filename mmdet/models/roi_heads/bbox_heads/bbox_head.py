@@ -1,0 +1,303 @@
+"""Classes and boxes of regions.
+
+Letters: B images, S slots, K = B * S regions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from mmdet.models.core import RoISamples, by_batch, empty_instances, overridden
+from mmdet.models.layers import build_linear_layer
+from mmdet.models.losses import accuracy
+from mmdet.models.task_modules.coders import clamp_boxes
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor, scale_boxes
+from mmdet.utils import ConfigType, InstanceList, OptMultiConfig
+
+Targets = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@MODELS.register_module()
+class BBoxHead(BaseModule):
+    """One fully connected layer for classes and one for boxes (Fast R-CNN, Sec. 2).
+
+    Args:
+        with_avg_pool: Whether features are averaged over the region first.
+        reg_class_agnostic: Whether one box serves all classes.
+        reg_decoded_bbox: Whether the box loss compares boxes rather than deltas.
+        cls_predictor_cfg, reg_predictor_cfg: Layers of the predictors, such as ``NormedLinear``.
+    """
+
+    def __init__(
+        self,
+        with_avg_pool: bool = False,
+        with_cls: bool = True,
+        with_reg: bool = True,
+        roi_feat_size: int | tuple[int, int] = 7,
+        in_channels: int = 256,
+        num_classes: int = 80,
+        bbox_coder: ConfigType = dict(
+            type='DeltaXYWHBBoxCoder',
+            clip_border=True,
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=[0.1, 0.1, 0.2, 0.2],
+        ),
+        predict_box_type: str = 'hbox',
+        reg_class_agnostic: bool = False,
+        reg_decoded_bbox: bool = False,
+        reg_predictor_cfg: ConfigType = dict(type='Linear'),
+        cls_predictor_cfg: ConfigType = dict(type='Linear'),
+        loss_cls: ConfigType = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        loss_bbox: ConfigType = dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not (with_cls or with_reg):
+            raise ValueError('a box head needs with_cls, with_reg or both')
+        self.with_avg_pool, self.with_cls, self.with_reg = with_avg_pool, with_cls, with_reg
+        self.roi_feat_size = _pair(roi_feat_size)
+        self.roi_feat_area = self.roi_feat_size[0] * self.roi_feat_size[1]
+        self.in_channels, self.num_classes = in_channels, num_classes
+        self.predict_box_type = predict_box_type
+        self.reg_class_agnostic, self.reg_decoded_bbox = reg_class_agnostic, reg_decoded_bbox
+        self.reg_predictor_cfg, self.cls_predictor_cfg = reg_predictor_cfg, cls_predictor_cfg
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.loss_cls, self.loss_bbox = MODELS.build(loss_cls), MODELS.build(loss_bbox)
+        channels = in_channels
+        if with_avg_pool:
+            self.avg_pool = nn.AvgPool2d(self.roi_feat_size)
+        else:
+            channels *= self.roi_feat_area
+        if with_cls:
+            self.fc_cls = build_linear_layer(cls_predictor_cfg, in_features=channels, out_features=self.cls_channels)
+        if with_reg:
+            self.fc_reg = build_linear_layer(reg_predictor_cfg, in_features=channels, out_features=self.reg_channels)
+        if init_cfg is None:
+            self.init_cfg = []
+            if with_cls:
+                self.init_cfg.append(dict(type='Normal', std=0.01, override=dict(name='fc_cls')))
+            if with_reg:
+                self.init_cfg.append(dict(type='Normal', std=0.001, override=dict(name='fc_reg')))
+
+    @property
+    def cls_channels(self) -> int:
+        return self.loss_cls.get_cls_channels(self.num_classes) if self.custom_cls_channels else self.num_classes + 1
+
+    @property
+    def reg_channels(self) -> int:
+        return self.bbox_coder.encode_size * (1 if self.reg_class_agnostic else self.num_classes)
+
+    @property
+    def custom_cls_channels(self) -> bool:
+        return getattr(self.loss_cls, 'custom_cls_channels', False)
+
+    @property
+    def custom_activation(self) -> bool:
+        return getattr(self.loss_cls, 'custom_activation', False)
+
+    @property
+    def custom_accuracy(self) -> bool:
+        return getattr(self.loss_cls, 'custom_accuracy', False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Class scores ``(K, C + 1)`` and box predictions ``(K, 4 * C)`` or ``(K, 4)`` of features ``(K, c, h, w)``."""
+        x = x.mean(dim=(-1, -2)) if self.with_avg_pool and x.dim() > 2 else x.flatten(1)
+        return self.fc_cls(x) if self.with_cls else None, self.fc_reg(x) if self.with_reg else None
+
+    @by_batch
+    def _get_targets_single(
+        self,
+        pos_priors: Tensor,
+        neg_priors: Tensor,
+        pos_gt_bboxes: Tensor,
+        pos_gt_labels: Tensor,
+        cfg: ConfigDict,
+    ) -> Targets:
+        """Targets of one image, positives first."""
+        boxes = torch.cat([get_box_tensor(pos_priors), get_box_tensor(neg_priors)])
+        pos = torch.arange(len(boxes), device=boxes.device) < len(pos_priors)
+        gap = boxes.new_zeros(len(neg_priors), boxes.shape[1])
+        labels = torch.cat([pos_gt_labels, pos_gt_labels.new_zeros(len(neg_priors))])
+        gt_boxes = torch.cat([get_box_tensor(pos_gt_bboxes), gap])
+        return self._targets(boxes, gt_boxes, labels, pos, torch.ones_like(pos), cfg)
+
+    def _targets(
+        self, boxes: Tensor, gt_boxes: Tensor, gt_labels: Tensor, pos: Tensor, valid: Tensor, cfg: ConfigDict
+    ) -> Targets:
+        """Labels, label weights, box targets and box weights of ``(K, ...)`` regions."""
+        inside = pos[:, None]
+        target = torch.where(inside, gt_boxes, boxes)
+        if not self.reg_decoded_bbox:
+            target = torch.where(inside, self.bbox_coder.encode(boxes, target), 0.0)
+        weights = valid.to(boxes.dtype)
+        pos_weight = cfg.get('pos_weight', -1) if cfg is not None else -1
+        if pos_weight > 0:
+            weights = torch.where(pos, pos_weight, weights)
+        bbox_weights = inside.to(boxes.dtype).expand(-1, target.shape[1])
+        return torch.where(pos, gt_labels, self.num_classes), weights, target, bbox_weights
+
+    def get_targets(
+        self, sampling_results: RoISamples | Sequence, rcnn_train_cfg: ConfigDict, concat: bool = True
+    ) -> Targets:
+        """Targets of all regions, in the order of their RoIs."""
+        if isinstance(sampling_results, RoISamples):
+            s = sampling_results
+            if not overridden(self, '_get_targets_single'):
+                flat = (t.flatten(0, 1) for t in (s.boxes, s.gt_boxes, s.gt_labels, s.pos, s.valid))
+                return self._targets(*flat, rcnn_train_cfg)
+        singles = [
+            self._get_targets_single(
+                result.pos_priors, result.neg_priors, result.pos_gt_bboxes, result.pos_gt_labels, cfg=rcnn_train_cfg
+            )
+            for result in sampling_results
+        ]
+        columns = zip(*singles)
+        return tuple(torch.cat(column) if concat else list(column) for column in columns)
+
+    def loss_and_target(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        sampling_results: RoISamples | Sequence,
+        rcnn_train_cfg: ConfigDict,
+        concat: bool = True,
+        reduction_override: str | None = None,
+    ) -> dict:
+        """``loss_bbox``, a dict of losses, and ``bbox_targets``."""
+        targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
+        losses = self.loss(cls_score, bbox_pred, rois, *targets, reduction_override=reduction_override)
+        return dict(loss_bbox=losses, bbox_targets=targets)
+
+    def loss(
+        self,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        label_weights: Tensor,
+        bbox_targets: Tensor,
+        bbox_weights: Tensor,
+        reduction_override: str | None = None,
+    ) -> dict:
+        """``loss_cls``, ``acc`` and ``loss_bbox``; regions of label weight 0 do not count."""
+        losses: dict = {}
+        valid = label_weights > 0
+        count = valid.sum().clamp(min=1).float()
+        if cls_score is not None:
+            loss_cls = self.loss_cls(
+                cls_score, labels, label_weights, avg_factor=count, reduction_override=reduction_override
+            )
+            losses.update(loss_cls if isinstance(loss_cls, dict) else dict(loss_cls=loss_cls))
+            if self.custom_activation:
+                losses.update(self.loss_cls.get_accuracy(cls_score, labels))
+            else:
+                losses['acc'] = accuracy(cls_score, labels, mask=valid)
+        if bbox_pred is not None:
+            pred = self._pred_of_label(self._loss_boxes(rois, bbox_pred), labels)
+            pos = (labels >= 0) & (labels < self.num_classes)
+            target = torch.where(pos[:, None], bbox_targets, pred.detach())
+            losses['loss_bbox'] = self.loss_bbox(
+                pred,
+                target,
+                bbox_weights * pos[:, None],
+                avg_factor=count,
+                reduction_override=reduction_override,
+            )
+        return losses
+
+    def _loss_boxes(self, rois: Tensor, bbox_pred: Tensor) -> Tensor:
+        """What the box loss compares: deltas, or decoded boxes with ``reg_decoded_bbox``."""
+        return get_box_tensor(self.bbox_coder.decode(rois[:, 1:], bbox_pred)) if self.reg_decoded_bbox else bbox_pred
+
+    def _pred_of_label(self, pred: Tensor, labels: Tensor) -> Tensor:
+        """``(K, 4)`` predictions of the labelled class out of ``(K, C * 4)``."""
+        if self.reg_class_agnostic:
+            return pred
+        pred = pred.unflatten(1, (self.num_classes, -1))
+        index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, pred.shape[2])
+        return pred.gather(1, index)[:, 0]
+
+    def predict_by_feat(
+        self,
+        rois: Sequence[Tensor],
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: ConfigDict | None = None,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Detections of each image out of its RoIs ``(k, 5)``, scores ``(k, C + 1)`` and boxes ``(k, C * 4)``."""
+        return [
+            self._predict_by_feat_single(
+                roi=rois[i],
+                cls_score=cls_scores[i],
+                bbox_pred=bbox_preds[i],
+                img_meta=meta,
+                rescale=rescale,
+                rcnn_test_cfg=rcnn_test_cfg,
+            )
+            for i, meta in enumerate(batch_img_metas)
+        ]
+
+    def activate(self, cls_score: Tensor | Sequence[Tensor] | None) -> Tensor | None:
+        """Scores ``(k, C + 1)`` of logits; of several stages, those of their mean."""
+        if isinstance(cls_score, (list, tuple)):
+            cls_score = sum(cls_score) / float(len(cls_score))
+        if cls_score is None:
+            return None
+        return self.loss_cls.get_activation(cls_score) if self.custom_cls_channels else cls_score.softmax(-1)
+
+    def _predict_by_feat_single(
+        self,
+        roi: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor | None,
+        img_meta: dict,
+        rescale: bool = False,
+        rcnn_test_cfg: ConfigDict | None = None,
+    ) -> InstanceData:
+        """Detections of one image; without ``rcnn_test_cfg`` the boxes of all classes and their scores."""
+        results = InstanceData()
+        if len(roi) == 0:
+            return empty_instances(
+                [img_meta],
+                roi.device,
+                task_type='bbox',
+                instance_results=[results],
+                box_type=self.predict_box_type,
+                num_classes=self.num_classes,
+                score_per_cls=rcnn_test_cfg is None,
+            )[0]
+        scores = self.activate(cls_score)
+        shape = img_meta['img_shape']
+        if bbox_pred is None:
+            bboxes = roi[:, 1:].clone() if shape is None else clamp_boxes(roi[:, 1:], tuple(shape[:2]))
+        else:
+            bboxes = get_box_tensor(self.bbox_coder.decode(roi[:, 1:], bbox_pred, max_shape=tuple(shape[:2])))
+        if rescale:
+            factors = [1 / s for s in img_meta['scale_factor']]
+            bboxes = scale_boxes(bboxes.view(-1, 4), factors).view(len(roi), -1)
+        if rcnn_test_cfg is None:
+            results.bboxes, results.scores = bboxes, scores
+            return results
+        from mmdet.ops import multiclass_nms
+
+        detections, labels = multiclass_nms(
+            bboxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img
+        )
+        results.bboxes, results.scores, results.labels = detections[:, :4], detections[:, -1], labels
+        return results
+
+    def regress_by_class(self, priors: Tensor, label: Tensor, bbox_pred: Tensor, img_meta: dict | None) -> Tensor:
+        """Boxes ``(k, 4)`` of ``priors (k, 4)`` by the predictions of class ``label (k,)``, clipped to the picture."""
+        shape = None if img_meta is None else tuple(img_meta['img_shape'][:2])
+        return self.bbox_coder.decode(priors, self._pred_of_label(bbox_pred, label), max_shape=shape)

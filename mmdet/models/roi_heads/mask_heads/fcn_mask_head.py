@@ -1,0 +1,222 @@
+"""Masks of regions (Mask R-CNN, arXiv:1703.06870).
+
+Letters: B images, S slots of positives, K = B * S regions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule, build_upsample_layer
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from mmdet.models.core import RoISamples, empty_instances
+from mmdet.models.core.masks import crop_masks, paste_masks
+from mmdet.models.layers import build_conv_layer
+from mmdet.models.layers.building import resolve_layer
+from mmdet.registry import MODELS
+from mmdet.structures.mask import mask_target
+from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
+
+
+@MODELS.register_module()
+class FCNMaskHead(BaseModule):
+    """Convolutions, an upsampling, and one mask of each class.
+
+    Args:
+        class_agnostic: Whether one mask serves all classes.
+        upsample_cfg: Type (deconv, nearest, bilinear, carafe or None) and scale factor of the upsampling.
+        predictor_cfg: Layer of the predictor.
+    """
+
+    def __init__(
+        self,
+        num_convs: int = 4,
+        roi_feat_size: int = 14,
+        in_channels: int = 256,
+        conv_kernel_size: int = 3,
+        conv_out_channels: int = 256,
+        num_classes: int = 80,
+        class_agnostic: int = False,
+        upsample_cfg: ConfigType = dict(type='deconv', scale_factor=2),
+        conv_cfg: OptConfigType = None,
+        norm_cfg: OptConfigType = None,
+        predictor_cfg: ConfigType = dict(type='Conv'),
+        loss_mask: ConfigType = dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        if init_cfg is not None:
+            raise ValueError('FCNMaskHead initialises its layers itself; init_cfg must be None')
+        super().__init__(init_cfg=init_cfg)
+        self.upsample_cfg = dict(upsample_cfg)
+        self.upsample_method = self.upsample_cfg.get('type')
+        self.scale_factor = self.upsample_cfg.pop('scale_factor', None)
+        if self.upsample_method not in (None, 'deconv', 'nearest', 'bilinear', 'carafe'):
+            raise ValueError(
+                f"upsample_cfg type must be None, 'deconv', 'nearest', 'bilinear' or 'carafe', "
+                f'not {self.upsample_method!r}'
+            )
+        self.num_convs, self.roi_feat_size = num_convs, _pair(roi_feat_size)
+        self.in_channels, self.conv_kernel_size = in_channels, conv_kernel_size
+        self.conv_out_channels, self.num_classes = conv_out_channels, num_classes
+        self.class_agnostic, self.predictor_cfg = class_agnostic, predictor_cfg
+        self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg
+        self.loss_mask = MODELS.build(loss_mask)
+        padding = (conv_kernel_size - 1) // 2
+        self.convs = nn.ModuleList(
+            ConvModule(
+                conv_out_channels if i else in_channels,
+                conv_out_channels,
+                conv_kernel_size,
+                padding=padding,
+                conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg,
+            )
+            for i in range(num_convs)
+        )
+        width = conv_out_channels if num_convs else in_channels
+        self.upsample = self._upsample_layer(width)
+        logits_in = conv_out_channels if self.upsample_method == 'deconv' else width
+        self.conv_logits = build_conv_layer(predictor_cfg, logits_in, 1 if class_agnostic else num_classes, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def _upsample_layer(self, width: int) -> nn.Module | None:
+        if self.upsample_method is None:
+            return None
+        cfg = dict(self.upsample_cfg)
+        if self.upsample_method == 'deconv':
+            kernel = stride = self.scale_factor
+            cfg.update(in_channels=width, out_channels=self.conv_out_channels, kernel_size=kernel, stride=stride)
+        elif self.upsample_method == 'carafe':
+            cfg.update(channels=width, scale_factor=self.scale_factor)
+        else:
+            cfg['scale_factor'] = self.scale_factor
+            if self.upsample_method == 'bilinear':
+                cfg['align_corners'] = False
+        return build_upsample_layer(resolve_layer(cfg))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for module in (self.upsample, self.conv_logits):
+            if module is None:
+                continue
+            if hasattr(module, 'init_weights'):
+                module.init_weights()
+            elif hasattr(module, 'weight') and hasattr(module, 'bias'):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+                nn.init.constant_(module.bias, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mask logits ``(K, C, h, w)`` of features ``(K, c, h', w')``."""
+        for conv in self.convs:
+            x = conv(x)
+        if self.upsample is not None:
+            x = self.upsample(x)
+            if self.upsample_method == 'deconv':
+                x = self.relu(x)
+        return self.conv_logits(x)
+
+    def get_targets(
+        self, sampling_results: RoISamples | Sequence, batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigDict
+    ) -> Tensor:
+        """Target masks ``(K, h, w)``: the ground truth cut out by each positive region.
+
+        For ``RoISamples`` these are its slots for positives; slots without one get zeros.
+        """
+        masks = [instances.masks for instances in batch_gt_instances]
+        if isinstance(sampling_results, RoISamples):
+            s = sampling_results
+            return crop_masks(s.boxes, s.gt_inds, s.pos, masks, rcnn_train_cfg).flatten(0, 1)
+        return mask_target(
+            [result.pos_priors for result in sampling_results],
+            [result.pos_assigned_gt_inds for result in sampling_results],
+            masks,
+            rcnn_train_cfg,
+        )
+
+    def loss_and_target(
+        self,
+        mask_preds: Tensor,
+        sampling_results: RoISamples | Sequence,
+        batch_gt_instances: InstanceList,
+        rcnn_train_cfg: ConfigDict,
+    ) -> dict:
+        """``loss_mask``, a dict of losses, and ``mask_targets``."""
+        targets = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
+        if isinstance(sampling_results, RoISamples):
+            labels = sampling_results.gt_labels.flatten()
+            kwargs = dict(sample_weight=sampling_results.pos.flatten())
+        else:
+            labels, kwargs = torch.cat([result.pos_gt_labels for result in sampling_results]), {}
+        if self.class_agnostic:
+            labels = torch.zeros_like(labels)
+        if len(mask_preds) == 0:
+            return dict(loss_mask=dict(loss_mask=mask_preds.sum()), mask_targets=targets)
+        loss = self.loss_mask(mask_preds, targets, labels, **kwargs)
+        return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
+
+    def predict_by_feat(
+        self,
+        mask_preds: Sequence[Tensor],
+        results_list: InstanceList,
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> InstanceList:
+        """Put ``masks (n, H, W)`` into the detections of each image.
+
+        Args:
+            mask_preds: Logits, or with ``activate_map`` probabilities, ``(n, C, h, w)`` of each image.
+        """
+        for i, (results, meta) in enumerate(zip(results_list, batch_img_metas)):
+            if len(results.bboxes) == 0:
+                empty_instances(
+                    [meta],
+                    results.bboxes.device,
+                    task_type='mask',
+                    instance_results=[results],
+                    mask_thr_binary=rcnn_test_cfg.mask_thr_binary,
+                )
+                continue
+            results.masks = self._predict_by_feat_single(
+                mask_preds=mask_preds[i],
+                bboxes=results.bboxes,
+                labels=results.labels,
+                img_meta=meta,
+                rcnn_test_cfg=rcnn_test_cfg,
+                rescale=rescale,
+                activate_map=activate_map,
+            )
+        return results_list
+
+    def _predict_by_feat_single(
+        self,
+        mask_preds: Tensor,
+        bboxes: Tensor,
+        labels: Tensor,
+        img_meta: dict,
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> Tensor:
+        """Masks of one image, bool or, at a negative threshold, probabilities in 0 to 255.
+
+        ``bboxes`` are in pixels of the network input; with ``rescale`` they are brought to the original image in place.
+        """
+        factors = bboxes.new_tensor(img_meta['scale_factor'])
+        height, width = img_meta['ori_shape'][:2]
+        mask_preds = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
+        if rescale:
+            bboxes /= factors.repeat(2)
+        else:
+            scale_x, scale_y = img_meta['scale_factor']
+            height, width = round(height * scale_y), round(width * scale_x)
+        if not self.class_agnostic:
+            index = labels[:, None, None, None].expand(-1, 1, *mask_preds.shape[2:])
+            mask_preds = mask_preds.gather(1, index)
+        return paste_masks(mask_preds[:, 0], bboxes, (height, width), rcnn_test_cfg.mask_thr_binary)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.registry import MODELS
+
+from .base_roi_extractor import BaseRoIExtractor
+
+
+@MODELS.register_module()
+class SingleRoIExtractor(BaseRoIExtractor):
+    """Pools each region from the one level that fits its size (FPN, arXiv:1612.03144, Eq. 1).
+
+    Args:
+        finest_scale: Regions smaller than twice this, in pixels, belong to the first level.
+    """
+
+    def __init__(self, roi_layer, out_channels, featmap_strides, finest_scale: int = 56, init_cfg=None) -> None:
+        super().__init__(roi_layer, out_channels, featmap_strides, init_cfg)
+        self.finest_scale = finest_scale
+
+    def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
+        """Level ``(K,)`` of each RoI, by the root of its area."""
+        scale = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+        return (scale / self.finest_scale + 1e-6).log2().floor().clamp(0, num_levels - 1).long()
+
+    def forward(self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
+        rois = rois.type_as(feats[0])
+        num_levels = len(feats)
+        if num_levels == 1:
+            regions = rois if roi_scale_factor is None else self.roi_rescale(rois, roi_scale_factor)
+            return self.roi_layers[0](feats[0], regions)
+        levels = self.map_roi_levels(rois, num_levels)
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        # Sorted by level and pooled level by level; a level without regions still takes part in the graph, so that no
+        # process of a distributed run waits for the gradient of its convolutions.
+        order = levels.argsort(stable=True)
+        counts = torch.bincount(levels, minlength=num_levels).tolist()
+        pooled = [layer(feat, part) for layer, feat, part in zip(self.roi_layers, feats, rois[order].split(counts))]
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        return torch.cat(pooled)[back]

@@ -1,0 +1,218 @@
+"""One box head and, for Mask R-CNN, one mask head on the features of each region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from mmdet.models.core import RoISamples, empty_instances, overridden
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList
+
+from .base_roi_head import BaseRoIHead
+
+
+@MODELS.register_module()
+class StandardRoIHead(BaseRoIHead):
+    """Faster R-CNN's and Mask R-CNN's second stage.
+
+    Joints that research code overrides: :meth:`bbox_loss`, :meth:`mask_loss`, :meth:`_bbox_forward`,
+    :meth:`_mask_forward`.
+    """
+
+    def init_assigner_sampler(self) -> None:
+        self.bbox_assigner = self.bbox_sampler = None
+        if self.train_cfg:
+            self.bbox_assigner = TASK_UTILS.build(self.train_cfg.assigner)
+            self.bbox_sampler = TASK_UTILS.build(self.train_cfg.sampler, default_args=dict(context=self))
+
+    def init_bbox_head(self, bbox_roi_extractor: ConfigType, bbox_head: ConfigType) -> None:
+        self.bbox_roi_extractor = MODELS.build(bbox_roi_extractor)
+        self.bbox_head = MODELS.build(bbox_head)
+
+    def init_mask_head(self, mask_roi_extractor: ConfigType | None, mask_head: ConfigType) -> None:
+        self.share_roi_extractor = mask_roi_extractor is None
+        if self.share_roi_extractor:
+            self.mask_roi_extractor = self.bbox_roi_extractor
+        else:
+            self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
+        self.mask_head = MODELS.build(mask_head)
+
+    def forward(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList | None = None
+    ) -> tuple:
+        """The bare outputs: class scores, boxes and, of the first 100 regions, masks."""
+        rois = bbox2roi([proposals.bboxes for proposals in rpn_results_list])
+        results: tuple = ()
+        if self.with_bbox:
+            outs = self._bbox_forward(x, rois)
+            results += (outs['cls_score'], outs['bbox_pred'])
+        if self.with_mask:
+            results += (self._mask_forward(x, rois[:100])['mask_preds'],)
+        return results
+
+    def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
+        samples = self.sample(self.bbox_assigner, self.bbox_sampler, rpn_results_list, batch_data_samples, x)
+        losses: dict = {}
+        bbox_feats = None
+        if self.with_bbox:
+            bbox_results = self.bbox_loss(x, samples)
+            losses.update(bbox_results['loss_bbox'])
+            bbox_feats = bbox_results['bbox_feats']
+        if self.with_mask:
+            gt_instances = [sample.gt_instances for sample in batch_data_samples]
+            losses.update(self.mask_loss(x, samples, bbox_feats, gt_instances)['loss_mask'])
+        return losses
+
+    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        """``cls_score``, ``bbox_pred`` and ``bbox_feats`` of RoIs ``(K, 5)``."""
+        feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
+        if self.with_shared_head:
+            feats = self.shared_head(feats)
+        cls_score, bbox_pred = self.bbox_head(feats)
+        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
+
+    def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
+        """Outputs of :meth:`_bbox_forward` with ``loss_bbox``, a dict of losses."""
+        samples = targets_of_each(sampling_results, self.bbox_head)
+        rois = rois_of(samples)
+        outs = self._bbox_forward(x, rois)
+        found = self.bbox_head.loss_and_target(
+            cls_score=outs['cls_score'],
+            bbox_pred=outs['bbox_pred'],
+            rois=rois,
+            sampling_results=samples,
+            rcnn_train_cfg=self.train_cfg,
+        )
+        outs.update(loss_bbox=found['loss_bbox'])
+        return outs
+
+    def mask_loss(
+        self,
+        x: tuple[Tensor, ...],
+        sampling_results: RoISamples | Sequence,
+        bbox_feats: Tensor | None,
+        batch_gt_instances: InstanceList,
+    ) -> dict:
+        """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
+        if not isinstance(sampling_results, RoISamples):
+            outs = self._mask_forward(x, bbox2roi([result.pos_priors for result in sampling_results]))
+            positives = sampling_results
+        else:
+            positives = sampling_results.positives()
+            if self.share_roi_extractor:
+                slots = sampling_results.valid.shape[1]
+                keep = torch.arange(slots, device=bbox_feats.device) < sampling_results.num_pos_slots
+                outs = self._mask_forward(x, pos_inds=keep.repeat(len(sampling_results)), bbox_feats=bbox_feats)
+            else:
+                outs = self._mask_forward(x, positives.rois)
+        found = self.mask_head.loss_and_target(
+            mask_preds=outs['mask_preds'],
+            sampling_results=positives,
+            batch_gt_instances=batch_gt_instances,
+            rcnn_train_cfg=self.train_cfg,
+        )
+        outs.update(loss_mask=found['loss_mask'])
+        return outs
+
+    def _mask_forward(
+        self,
+        x: tuple[Tensor, ...],
+        rois: Tensor | None = None,
+        pos_inds: Tensor | None = None,
+        bbox_feats: Tensor | None = None,
+    ) -> dict:
+        """``mask_preds`` and ``mask_feats`` of RoIs, or of the rows ``pos_inds`` of the box features."""
+        if (rois is None) == (pos_inds is None or bbox_feats is None):
+            raise ValueError('give either rois, or pos_inds with bbox_feats')
+        if rois is None:
+            feats = bbox_feats[pos_inds]
+        else:
+            feats = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
+            if self.with_shared_head:
+                feats = self.shared_head(feats)
+        return dict(mask_preds=self.mask_head(feats), mask_feats=feats)
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigDict | None,
+        rescale: bool = False,
+    ) -> InstanceList:
+        proposals = [results.bboxes for results in rpn_results_list]
+        rois = bbox2roi(proposals)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='bbox',
+                box_type=self.bbox_head.predict_box_type,
+                num_classes=self.bbox_head.num_classes,
+                score_per_cls=rcnn_test_cfg is None,
+            )
+        outs = self._bbox_forward(x, rois)
+        counts = [len(boxes) for boxes in proposals]
+        return self.bbox_head.predict_by_feat(
+            rois=rois.split(counts),
+            cls_scores=split_rows(outs['cls_score'], counts),
+            bbox_preds=split_rows(outs['bbox_pred'], counts),
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale,
+        )
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        boxes = [results.bboxes for results in results_list]
+        rois = bbox2roi(boxes)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='mask',
+                instance_results=results_list,
+                mask_thr_binary=self.test_cfg.mask_thr_binary,
+            )
+        mask_preds = self._mask_forward(x, rois)['mask_preds']
+        return self.mask_head.predict_by_feat(
+            mask_preds=mask_preds.split([len(b) for b in boxes]),
+            results_list=results_list,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=rescale,
+        )
+
+
+def split_rows(value: Tensor | Sequence | None, counts: list[int]) -> Sequence:
+    """Rows of each image; None for each where there is nothing."""
+    if value is None:
+        return [None] * len(counts)
+    return value.split(counts)
+
+
+def targets_of_each(samples: RoISamples | Sequence, bbox_head) -> RoISamples | list:
+    """The samples as a list where ``bbox_head`` brings a target method of its own, which knows lists alone."""
+    from .bbox_heads import BBoxHead
+
+    own = overridden(bbox_head, '_get_targets_single') if hasattr(bbox_head, '_get_targets_single') else False
+    replaced = getattr(type(bbox_head), 'get_targets', None)
+    if own or (replaced is not BBoxHead.get_targets and not getattr(replaced, 'by_batch', False)):
+        return list(samples)
+    return samples
+
+
+def rois_of(samples: RoISamples | Sequence) -> Tensor:
+    """RoIs ``(K, 5)`` in the order in which targets are made."""
+    return samples.rois if isinstance(samples, RoISamples) else bbox2roi([result.priors for result in samples])
