@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-VOC_CLASSES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor']
+VOC_CLASSES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable']
+VOC_CLASSES += ['dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor']
 SPLITS = ('train', 'val', 'trainval', 'test')
 
 
@@ -116,18 +117,22 @@ def find_datasets(devkit: Path) -> list[tuple[str, Path]]:
 
 
 def convert(devkit: Path, out_dir: Path, classes: list[str] | None, keep_degenerate: bool) -> list[Path]:
-    """Write ``<year>_<split>.json`` for each list and, for several years, one for all; returns the files."""
+    """Write a file for each list, and one for the same list of all years; returns the files.
+
+    Names are ``train.json`` for a single dataset, ``voc07_train.json`` and ``voc0712_train.json`` for a devkit.
+    """
     datasets = find_datasets(devkit)
+    years = {name: name.removeprefix('VOC')[-2:] for name, _ in datasets}
     splits: dict[str, list[dict]] = {}
-    for name, path in datasets:
-        year = name.lower().replace('voc', 'voc') + '_' if name else ''
-        for split in SPLITS:
+    for split in SPLITS:
+        parts = {}
+        for name, path in datasets:
             if (path / 'ImageSets' / 'Main' / f'{split}.txt').is_file():
-                entries = read_split(path, split, f'{name}/' if name else '')
-                splits[year + split] = entries
-                if len(datasets) > 1:
-                    numbers = [other.removeprefix('VOC')[-2:] for other, _ in datasets]
-                    splits.setdefault(f'voc{"".join(numbers)}_{split}', []).extend(entries)
+                parts[years[name]] = read_split(path, split, f'{name}/' if name else '')
+        for year, entries in parts.items():
+            splits[f'voc{year}_{split}' if year else split] = entries
+        if len(parts) > 1:
+            splits[f'voc{"".join(parts)}_{split}'] = [entry for entries in parts.values() for entry in entries]
     if not splits:
         raise FileNotFoundError(f'{devkit} has no lists {", ".join(SPLITS)} under ImageSets/Main')
     present = {item['name'] for entries in splits.values() for entry in entries for item in entry['objects']}
