@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'logger': 'get_caller_name log_img_scale',
         'memory': 'AvoidCUDAOOM AvoidOOM',
         'misc': 'find_latest_checkpoint get_test_pipeline_cfg replace_cfg_vals update_data_root',
+        'score_thresholds': 'above_score_threshold resolve_score_thresholds',
         'setup_env': 'get_device register_all_modules setup_cache_size_limit_of_dynamo setup_multi_processes',
         'split_batch': 'split_batch',
         'typing_utils': (

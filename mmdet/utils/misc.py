@@ -45,7 +45,7 @@ def update_data_root(cfg: Config, logger: Any = None) -> None:
 
 
 def replace_cfg_vals(ori_cfg: Config) -> Config:
-    """A config in which ``'${dotted.key}'`` is replaced by the value of that key, or within a longer string by its text.
+    """A config in which ``'${dotted.key}'`` is replaced by the value of that key, within a longer string by its text.
 
     Raises:
         KeyError: naming the key that does not exist.
@@ -84,9 +84,7 @@ def replace_cfg_vals(ori_cfg: Config) -> Config:
 def get_test_pipeline_cfg(cfg: str | Path | ConfigDict) -> ConfigDict:
     """The test pipeline of a config or config file, looked up inside dataset wrappers."""
     if isinstance(cfg, (str, Path)):
-        from mmdet.engine.config import load_config
-
-        cfg = load_config(cfg)
+        cfg = Config.fromfile(str(cfg))
     dataset = cfg.test_dataloader.dataset
     while 'pipeline' not in dataset:
         if 'datasets' in dataset:

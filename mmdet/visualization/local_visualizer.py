@@ -1,0 +1,306 @@
+"""Pictures with what is known and what is predicted about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.structures import InstanceData, PixelData
+from mmengine.visualization import Visualizer
+
+from mmdet.registry import VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.mask import INSTANCE_OFFSET, BaseInstanceMasks
+from mmdet.utils import above_score_threshold, resolve_score_thresholds
+from mmdet.utils.score_thresholds import ScoreThresholds
+
+from .palette import Color, _get_adaptive_scales, get_palette, jitter_color
+from .sheet import write_image
+
+LANDMARK_COLORS = [(255, 64, 64), (64, 200, 255), (255, 220, 0), (255, 64, 255), (64, 255, 64)]
+
+
+@VISUALIZERS.register_module()
+class DetLocalVisualizer(Visualizer):
+    """Draws boxes, masks, landmarks, semantic and panoptic segmentation.
+
+    Colours are RGB. Set ``dataset_meta`` (``classes`` and ``palette``) for names and colours of the classes.
+
+    Args:
+        image: (h, w, 3) RGB.
+        bbox_color, mask_color: A colour or a palette (see :func:`get_palette`) in place of the data set's.
+        text_color: Of labels, on dark ground; ``None`` takes the palette.
+        line_width: At most; small pictures get thinner lines.
+        alpha: Opacity of boxes and masks.
+    """
+
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        image: np.ndarray | None = None,
+        vis_backends: list | dict | None = None,
+        save_dir: str | None = None,
+        bbox_color: str | Color | Sequence[Color] | None = None,
+        text_color: str | Color | None = (200, 200, 200),
+        mask_color: str | Color | Sequence[Color] | None = None,
+        line_width: int | float = 3,
+        alpha: float = 0.8,
+    ) -> None:
+        super().__init__(name=name, image=image, vis_backends=vis_backends, save_dir=save_dir)
+        self.bbox_color = bbox_color
+        self.text_color = text_color
+        self.mask_color = mask_color
+        self.line_width = line_width
+        self.alpha = alpha
+        self.dataset_meta = {}
+
+    def _draw_instances(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: Sequence[str] | None,
+        palette: Sequence[Color] | None,
+    ) -> np.ndarray:
+        """``image`` with the boxes, masks, landmarks and labels of ``instances``."""
+        self.set_image(image)
+        if len(instances) == 0:
+            return self.get_image()
+        labels = _to_numpy(instances.labels) if 'labels' in instances else np.zeros(len(instances), dtype=np.int64)
+        num_colors = int(labels.max()) + 1
+        positions = sizes = None
+
+        if 'masks' in instances:
+            masks = _masks_to_numpy(instances.masks)
+            colors = get_palette(palette if self.mask_color is None else self.mask_color, num_colors)
+            image = _blend_masks(image, masks, [jitter_color(colors[label]) for label in labels], self.alpha * 0.6)
+            self.set_image(image)
+            positions, sizes = _mask_centers(masks)
+
+        boxes = None
+        if 'bboxes' in instances:
+            boxes = _to_numpy(get_box_tensor(instances.bboxes)).astype(np.float64)
+            boxes = boxes.clip(0, [self.width, self.height] * 2)
+            boxes[:, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
+        if boxes is not None and (boxes.any() or positions is None):
+            colors = get_palette(palette if self.bbox_color is None else self.bbox_color, num_colors)
+            shown = boxes.clip(0, [self.width - 1, self.height - 1] * 2)  # the far edges lie beyond the last pixel
+            self.draw_bboxes(
+                shown,
+                edge_colors=[colors[label] for label in labels],
+                alpha=self.alpha,
+                line_widths=self.line_width,
+            )
+            positions = shown[:, :2]
+            sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+        for name in ('landmarks', 'keypoints'):
+            if name in instances:
+                self._draw_landmarks(_to_numpy(instances.get(name)), sizes)
+        if 'labels' in instances and positions is not None:
+            texts = self._label_texts(instances, labels, classes)
+            self._draw_labels(texts, positions, sizes, labels, palette)
+        return self.get_image()
+
+    @staticmethod
+    def _label_texts(instances: InstanceData, labels: np.ndarray, classes: Sequence[str] | None) -> list[str]:
+        if 'label_names' in instances:
+            texts = [str(name) for name in instances.label_names]
+        else:
+            known = classes or ()
+            texts = [known[label] if label < len(known) else f'class {label}' for label in labels]
+        if 'scores' in instances:
+            texts = [
+                f'{text}: {score * 100:.1f}' for text, score in zip(texts, _to_numpy(instances.scores), strict=True)
+            ]
+        return texts
+
+    def _draw_labels(
+        self,
+        texts: list[str],
+        positions: np.ndarray,
+        areas: np.ndarray,
+        labels: np.ndarray,
+        palette: Sequence[Color] | None,
+    ) -> None:
+        """Text at ``positions`` (x, y) on dark ground, kept inside the picture."""
+        colors = get_palette(palette if self.text_color is None else self.text_color, int(labels.max()) + 1)
+        side = np.sqrt(self.width * self.height)
+        # 13 points suit a picture of 800 x 1333; a small one has no room for them, and below 6.5 nothing is legible.
+        largest = max(float(np.clip(side / 32, 7.5, 13)), side / 90)
+        for text, position, scale, label in zip(texts, positions, _get_adaptive_scales(areas), labels, strict=True):
+            points = max(largest * scale, 6.5)
+            pixels = points * self.dpi / 72
+            x = min(position[0] + 2, max(self.width - 0.58 * pixels * len(text) - 4, 0))
+            y = min(position[1] + 2, max(self.height - 1.3 * pixels, 0))
+            self.draw_texts(
+                text,
+                np.array([[max(x, 0), max(y, 0)]]),
+                colors=colors[label],
+                font_sizes=points,
+                bboxes=[{'facecolor': 'black', 'alpha': 0.75, 'pad': 0.7, 'edgecolor': 'none'}],
+            )
+
+    def _draw_landmarks(self, landmarks: np.ndarray, areas: np.ndarray | None) -> None:
+        """Points (n, K, 2 or 3) or flat (n, 2K), a colour for each of the K."""
+        landmarks = landmarks.reshape(len(landmarks), -1, landmarks.shape[-1] if landmarks.ndim == 3 else 2)
+        if areas is None:
+            areas = np.full(len(landmarks), 32.0**2)
+        for points, area in zip(landmarks[..., :2], areas, strict=True):
+            radius = float(np.clip(np.sqrt(max(area, 0)) / 30, 1.0, max(self.height, self.width) / 100 + 1))
+            for k, point in enumerate(points):
+                if radius <= point[0] < self.width - radius and radius <= point[1] < self.height - radius:
+                    color = LANDMARK_COLORS[k % len(LANDMARK_COLORS)]
+                    self.draw_circles(
+                        point, np.array([radius]), face_colors=color, edge_colors=color, line_widths=1, alpha=1.0
+                    )
+
+    def _draw_sem_seg(
+        self, image: np.ndarray, sem_seg: PixelData, classes: Sequence[str] | None, palette: Sequence[Color] | None
+    ) -> np.ndarray:
+        """``image`` with a colour and a name for each class; labels that are no class are left out."""
+        seg = _to_numpy(sem_seg.sem_seg).reshape(image.shape[:2])
+        known = classes if 'label_names' not in sem_seg else sem_seg.label_names
+        labels = np.unique(seg).astype(int)
+        labels = labels[(labels >= 0) & (labels != 255) & (labels < (len(known) if known is not None else 2**31))]
+        return self._draw_segments(image, [seg == label for label in labels], labels, known, palette)
+
+    def _draw_panoptic_seg(
+        self,
+        image: np.ndarray,
+        panoptic_seg: PixelData,
+        classes: Sequence[str] | None,
+        palette: Sequence[Color] | None,
+    ) -> np.ndarray:
+        """``image`` with a colour and a name for each segment; the label after the last class is void."""
+        seg = _to_numpy(panoptic_seg.sem_seg).reshape(image.shape[:2])
+        known = classes if 'label_names' not in panoptic_seg else panoptic_seg.label_names
+        segments = np.unique(seg).astype(int)[::-1]
+        labels = segments % INSTANCE_OFFSET
+        is_class = labels < (len(known) if known is not None else INSTANCE_OFFSET)
+        segments, labels = segments[is_class], labels[is_class]
+        return self._draw_segments(image, [seg == segment for segment in segments], labels, known, palette)
+
+    def _draw_segments(
+        self,
+        image: np.ndarray,
+        masks: list[np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str] | None,
+        palette: Sequence[Color] | None,
+    ) -> np.ndarray:
+        if not masks:
+            return image
+        colors = get_palette(palette if self.mask_color is None else self.mask_color, int(labels.max()) + 1)
+        masks = np.stack(masks)
+        image = _blend_masks(image, masks, [jitter_color(colors[label]) for label in labels], self.alpha * 0.75)
+        self.set_image(image)
+        positions, areas = _mask_centers(masks)
+        known = classes or ()
+        texts = [known[label] if label < len(known) else f'class {label}' for label in labels]
+        self._draw_labels(texts, positions, areas, labels, palette)
+        return self.get_image()
+
+    @master_only
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: DetDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        pred_score_thr: ScoreThresholds = 0.3,
+        step: int = 0,
+    ) -> None:
+        """Draw one picture: ground truth at the left and predictions at the right where both are asked for and there.
+
+        The result is shown, or written to ``out_file``, or handed to the visualization backends.
+
+        Args:
+            image: (h, w, 3) RGB, of the size that the boxes of ``data_sample`` refer to.
+            wait_time: Seconds that the window stays, 0 for until it is closed.
+            pred_score_thr: Only detections with a higher score are drawn: one number, a list by label, a dict by class
+                name, or a JSON file of either.
+        """
+        image = image.clip(0, 255).astype(np.uint8)
+        meta = self.dataset_meta or {}
+        classes, palette = meta.get('classes'), meta.get('palette')
+        panels = []
+        if data_sample is not None:
+            data_sample = data_sample.cpu()
+            if draw_gt:
+                panels.append(self._draw_sample(image, data_sample, 'gt', classes, palette, None))
+            if draw_pred:
+                thresholds = resolve_score_thresholds(pred_score_thr, classes)
+                panels.append(self._draw_sample(image, data_sample, 'pred', classes, palette, thresholds))
+        panels = [panel for panel in panels if panel is not None]
+        drawn = np.concatenate(panels, axis=1) if panels else image
+        self.set_image(drawn)
+        if show:
+            self.show(drawn, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            write_image(drawn, out_file)
+        else:
+            self.add_image(name, drawn, step)
+
+    def _draw_sample(self, image, sample, kind, classes, palette, thresholds) -> np.ndarray | None:
+        """``image`` with everything of a ``kind`` ('gt' or 'pred'), ``None`` if there is nothing of it."""
+        drawn = None
+        if f'{kind}_instances' in sample:
+            instances = sample.get(f'{kind}_instances')
+            if thresholds is not None and 'scores' in instances:
+                instances = above_score_threshold(instances, thresholds)
+            drawn = self._draw_instances(image, instances, classes, palette)
+        if f'{kind}_sem_seg' in sample:
+            drawn = self._draw_sem_seg(_or(drawn, image), sample.get(f'{kind}_sem_seg'), classes, palette)
+        if f'{kind}_panoptic_seg' in sample:
+            if classes is None and 'label_names' not in sample.get(f'{kind}_panoptic_seg'):
+                raise ValueError('drawing a panoptic segmentation needs the class names: set visualizer.dataset_meta')
+            drawn = self._draw_panoptic_seg(_or(drawn, image), sample.get(f'{kind}_panoptic_seg'), classes, palette)
+        return drawn
+
+
+def _or(drawn: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    return image if drawn is None else drawn
+
+
+def _to_numpy(value) -> np.ndarray:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _masks_to_numpy(masks) -> np.ndarray:
+    if isinstance(masks, BaseInstanceMasks):
+        masks = masks.to_ndarray()
+    return _to_numpy(masks).astype(bool)
+
+
+def _blend_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], alpha: float) -> np.ndarray:
+    """A copy of the image with each mask (n, h, w) tinted and outlined; the last lies on top."""
+    image = image.copy()
+    for mask, color in zip(masks, colors, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            continue
+        area = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        part, inside = image[area], mask[area]
+        part[inside] = (part[inside] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, outlines, -1, tuple(int(channel) for channel in color), 1, cv2.LINE_AA)
+    return image
+
+
+def _mask_centers(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) centre (x, y) and (n,) area of the largest connected part of each mask."""
+    centers, areas = np.zeros((len(masks), 2)), np.zeros(len(masks))
+    for i, mask in enumerate(masks):
+        _, _, stats, middles = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        if len(stats) > 1:
+            largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+            centers[i], areas[i] = middles[largest], stats[largest, cv2.CC_STAT_AREA]
+    return centers, areas
