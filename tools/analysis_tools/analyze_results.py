@@ -1,0 +1,131 @@
+"""The pictures of a dataset on which a detector does best and worst, drawn beside their ground truth."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.engine.arguments import DictAction
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('prediction_path', help='predictions as tools/test.py --out wrote them')
+    parser.add_argument('show_dir', help='folder for the pictures, under good/ and bad/')
+    parser.add_argument('--show', action='store_true', help='show the pictures in a window as well')
+    parser.add_argument('--wait-time', type=float, default=0, help='seconds to show each picture, 0 waits for a key')
+    parser.add_argument('--topk', type=int, default=20, help='pictures of each kind')
+    parser.add_argument('--show-score-thr', type=float, default=0.0, help='detections below it are not drawn')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args(argv)
+
+
+def image_map(info, pred, classes, iou_thrs=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)):
+    """Mean AP of one picture over its classes and ``iou_thrs``; with no object 1 if nothing is detected, else 0."""
+    import numpy as np
+
+    from mmdet.evaluation import eval_map
+
+    def boxes(entries):
+        return np.array([entry['bbox'] for entry in entries], dtype=np.float32).reshape(-1, 4)
+
+    objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
+    ignored = [entry for entry in info['instances'] if entry.get('ignore_flag', 0)]
+    scores, labels = np.asarray(pred['scores']), np.asarray(pred['labels'])
+    if not objects:
+        return float(not len(scores))
+    rows = np.concatenate([np.asarray(pred['bboxes']).reshape(-1, 4), scores[:, None]], 1).astype(np.float32)
+    annotation = dict(
+        bboxes=boxes(objects),
+        labels=np.array([entry['bbox_label'] for entry in objects]),
+        bboxes_ignore=boxes(ignored),
+        labels_ignore=np.array([entry['bbox_label'] for entry in ignored], dtype=int),
+    )
+    dets = [rows[labels == c] for c in range(classes)]
+    return float(np.mean([eval_map([dets], [annotation], iou_thr=thr, logger='silent')[0] for thr in iou_thrs]))
+
+
+def rank(dataset, results, topk):
+    """``(score, index, prediction)`` of the best and of the worst pictures, each from the extreme inwards."""
+    by_id = {result['img_id']: result for result in results}
+    classes = len(dataset.metainfo['classes'])
+    ranked = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        result = by_id.get(info['img_id'])
+        if result is not None:
+            ranked.append((image_map(info, result['pred_instances'], classes), index, result))
+    if not ranked:
+        raise ValueError('None of the results belongs to an image of the test dataset.')
+    ranked.sort(key=lambda entry: entry[:2])
+    topk = min(topk, len(ranked))
+    return ranked[::-1][:topk], ranked[:topk]
+
+
+def draw(entries, dataset, visualizer, folder, args):
+    import mmcv
+    import numpy as np
+    import torch
+    from mmengine.structures import InstanceData
+
+    from mmdet.structures import DetDataSample
+
+    for score, index, result in entries:
+        info = dataset.get_data_info(index)
+        image = mmcv.imread(info['img_path'], channel_order='rgb')
+        objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
+        gt = InstanceData(
+            bboxes=torch.tensor(np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)),
+            labels=torch.tensor([entry['bbox_label'] for entry in objects], dtype=torch.long),
+        )
+        pred = InstanceData(**result['pred_instances'])
+        if isinstance(pred.get('masks'), list):
+            pred.masks = decode(pred.masks, image.shape[:2])
+        sample = DetDataSample(gt_instances=gt, pred_instances=pred)
+        path = Path(info['img_path'])
+        visualizer.add_datasample(
+            'image',
+            image,
+            sample,
+            show=args.show,
+            wait_time=args.wait_time,
+            draw_gt=True,
+            draw_pred=True,
+            pred_score_thr=args.show_score_thr,
+            out_file=str(folder / f'{path.stem}_{score:.3f}{path.suffix}'),
+        )
+
+
+def decode(masks, shape):
+    import numpy as np
+    import torch
+    from pycocotools.mask import decode as decode_rle
+
+    return torch.from_numpy(np.stack([decode_rle(mask) for mask in masks]) if masks else np.zeros((0, *shape))).bool()
+
+
+def main(args):
+    from mmengine.fileio import load
+    from mmengine.registry import init_default_scope
+
+    from mmdet.engine.config import load_config
+    from mmdet.registry import DATASETS, VISUALIZERS
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    cfg.test_dataloader.dataset.test_mode = True
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    visualizer = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='analyze_results'))
+    visualizer.dataset_meta = dataset.metainfo
+    best, worst = rank(dataset, load(args.prediction_path), args.topk)
+    for kind, entries in (('good', best), ('bad', worst)):
+        folder = Path(args.show_dir) / kind
+        draw(entries, dataset, visualizer, folder, args)
+        scores = ', '.join(f'{score:.3f}' for score, *_ in entries)
+        print(f'{folder}: mAP {scores}')
+
+
+if __name__ == '__main__':
+    main(parse_args())

@@ -1,0 +1,144 @@
+"""Which classes a detector takes for which, from predictions that tools/test.py --out wrote."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.engine.arguments import DictAction
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('prediction_path', help='predictions as tools/test.py --out wrote them')
+    parser.add_argument('save_dir', help='folder for confusion_matrix.png')
+    parser.add_argument('--show', action='store_true', help='show the matrix in a window')
+    parser.add_argument('--color-theme', default='Blues', help='a colour map of matplotlib')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='detections below it are left out')
+    parser.add_argument('--tp-iou-thr', type=float, default=0.5, help='overlap from which a detection is on an object')
+    parser.add_argument('--nms-iou-thr', type=float, help='NMS in each class first; none by default')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args(argv)
+
+
+def count_image(matrix, boxes, labels, pred, score_thr=0.0, nms_iou_thr=None, tp_iou_thr=0.5):
+    """Add one image to the matrix (classes + 1, classes + 1): rows are true classes, columns detected ones.
+
+    A detection counts for every object that it overlaps, and as background in the last row if there is none. An
+    object without a detection of its own class counts in the last column.
+    """
+    from mmdet.evaluation import bbox_overlaps
+
+    dets, scores, found = (np.asarray(pred[key]) for key in ('bboxes', 'scores', 'labels'))
+    kept = scores >= score_thr
+    if nms_iou_thr is not None:
+        kept &= nms_mask(dets, scores, found, nms_iou_thr)
+    dets, found = dets[kept].reshape(-1, 4), found[kept].astype(int)
+    on = bbox_overlaps(dets, boxes) >= tp_iou_thr  # (detections, objects)
+    d, g = np.nonzero(on)
+    np.add.at(matrix, (labels[g], found[d]), 1)
+    np.add.at(matrix[-1], found[~on.any(1)], 1)
+    right = (on & (found[:, None] == labels[None])).any(0)
+    np.add.at(matrix[:, -1], labels[~right], 1)
+
+
+def nms_mask(dets, scores, labels, iou_thr):
+    import torch
+
+    from mmdet.ops import batched_nms
+
+    tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (dets.astype(np.float32), scores, labels))
+    _, keep = batched_nms(*tensors, dict(type='nms', iou_threshold=iou_thr))
+    mask = np.zeros(len(scores), dtype=bool)
+    mask[keep.numpy()] = True
+    return mask
+
+
+def calculate_confusion_matrix(dataset, results, score_thr=0.0, nms_iou_thr=None, tp_iou_thr=0.5):
+    """The matrix over a dataset whose predictions are in its order."""
+    if len(dataset) != len(results):
+        raise ValueError(f'The dataset has {len(dataset)} images, but there are results for {len(results)}.')
+    classes = len(dataset.metainfo['classes'])
+    matrix = np.zeros((classes + 1, classes + 1))
+    by_id = {result['img_id']: result['pred_instances'] for result in results}
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
+        boxes = np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)
+        labels = np.array([entry['bbox_label'] for entry in objects], dtype=int)
+        count_image(matrix, boxes, labels, by_id[info['img_id']], score_thr, nms_iou_thr, tp_iou_thr)
+    return matrix
+
+
+def plot_confusion_matrix(
+    confusion_matrix,
+    labels,
+    save_dir=None,
+    show=False,
+    title='Confusion matrix, % of a true class',
+    color_theme='Blues',
+):
+    """Draw the matrix in percent of its rows; ``labels`` ends with the background."""
+    import matplotlib
+
+    if not show:
+        matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    percent = 100 * confusion_matrix / np.maximum(confusion_matrix.sum(1, keepdims=True), 1)
+    count = len(labels)
+    side = max(4.5, 0.55 * count + 2.5) if count <= 40 else 0.22 * count + 3
+    font = 9 if count <= 40 else 6
+    figure, axis = plt.subplots(figsize=(side + 0.8, side), dpi=150)
+    image = axis.imshow(percent, cmap=color_theme, vmin=0, vmax=100)
+    figure.colorbar(image, ax=axis, fraction=0.046, pad=0.04).ax.tick_params(labelsize=font)
+    axis.set_title(title, fontsize=font + 2)
+    axis.set_xlabel('detected as', fontsize=font + 1)
+    axis.set_ylabel('true class', fontsize=font + 1)
+    axis.set_xticks(range(count), labels, rotation=45, ha='right', rotation_mode='anchor', fontsize=font)
+    axis.set_yticks(range(count), labels, fontsize=font)
+    axis.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+    axis.grid(which='minor', color='white', linewidth=0.6)
+    axis.tick_params(which='minor', length=0)
+    if count <= 40:
+        dark = image.cmap(image.norm(percent))[..., :3] @ [0.299, 0.587, 0.114] < 0.5
+        for row, column in np.ndindex(percent.shape):
+            if confusion_matrix[row, column]:
+                color = 'white' if dark[row, column] else 'black'
+                text = f'{percent[row, column]:.0f}'
+                axis.text(column, row, text, ha='center', va='center', color=color, fontsize=font - 1)
+    figure.tight_layout()
+    if save_dir is not None:
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        figure.savefig(Path(save_dir) / 'confusion_matrix.png')
+        print(f'saved {Path(save_dir) / "confusion_matrix.png"}')
+    if show:
+        plt.show()
+    plt.close(figure)
+
+
+def main(args):
+    from mmengine.fileio import load
+    from mmengine.registry import init_default_scope
+
+    from mmdet.engine.config import load_config
+    from mmdet.registry import DATASETS
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    cfg.test_dataloader.dataset.test_mode = True
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    matrix = calculate_confusion_matrix(
+        dataset, load(args.prediction_path), args.score_thr, args.nms_iou_thr, args.tp_iou_thr
+    )
+    names = (*dataset.metainfo['classes'], 'background')
+    plot_confusion_matrix(matrix, names, args.save_dir, args.show, color_theme=args.color_theme)
+
+
+if __name__ == '__main__':
+    main(parse_args())
