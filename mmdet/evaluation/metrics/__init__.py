@@ -5,6 +5,8 @@ __getattr__, __dir__, __all__ = attach(
     {
         'coco_metric': 'CocoMetric',
         'dump_det_results': 'DumpDetResults',
+        'dump_proposals_metric': 'DumpProposals',
+        'lvis_metric': 'LVISMetric',
         'voc_metric': 'VOCMetric',
         'wider_face_metric': 'WIDERFaceMetric',
     },

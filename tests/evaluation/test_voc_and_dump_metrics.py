@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.fileio import load
 
-from mmdet.evaluation import DumpDetResults, VOCMetric
+from mmdet.evaluation import DumpDetResults, DumpProposals, VOCMetric
 
 
 def sample(**pred):
@@ -71,3 +71,13 @@ def test_dumped_results_hold_predictions_alone(tmp_path):
     assert [mask['size'] for mask in dumped['pred_instances']['masks']] == [[8, 8], [8, 8]]
     with pytest.raises(ValueError, match='pkl'):
         DumpDetResults(str(tmp_path / 'results.json'))
+
+
+def test_dumped_proposals_are_the_best_first(tmp_path):
+    metric = DumpProposals(str(tmp_path), num_max_proposals=1)
+    metric.process({}, [dict(sample(scores=torch.tensor([0.2, 0.8])), img_path='data/train/a.jpg')])
+    metric.evaluate(1)
+    proposals = load(tmp_path / 'proposals.pkl')
+    assert proposals['train/a.jpg'].bboxes.tolist() == [[60, 60, 90, 90]]
+    with pytest.raises(ValueError, match='json'):
+        DumpProposals(proposals_file='proposals.json')
