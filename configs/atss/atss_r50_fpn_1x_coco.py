@@ -17,11 +17,15 @@ model = dict(
         loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
     ),
     train_cfg=dict(
-        # nine candidates a level: Sec. 3.2 of the paper
-        _delete_=True, assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1, debug=False
+        # nine candidates on each level: Sec. 3.2 of the paper
+        _delete_=True,
+        assigner=dict(type='ATSSAssigner', topk=9),
+        allowed_border=-1,
+        pos_weight=-1,
+        debug=False,
     ),
     test_cfg=dict(nms=dict(iou_threshold=0.6)),
 )
 
-# half of the schedule's rate, as for every dense head here
+# dense heads take half the rate of the two-stage detectors
 optim_wrapper = dict(optimizer=dict(lr=0.01))
