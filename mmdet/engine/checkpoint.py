@@ -292,7 +292,9 @@ def load_from_storage(filename: str, map_location: Any = 'cpu', **kwargs: Any) -
 # Writing
 def plain(value: Any) -> Any:
     """The value in Python's own types and tensors; callables and unknown objects become None."""
-    if value is None or isinstance(value, (bool, str, bytes, torch.Tensor, torch.Size, torch.dtype)):
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if value is None or isinstance(value, (bool, str, bytes, torch.Size, torch.dtype)):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -308,6 +310,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(map(plain, value), key=repr)
     return str(value) if isinstance(value, os.PathLike) else None
+
+
+def pack_histories(hub: dict) -> dict:
+    """The state of a message hub with its histories as tensors."""
+    histories = {}
+    for name, buffer in hub['log_scalars'].items():
+        values, counts = (torch.from_numpy(np.asarray(column, dtype=np.float64)) for column in buffer.data)
+        histories[name] = dict(history=values, count=counts, max_length=buffer.max_length)
+    return {**hub, 'log_scalars': histories}
+
+
+def unpack_histories(hub: dict | None) -> None:
+    """Undo :func:`pack_histories` in place; states that mmengine itself wrote stay as they are."""
+    from mmengine.logging import HistoryBuffer
+
+    for name, packed in (hub or {}).get('log_scalars', {}).items():
+        if isinstance(packed, dict):
+            columns = (packed['history'].numpy(), packed['count'].numpy())
+            hub['log_scalars'][name] = HistoryBuffer(*columns, packed['max_length'])
 
 
 def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: dict | None = None) -> None:
@@ -467,7 +488,7 @@ def load_weights(
     model: torch.nn.Module,
     checkpoint: dict,
     strict: bool = False,
-    revise_keys: list = [(r'^module\.', '')],  # noqa: B006 (never written to)
+    revise_keys: list = [(r'^module\.', '')],
     source: str = 'a state dict',
 ) -> LoadReport:
     """Copy weights into a model, translating the names of other libraries' detectors.

@@ -6,13 +6,14 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmdet.engine.config import load_config
 
-USER_ERRORS = (ValueError, KeyError, FileNotFoundError, TypeError)
+_OURS = (str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / 'tools'))
 
 
 def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
@@ -20,21 +21,33 @@ def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Na
 
     ``MMDET_DEBUG=1`` shows the traceback of mistakes as well.
     """
-    from mmdet.engine.checkpoint import UnreadableCheckpointError
-    from mmdet.registry import UnknownArgumentError, UnknownNameError
-
-    plain_errors = (UnknownNameError, UnknownArgumentError, UnreadableCheckpointError, FileNotFoundError)
     try:
         return tool(args) or 0
     except KeyboardInterrupt:
         print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
         _leave_process_group()
         return 128 + signal.SIGINT
-    except plain_errors as error:
-        if os.environ.get('MMDET_DEBUG'):
+    except Exception as error:
+        if os.environ.get('MMDET_DEBUG') or not _explains_itself(error):
             raise
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        _leave_process_group()
         return 1
+
+
+def _explains_itself(error: Exception) -> bool:
+    """Whether the message was written for the user: raised on purpose in this project, not somewhere below it."""
+    from mmdet.engine.checkpoint import UnreadableCheckpointError
+    from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
+
+    if isinstance(error, (UnreadableCheckpointError, NonFiniteLossError)) or 'custom modules' in str(error):
+        return True
+    if not isinstance(error, (ValueError, KeyError, FileNotFoundError, TypeError)):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        bool(frames) and frames[-1].filename.startswith(_OURS) and frames[-1].line.lstrip().startswith(('raise', ')'))
+    )
 
 
 def _last_checkpoint(args: argparse.Namespace) -> str:

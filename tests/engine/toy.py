@@ -14,11 +14,11 @@ from mmdet.registry import DATASETS, METRICS, MODELS
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    def __init__(self, losses=2, dropout=0.2, nan_at=None, data_preprocessor=None, init_cfg=None):
+    def __init__(self, losses=2, dropout=0.2, data_preprocessor=None, init_cfg=None):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout))
         self.head = nn.Linear(8, 2)
-        self.losses, self.nan_at, self.calls = losses, nan_at, 0
+        self.losses = losses
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         x = torch.stack([torch.as_tensor(i) for i in inputs]).float()
@@ -28,10 +28,6 @@ class ToyModel(BaseModel):
         noise = torch.rand(len(x), device=x.device)  # like the random sampling in heads
         error = (scores.sum(1) - x.sum(1) - 0.1 * noise).square()
         losses = {f'loss_{i}': error.mean() * (i + 1) / self.losses for i in range(self.losses)}
-        if mode == 'loss' and self.training:
-            self.calls += 1
-            if self.nan_at is not None and self.calls == self.nan_at:
-                losses['loss_0'] = losses['loss_0'] * float('nan')
         return losses
 
 
@@ -39,8 +35,8 @@ class ToyModel(BaseModel):
 class ToyDataset(torch.utils.data.Dataset):
     metainfo = dict(classes=('a', 'b'))
 
-    def __init__(self, length=32, augment=True, log=None):
-        self.length, self.augment, self.log = length, augment, log
+    def __init__(self, length=32, augment=True, log=None, nan_index=None):
+        self.length, self.augment, self.log, self.nan_index = length, augment, log, nan_index
 
     def __len__(self):
         return self.length
@@ -52,6 +48,8 @@ class ToyDataset(torch.utils.data.Dataset):
         if self.log:
             with Path(self.log).open('a') as file:
                 file.write(f'{index}\n')
+        if index == self.nan_index:
+            x[0] = np.nan
         return dict(inputs=torch.from_numpy(x), data_samples=index)
 
     def get_data_info(self, index):

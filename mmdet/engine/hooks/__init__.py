@@ -2,5 +2,22 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'checkloss_hook': 'CheckInvalidLossHook',
+        'checkpoint_hook': 'CheckpointHook',
+        'early_stopping_hook': 'EarlyStoppingHook',
+        'mean_teacher_hook': 'MeanTeacherHook',
+        'memory_profiler_hook': 'MemoryProfilerHook',
+        'nonfinite_loss_hook': 'NonFiniteLossHook',
+        'num_class_check_hook': 'NumClassCheckHook',
+        'pipeline_switch_hook': 'PipelineSwitchHook',
+        'progress_hook': 'ProgressHook',
+        'runtime_info_hook': 'RuntimeInfoHook',
+        'set_epoch_info_hook': 'SetEpochInfoHook',
+        'signal_hook': 'SignalHook',
+        'sync_norm_hook': 'SyncNormHook',
+        'visualization_hook': 'DetVisualizationHook',
+        'watchdog_hook': 'WatchdogHook',
+        'yolox_mode_switch_hook': 'YOLOXModeSwitchHook',
+    },
 )

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.engine import checkpoint as checkpoints
 from mmdet.engine.config import repair_mmengine
+from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
 from mmdet.version import __version__
@@ -126,6 +127,20 @@ class DetRunner(Runner):
             own = hook.pop('priority', None)
             hook, priority = HOOKS.build(hook), own if priority is None else priority
         super().register_hook(hook, priority)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        defaults = dict(
+            nonfinite_loss=dict(type='NonFiniteLossHook'),
+            signals=dict(type='SignalHook'),
+            progress=dict(type='ProgressHook'),
+        )
+        given = dict(hooks or {})
+        for name, hook in defaults.items():
+            if name not in given:
+                given[name] = hook
+            elif given[name] is None:
+                del given[name]
+        super().register_default_hooks(given)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(loop, dict):
@@ -230,12 +245,13 @@ class DetRunner(Runner):
         filename: str,
         map_location: str | Callable = 'cpu',
         strict: bool = False,
-        revise_keys: list = [(r'^module\.', '')],  # noqa: B006 (as in the base class; never written to)
+        revise_keys: list = [(r'^module\.', '')],
     ) -> dict:
         """Load weights; says in one line what was loaded, left out and missing, and fails under half."""
         checkpoint = self._pending.take(filename)
         if checkpoint is None:
             checkpoint = checkpoints.read_checkpoint(filename, map_location)
+        checkpoints.unpack_histories(checkpoint.get('message_hub'))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         report = checkpoints.load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
@@ -286,9 +302,14 @@ class DetRunner(Runner):
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
         if metainfo is not None:
             meta['dataset_meta'] = metainfo
+        for hook in self.hooks:
+            if isinstance(hook, RuntimeInfoHook):
+                hook.flush(self)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         checkpoint = dict(
-            meta=meta, state_dict=_to_cpu(model.state_dict()), message_hub=_to_cpu(self.message_hub.state_dict())
+            meta=meta,
+            state_dict=_to_cpu(model.state_dict()),
+            message_hub=checkpoints.pack_histories(self.message_hub.state_dict()),
         )
         if save_optimizer:
             checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
@@ -298,9 +319,9 @@ class DetRunner(Runner):
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
             if isinstance(schedulers, dict):
-                state = {name: [s.state_dict() for s in group] for name, group in schedulers.items()}
+                state = {name: [_scheduler_state(s) for s in group] for name, group in schedulers.items()}
             else:
-                state = [scheduler.state_dict() for scheduler in schedulers]
+                state = [_scheduler_state(scheduler) for scheduler in schedulers]
             checkpoint['param_schedulers'] = state
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename
@@ -348,6 +369,11 @@ class _Pending:
 
 def _to_cpu(value: Any) -> Any:
     return apply_to(value, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+
+
+def _scheduler_state(scheduler: Any) -> dict:
+    """Without functions, such as the annealing of OneCycle: a scheduler makes its own when it is built."""
+    return {key: value for key, value in scheduler.state_dict().items() if not callable(value)}
 
 
 def _function(cfg: Any, name: str) -> Callable:

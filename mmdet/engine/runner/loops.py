@@ -12,6 +12,8 @@ from mmengine.runner import IterBasedTrainLoop as _IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
+from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
+from mmdet.engine.replay import record_step
 from mmdet.registry import LOOPS
 from mmdet.utils.randomness import ResumableBatches, mix, seed_all
 
@@ -48,13 +50,17 @@ class _ExactTraining:
         runner = self.runner
         seed_all(mix(runner.seed, 1, get_rank(), self._iter))
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        try:
+            outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(record_step(runner, data_batch, str(error))) from error
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
     def validate(self) -> None:
-        self.runner.val_loop.run()
+        # before, since a new best score saves the checkpoint again
         self.runner.message_hub.update_info('last_validation', self._iter)
+        self.runner.val_loop.run()
 
     def validation_was_cut_off(self) -> bool:
         """Whether the checkpoint that was resumed stands between training and the validation that follows it."""

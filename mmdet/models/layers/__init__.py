@@ -3,12 +3,17 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'bbox_nms': 'fast_nms multiclass_nms',
         'building': (
             'build_conv_layer build_linear_layer build_norm_layer build_plugin_layer resolve_layer run_checkpointed'
         ),
+        'conv_upsample': 'ConvUpsample',
+        'csp_layer': 'CSPLayer',
+        'dropblock': 'DropBlock',
         'ema': 'ExpMomentumEMA ExponentialMovingAverage',
         'inverted_residual': 'InvertedResidual',
         'mlp': 'FFN MLP',
+        'normed_predictor': 'Linear NormedConv2d NormedLinear',
         'patch': 'AdaptivePadding PatchEmbed PatchMerging nchw_to_nlc nlc_to_nchw',
         'res_layer': 'ResLayer SimplifiedBasicBlock',
         'se_layer': 'ChannelAttention DyReLU SELayer',

@@ -1,0 +1,94 @@
+"""Losses for the log, without waiting for the device at every iteration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import LoggerHook
+from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
+from mmengine.logging import HistoryBuffer
+
+from mmdet.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(_RuntimeInfoHook):
+    """Writes losses, learning rates and progress into the message hub.
+
+    Losses stay on the device until they are logged; then one copy brings all of them. Histories are bounded, so the
+    cost of an iteration and the size of a checkpoint do not grow with the length of the run.
+
+    Args:
+        max_history: Values of each scalar to keep; averages over more iterations than that use the last ones.
+    """
+
+    def __init__(self, max_history: int = 2000) -> None:
+        self.max_history = max_history
+        self.interval = 50
+        self._losses: list[tuple[tuple[str, ...], torch.Tensor]] = []
+
+    def before_train(self, runner: Any) -> None:
+        super().before_train(runner)
+        intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self.interval = math.gcd(*intervals) if intervals else 50
+        self._losses.clear()
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        runner.message_hub.update_info('iter', runner.iter)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        if outputs:
+            with torch.no_grad():
+                values = [v if isinstance(v, torch.Tensor) else torch.tensor(float(v)) for v in outputs.values()]
+                if any(v.dim() or v.device != values[0].device for v in values):
+                    values = [v.detach().float().mean().to(values[0].device) for v in values]
+                self._losses.append((tuple(outputs), torch.stack(values)))
+        if (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self.flush(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self.flush(runner)
+
+    def flush(self, runner: Any) -> None:
+        """Bring what waits on the device into the message hub."""
+        if not self._losses:
+            return
+        hub = runner.message_hub
+        for name, rates in runner.optim_wrapper.get_lr().items():
+            hub.update_scalar(f'train/{name}', rates[0])
+        for name, norms in _take_norms(runner.optim_wrapper):
+            self._extend(hub, f'train/{name}', torch.stack(norms).tolist())
+        pending, self._losses = self._losses, []
+        start = 0
+        for end in range(1, len(pending) + 1):  # runs of iterations with the same losses
+            if end == len(pending) or pending[end][0] != pending[start][0]:
+                table = torch.stack([values for _, values in pending[start:end]]).T.tolist()
+                for key, column in zip(pending[start][0], table, strict=True):
+                    self._extend(hub, f'train/{key}', column)
+                start = end
+        for buffer in hub.log_scalars.values():
+            buffer.max_length = self.max_history
+
+    def _extend(self, hub: Any, key: str, values: list[float]) -> None:
+        """Append many values at once; one ``update_scalar`` each would copy the history as often."""
+        hub.update_scalar(key, values[-1])  # also checks the name and marks it for resuming
+        history, counts = hub.log_scalars[key].data
+        history = np.concatenate([history[:-1], values])[-self.max_history :]
+        counts = np.concatenate([counts[:-1], np.ones(len(values))])[-self.max_history :]
+        hub.log_scalars[key] = HistoryBuffer(history, counts, self.max_history)
+
+
+def _take_norms(optim_wrapper: Any) -> list[tuple[str, list[torch.Tensor]]]:
+    wrappers = list(optim_wrapper.values()) if hasattr(optim_wrapper, 'optim_wrappers') else [optim_wrapper]
+    taken = []
+    for wrapper in wrappers:
+        norms = getattr(wrapper, 'pending_norms', None)
+        if norms:
+            taken.append((wrapper.grad_name, list(norms)))
+            norms.clear()
+    return taken

@@ -1,0 +1,95 @@
+"""Pictures with predictions, during validation and testing."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import mmcv
+from mmengine.fileio import get
+from mmengine.hooks import Hook
+from mmengine.utils import mkdir_or_exist
+from mmengine.visualization import Visualizer
+
+from mmdet.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DetVisualizationHook(Hook):
+    """Draws predictions through the visualizer: into its backends while validating, into a folder while testing.
+
+    Args:
+        draw: Off unless set; ``tools/test.py --show`` and ``--show-dir`` set it.
+        interval: Validation batches between two pictures.
+        score_thr: Detections below are not drawn.
+        show: In a window too.
+        wait_time: Seconds to show each picture.
+        test_out_dir: Folder for test pictures, below the time-stamped folder of the run.
+        backend_args: For reading the images.
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        score_thr: float = 0.3,
+        show: bool = False,
+        wait_time: float = 0.0,
+        test_out_dir: str | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        self._visualizer: Visualizer = Visualizer.get_current_instance()
+        self.interval, self.score_thr = interval, score_thr
+        self.draw, self.show, self.wait_time = draw, show, wait_time
+        self.test_out_dir, self.backend_args = test_out_dir, backend_args
+        self._test_index = 0
+        self._written: dict[str, str] = {}
+        if show:  # pictures in a window need no file
+            self._visualizer._vis_backends = {}
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[Any]) -> None:
+        step = runner.iter + batch_idx
+        if not self.draw or step % self.interval:
+            return
+        path = outputs[0].img_path
+        self._visualizer.add_datasample(
+            osp.basename(path) if self.show else 'val_img',
+            self._read(path),
+            data_sample=outputs[0],
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            step=step,
+        )
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[Any]) -> None:
+        if not self.draw:
+            return
+        folder = None
+        if self.test_out_dir is not None:
+            folder = osp.join(runner.work_dir, runner.timestamp, self.test_out_dir)
+            mkdir_or_exist(folder)
+        for data_sample in outputs:
+            self._test_index += 1
+            path = data_sample.img_path
+            self._visualizer.add_datasample(
+                osp.basename(path) if self.show else 'test_img',
+                self._read(path),
+                data_sample=data_sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                pred_score_thr=self.score_thr,
+                out_file=folder and osp.join(folder, self._file_name(path)),
+                step=self._test_index,
+            )
+
+    def _read(self, path: str) -> Any:
+        return mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb')
+
+    def _file_name(self, path: str) -> str:
+        """The image's own name; pictures of the same name in several folders get their folder's name before it."""
+        name = osp.basename(path)
+        if self._written.setdefault(name, path) != path:
+            name = f'{osp.basename(osp.dirname(path))}_{name}'
+        return name
