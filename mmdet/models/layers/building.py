@@ -41,6 +41,11 @@ def build_plugin_layer(cfg: dict, postfix: int | str = '', **kwargs: Any) -> tup
     return mmcv.cnn.build_plugin_layer(resolve_layer(cfg), postfix, **kwargs)
 
 
+def build_linear_layer(cfg: dict | None, **kwargs: Any) -> nn.Module:
+    """The layer that ``cfg`` names, ``nn.Linear`` without one, for ``in_features=`` and ``out_features=``."""
+    return nn.Linear(**kwargs) if cfg is None else MODELS.build({**cfg, **kwargs})
+
+
 def run_checkpointed(function: Callable[[Tensor], Any], x: Tensor, with_cp: bool) -> Any:
     """``function(x)``, whose activations are computed again in the backward pass if ``with_cp``."""
     if with_cp and x.requires_grad:
@@ -70,18 +75,3 @@ def conv_norm_init_cfg() -> list[dict]:
         dict(type='Kaiming', layer='Conv2d'),
         dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
     ]
-
-
-def build_linear_layer(cfg: dict | None, *args: Any, **kwargs: Any) -> nn.Module:
-    """A linear layer; ``nn.Linear`` where ``cfg`` is None or of type 'Linear'.
-
-    Raises:
-        KeyError: if ``cfg`` has no type.
-    """
-    if cfg is None:
-        return nn.Linear(*args, **kwargs)
-    options = dict(cfg)
-    kind = options.pop('type')
-    if kind == 'Linear':
-        return nn.Linear(*args, **kwargs, **options)
-    return (MODELS.get(kind) if isinstance(kind, str) else kind)(*args, **kwargs, **options)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from mmcv.cnn import ConvModule, build_activation_layer
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -77,7 +77,7 @@ class ChannelAttention(BaseModule):
         super().__init__(init_cfg)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Conv2d(channels, channels, 1)
-        self.act = build_activation_layer(dict(type='Hardsigmoid', inplace=True))
+        self.act = nn.Hardsigmoid(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.act(self.fc(self.global_avgpool(x)))
