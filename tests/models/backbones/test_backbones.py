@@ -1,0 +1,216 @@
+import pytest
+import torch
+from torch import nn
+
+from mmdet.models.backbones import (
+    SSDVGG,
+    HRNet,
+    MobileNetV2,
+    RegNet,
+    Res2Net,
+    ResNet,
+    ResNetV1d,
+    ResNeXt,
+    SwinTransformer,
+)
+from mmdet.registry import MODELS
+
+STAGES = dict(
+    stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(8,)),
+    stage2=dict(num_modules=1, num_branches=2, block='BASIC', num_blocks=(1, 1), num_channels=(4, 8)),
+    stage3=dict(num_modules=2, num_branches=3, block='BASIC', num_blocks=(1, 1, 1), num_channels=(4, 8, 16)),
+    stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1, 1, 1, 1), num_channels=(4, 8, 16, 32)),
+)
+SWIN = dict(embed_dims=8, depths=(2, 2, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)
+
+# class, arguments, channels and strides of the outputs
+BACKBONES = [
+    (ResNet, dict(depth=18, base_channels=4), (4, 8, 16, 32), (4, 8, 16, 32)),
+    (ResNet, dict(depth=50, base_channels=4, style='caffe', deep_stem=True), (16, 32, 64, 128), (4, 8, 16, 32)),
+    (
+        ResNet,
+        dict(depth=50, base_channels=4, num_stages=3, strides=(1, 2, 1), dilations=(1, 1, 2), out_indices=(2,)),
+        (64,),
+        (8,),
+    ),
+    (ResNetV1d, dict(depth=50, base_channels=4, avg_down=None), (16, 32, 64, 128), (4, 8, 16, 32)),
+    (ResNeXt, dict(depth=50, groups=2, base_width=8, base_channels=16), (64, 128, 256, 512), (4, 8, 16, 32)),
+    (Res2Net, dict(depth=50, base_channels=16, base_width=8), (64, 128, 256, 512), (4, 8, 16, 32)),
+    (
+        RegNet,
+        dict(
+            arch=dict(w0=8, wa=8, wm=2.5, group_w=8, depth=6, bot_mul=1.0),
+            strides=(2, 2),
+            dilations=(1, 1),
+            out_indices=(0, 1),
+        ),
+        None,
+        (4, 8),
+    ),
+    (HRNet, dict(extra=STAGES), (4, 8, 16, 32), (4, 8, 16, 32)),
+    (MobileNetV2, dict(widen_factor=0.25, out_indices=(1, 2, 4, 7)), (8, 8, 24, 1280), (4, 8, 16, 32)),
+    (SSDVGG, dict(depth=11, out_feature_indices=(14, 24)), (512, 1024), (8, 16)),
+    (SwinTransformer, dict(SWIN), (8, 16, 32, 64), (4, 8, 16, 32)),
+    (SwinTransformer, dict(SWIN, use_abs_pos_embed=True, pretrain_img_size=32), (8, 16, 32, 64), (4, 8, 16, 32)),
+]
+
+
+def build(cls, kwargs, **more):
+    kwargs = {key: value for key, value in {**kwargs, **more}.items() if value is not None}
+    torch.manual_seed(0)
+    return cls(**kwargs)
+
+
+@pytest.mark.parametrize(('cls', 'kwargs', 'channels', 'strides'), BACKBONES)
+def test_outputs_and_gradients(cls, kwargs, channels, strides):
+    model = build(cls, kwargs)
+    model.train()
+    outs = model(torch.randn(2, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in outs] == [(64 // s, 96 // s) for s in strides]
+    if channels is not None:
+        assert tuple(x.shape[1] for x in outs) == channels
+    sum(x.pow(2).mean() for x in outs).backward()
+    unused = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not unused
+
+
+@pytest.mark.parametrize(
+    ('cls', 'kwargs'),
+    [
+        (ResNet, dict(depth=18, base_channels=4, norm_eval=False)),
+        (ResNeXt, dict(depth=50, groups=2, base_width=8, base_channels=8)),
+        (Res2Net, dict(depth=50, base_channels=8, base_width=8)),
+        (HRNet, dict(extra=STAGES)),
+        (MobileNetV2, dict(widen_factor=0.25, norm_eval=True)),
+        (SwinTransformer, dict(SWIN, drop_path_rate=0.0)),
+    ],
+)
+def test_checkpointing_changes_no_number(cls, kwargs):
+    gradients = []
+    for with_cp in (False, True):
+        model = build(cls, kwargs, with_cp=with_cp)
+        model.train()
+        x = torch.linspace(-1, 1, 6 * 32 * 32).view(2, 3, 32, 32).requires_grad_()
+        sum(out.square().mean() for out in model(x)).backward()
+        gradients.append([x.grad] + [p.grad for p in model.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+@pytest.mark.parametrize(
+    ('cls', 'kwargs', 'frozen', 'trained'),
+    [
+        (ResNet, dict(depth=18, base_channels=4), ('conv1', 'bn1', 'layer1'), ('layer2', 'layer3', 'layer4')),
+        (ResNet, dict(depth=18, base_channels=4, deep_stem=True), ('stem', 'layer1'), ('layer2',)),
+        (RegNet, dict(arch='regnetx_400mf'), ('conv1', 'bn1', 'layer1'), ('layer2', 'layer4')),
+        (MobileNetV2, dict(widen_factor=0.25), ('conv1', 'layer1'), ('layer2', 'conv2')),
+        (SwinTransformer, dict(SWIN), ('patch_embed', 'stages.0', 'norm0'), ('stages.1', 'norm1')),
+    ],
+)
+def test_frozen_stages(cls, kwargs, frozen, trained):
+    model = build(cls, kwargs, frozen_stages=1)
+    model.train()
+    for name in frozen:
+        module = model.get_submodule(name)
+        assert not any(p.requires_grad for p in module.parameters()), name
+        assert not any(m.training for m in module.modules()), name
+    for name in trained:
+        assert all(p.requires_grad for p in model.get_submodule(name).parameters()), name
+        assert model.get_submodule(name).training
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_norm_eval_keeps_the_running_statistics(norm_eval):
+    model = ResNet(18, base_channels=4, norm_eval=norm_eval)
+    model.train()
+    before = model.layer4[0].bn1.running_mean.clone()
+    model(torch.randn(2, 3, 32, 32))
+    assert torch.equal(before, model.layer4[0].bn1.running_mean) is norm_eval
+    model.eval()
+    assert not model.layer4[0].bn1.training
+
+
+@pytest.mark.parametrize('fallback', [True, False])
+def test_deformable_stages_without_a_default_scope(fallback):
+    dcn = dict(type='DCNv2', deform_groups=1, fallback_on_stride=fallback)
+    model = ResNet(50, base_channels=4, dcn=dcn, stage_with_dcn=(False, True, False, True))
+    kinds = {i: type(getattr(model, f'layer{i}')[0].conv2) for i in (1, 2, 3, 4)}
+    assert kinds[1] is kinds[3] is nn.Conv2d
+    assert (kinds[2] is nn.Conv2d) is fallback
+    assert dcn == dict(type='DCNv2', deform_groups=1, fallback_on_stride=fallback)
+    assert model.eval()(torch.randn(1, 3, 32, 32))[-1].shape == (1, 128, 1, 1)
+
+
+def test_plugins_stand_at_their_positions():
+    plugins = [
+        dict(cfg=dict(type='ContextBlock', ratio=0.25), stages=(False, True, True, True), position='after_conv3'),
+        dict(cfg=dict(type='ContextBlock', ratio=0.25, postfix='_inner'), position='after_conv1'),
+    ]
+    model = ResNeXt(depth=50, groups=4, base_width=4, base_channels=16, plugins=plugins)
+    assert not hasattr(model.layer1[0], 'context_block')
+    assert model.layer2[0].context_block.in_channels == 128
+    assert model.layer2[0].context_block_inner.in_channels == model.layer2[0].conv1.out_channels
+    assert model.eval()(torch.randn(1, 3, 32, 32))[-1].shape[1] == 512
+    with pytest.raises(ValueError, match='after_conv9'):
+        ResNet(50, plugins=[dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv9')])
+
+
+def test_initial_weights():
+    model = ResNet(50, base_channels=8)
+    model.init_weights()
+    for name, module in model.named_modules():
+        if name.endswith('bn3'):
+            assert module.weight.abs().sum() == 0
+        elif isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all()
+    conv = model.layer3[0].conv2  # He: variance 2 / fan_out
+    assert conv.weight.std().item() == pytest.approx((2 / (conv.out_channels * 9)) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ('make', 'error', 'message'),
+    [
+        (lambda: ResNet(51), KeyError, 'no depth 51'),
+        (lambda: ResNet(50, style='torch'), ValueError, "'torch'"),
+        (lambda: ResNet(18, dcn=dict(type='DCN'), stage_with_dcn=(True,) * 4), ValueError, 'ResNet-18'),
+        (lambda: ResNet(50, pretrained='a.pth', init_cfg=dict(type='Normal')), ValueError, "'a.pth'"),
+        (lambda: ResNet(50, out_indices=(4,)), ValueError, 'out_indices'),
+        (lambda: RegNet('regnetx_3gf'), KeyError, 'regnetx_3.2gf'),
+        (lambda: HRNet(dict(stage1=STAGES['stage1'])), KeyError, 'stage2'),
+        (lambda: SwinTransformer(patch_size=2), ValueError, 'patch_size'),
+        (lambda: MobileNetV2(out_indices=(8,)), ValueError, '8'),
+    ],
+)
+def test_wrong_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ('arch', 'widths', 'blocks'),
+    [  # Table 5 of arXiv:2003.13678
+        ('regnetx_400mf', [32, 64, 160, 384], [1, 2, 7, 12]),
+        ('regnetx_3.2gf', [96, 192, 432, 1008], [2, 6, 15, 2]),
+        ('regnetx_12gf', [224, 448, 896, 2240], [2, 5, 11, 1]),
+    ],
+)
+def test_regnet_follows_the_published_widths(arch, widths, blocks):
+    with torch.device('meta'):
+        model = RegNet(arch)
+    assert model.stage_widths == widths
+    assert list(model.stage_blocks) == blocks
+
+
+def test_research_code_overrides_the_joints(default_scope):
+    class Thin(ResNet):
+        def make_res_layer(self, **kwargs):
+            return super().make_res_layer(**{**kwargs, 'num_blocks': 1})
+
+        def _make_stem_layer(self, in_channels, stem_channels):
+            super()._make_stem_layer(in_channels, stem_channels)
+            self.maxpool = nn.Identity()
+
+    model = Thin(18, base_channels=4)
+    assert [len(getattr(model, name)) for name in model.res_layers] == [1, 1, 1, 1]
+    assert model(torch.randn(1, 3, 32, 32))[0].shape[-1] == 16
+    assert type(MODELS.build(dict(type='mmdet.ResNet', depth=18))) is ResNet

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import nn
+
+from mmdet.models.necks import BFP, FPN, HRFPN, PAFPN, SSH, ChannelMapper, DilatedEncoder, SSDNeck
+from mmdet.models.necks.ssd_neck import L2Norm
+
+CHANNELS = [8, 16, 32, 64]
+SIZES = [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def features(channels=CHANNELS, sizes=SIZES, value=None):
+    torch.manual_seed(1)
+    make = torch.randn if value is None else lambda *shape: torch.full(shape, value)
+    return tuple(make(2, c, *size) for c, size in zip(channels, sizes, strict=True))
+
+
+# class, arguments, channels of the inputs, sizes of the outputs
+FPN_ARGS = dict(in_channels=CHANNELS, out_channels=8, num_outs=5)
+NECKS = [
+    (FPN, FPN_ARGS, [*SIZES, (1, 2)]),
+    (FPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_input'), [*SIZES[1:], (1, 2), (1, 1)]),
+    (FPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_lateral'), [*SIZES[1:], (1, 2), (1, 1)]),
+    (FPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_output'), [*SIZES[1:], (1, 2), (1, 1)]),
+    (FPN, dict(FPN_ARGS, num_outs=2, start_level=1, end_level=2), SIZES[1:3]),
+    (FPN, dict(FPN_ARGS, upsample_cfg=dict(mode='bilinear'), norm_cfg=dict(type='BN')), [*SIZES, (1, 2)]),
+    (FPN, dict(FPN_ARGS, upsample_cfg=dict(scale_factor=2), act_cfg=dict(type='ReLU')), [*SIZES, (1, 2)]),
+    (PAFPN, FPN_ARGS, [*SIZES, (1, 2)]),
+    (PAFPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_output'), [*SIZES[1:], (1, 2), (1, 1)]),
+    (HRFPN, dict(in_channels=CHANNELS, out_channels=8, num_outs=4), SIZES),
+    (HRFPN, dict(in_channels=CHANNELS, out_channels=8, num_outs=3, stride=2, pooling_type='MAX'), SIZES[1:]),
+    (ChannelMapper, dict(in_channels=CHANNELS, out_channels=8, num_outs=6), [*SIZES, (1, 2), (1, 1)]),
+    (
+        SSDNeck,
+        dict(in_channels=CHANNELS, out_channels=[*CHANNELS, 16, 8], level_strides=(2, 1), level_paddings=(1, 1)),
+        [*SIZES, (1, 2), (1, 2)],
+    ),
+    (SSH, dict(num_scales=4, in_channels=CHANNELS, out_channels=[8, 8, 16, 4]), SIZES),
+    (
+        DilatedEncoder,
+        dict(in_channels=64, out_channels=8, block_mid_channels=4, num_residual_blocks=2, block_dilations=[2, 4]),
+        SIZES[3:],
+    ),
+]
+
+
+@pytest.mark.parametrize(('cls', 'kwargs', 'sizes'), NECKS)
+def test_outputs_and_gradients(cls, kwargs, sizes):
+    torch.manual_seed(0)
+    neck = cls(**kwargs)
+    neck.init_weights()
+    inputs = features()
+    outs = neck(inputs)
+    assert isinstance(outs, tuple)
+    assert [tuple(x.shape[2:]) for x in outs] == list(sizes)
+    sum(x.square().mean() for x in outs).backward()
+    unused = [name for name, p in neck.named_parameters() if p.grad is None]
+    assert not unused
+    for given, fresh in zip(inputs, features(), strict=True):
+        assert torch.equal(given, fresh)  # the inputs are not written to
+
+
+@pytest.mark.parametrize('refine_type', [None, 'conv', 'non_local'])
+def test_bfp_of_equal_levels(refine_type):
+    torch.manual_seed(0)
+    neck = BFP(8, 4, refine_level=1, refine_type=refine_type)
+    neck.init_weights()
+    outs = neck(features([8] * 4, value=1.5))
+    assert [tuple(x.shape[2:]) for x in outs] == SIZES
+    if refine_type is None:
+        for out in outs:
+            assert (out == 3.0).all()  # the mean of all levels plus the level itself
+
+
+def identity(neck):
+    """Every convolution passes its input on."""
+    for module in neck.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.weight)
+            centre = module.kernel_size[0] // 2
+            module.weight.data[:, :, centre, centre] = torch.eye(module.out_channels, module.in_channels)
+    return neck
+
+
+def test_fpn_adds_from_coarse_to_fine():
+    neck = identity(FPN([1, 1, 1], 1, 3))
+    outs = neck(tuple(torch.full((1, 1, 4 >> i, 4 >> i), 10.0**i) for i in range(3)))
+    assert [x.unique().tolist() for x in outs] == [[111.0], [110.0], [100.0]]
+
+
+def test_pafpn_adds_from_fine_to_coarse_afterwards():
+    neck = identity(PAFPN([1, 1, 1], 1, 3))
+    outs = neck(tuple(torch.full((1, 1, 4 >> i, 4 >> i), 10.0**i) for i in range(3)))
+    assert [x.unique().tolist() for x in outs] == [[111.0], [221.0], [321.0]]
+
+
+@pytest.mark.parametrize(
+    ('source', 'relu', 'expected'),
+    [('on_input', False, [-3.0, -3.0]), ('on_lateral', False, [-3.0, -3.0]), ('on_output', True, [-3.0, 0.0])],
+)
+def test_fpn_extra_levels(source, relu, expected):
+    neck = identity(FPN([1, 1], 1, 4, add_extra_convs=source, relu_before_extra_convs=relu))
+    outs = neck((torch.ones(1, 1, 8, 8), torch.full((1, 1, 4, 4), -3.0)))
+    assert [x.unique().tolist() for x in outs[2:]] == [[value] for value in expected]
+
+
+def test_l2_norm():
+    out = L2Norm(2, scale=10)(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1))
+    assert out.flatten().tolist() == pytest.approx([6.0, 8.0])
+    assert L2Norm(2)(torch.full((1, 2, 1, 1), 3e4, dtype=torch.float16)).isfinite().all()
+
+
+def test_ssd_neck_keeps_its_scale_when_initialised():
+    neck = SSDNeck(CHANNELS, [*CHANNELS, 16], (2,), (1,), l2_norm_scale=20)
+    neck.init_weights()
+    assert (neck.l2_norm.weight == 20).all()
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda: FPN(CHANNELS, 8, 3), 'num_outs=3'),
+        (lambda: FPN(CHANNELS, 8, 3, end_level=1), 'num_outs must be 2'),
+        (lambda: FPN(64, 8, 3), 'in_channels'),
+        (lambda: FPN(CHANNELS, 8, 5, add_extra_convs='on_top'), "'on_top'"),
+        (lambda: FPN(**FPN_ARGS)(features()[:2]), '4 feature maps, got 2'),
+        (lambda: BFP(8, 4, refine_type='attention'), "'attention'"),
+        (lambda: SSDNeck([8], [16, 8], (2,), (1,)), 'begin with'),
+        (lambda: SSH(2, [8], [8, 8]), '2 scales'),
+        (lambda: DilatedEncoder(8, 8, 4, 2, [1]), '2 blocks'),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
