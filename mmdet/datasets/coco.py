@@ -36,7 +36,7 @@ class CocoDataset(BaseDetDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """One dict for each image, in the order of the image ids."""
+        """One dict for each image, in the order of the file."""
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
             self.coco = self.COCOAPI(str(local_path))
         self.coco.annotation_file = self.ann_file

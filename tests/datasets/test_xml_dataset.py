@@ -1,0 +1,131 @@
+import cv2
+import numpy as np
+import pytest
+
+from mmdet.datasets import VOCDataset, WIDERFaceDataset, XMLDataset
+
+SIZE = '<size><width>80</width><height>60</height><depth>3</depth></size>'
+
+
+def box(name, *xyxy, extra=''):
+    corners = ''.join(f'<{k}>{v}</{k}>' for k, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), xyxy, strict=True))
+    return f'<object><name>{name}</name>{extra}<bndbox>{corners}</bndbox></object>'
+
+
+@pytest.fixture
+def voc_folder(tmp_path):
+    def write(*pictures, size=SIZE):
+        for folder in ('JPEGImages', 'Annotations'):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        for i, objects in enumerate(pictures):
+            (tmp_path / 'Annotations' / f'{i}.xml').write_text(f'<annotation>{size}{objects}</annotation>')
+            cv2.imwrite(str(tmp_path / 'JPEGImages' / f'{i}.jpg'), np.zeros((60, 80, 3), np.uint8))
+        (tmp_path / 'list.txt').write_text('\n'.join(map(str, range(len(pictures)))) + '\n')
+        return dict(data_root=str(tmp_path), ann_file='list.txt', data_prefix=dict(sub_data_root=''))
+
+    return write
+
+
+def first(dataset):
+    return [(x['bbox_label'], x['bbox'], x['ignore_flag']) for x in dataset.get_data_info(0)['instances']]
+
+
+@pytest.mark.parametrize(
+    'objects, filter_cfg, expected',
+    [
+        (box('car', 1, 1, 11, 21), None, [(1, [0, 0, 10, 20], 0)]),
+        (box('car', 1.7, 1, 11, 21), None, [(1, [0, 0, 10, 20], 0)]),  # whole pixels
+        (box('cat', 1, 1, 11, 21, extra='<difficult>1</difficult>'), None, [(0, [0, 0, 10, 20], 1)]),
+        (box('cat', 9, 9, 9, 30), None, [(0, [8, 8, 8, 29], 1)]),  # without area: ignored
+        (box('cat', 1, 1, 11, 21), dict(bbox_min_size=15), [(0, [0, 0, 10, 20], 1)]),
+        (box('cat', 1, 1, 11, 21) + box('pig', 1, 1, 9, 9), None, [(0, [0, 0, 10, 20], 0)]),
+    ],
+)
+def test_boxes(voc_folder, objects, filter_cfg, expected):
+    dataset = XMLDataset(**voc_folder(objects), metainfo=dict(classes=('cat', 'car')), filter_cfg=filter_cfg)
+    assert first(dataset) == expected
+
+
+def test_size_from_the_picture(voc_folder):
+    dataset = XMLDataset(**voc_folder(box('cat', 1, 1, 9, 9), size=''), metainfo=dict(classes=('cat',)))
+    info = dataset.get_data_info(0)
+    assert (info['height'], info['width'], info['img_id']) == (60, 80, '0')
+
+
+@pytest.mark.parametrize(
+    'classes, message',
+    [
+        (('pig', 'cow'), r'none of the classes .* name cat, dog\. Set metainfo=dict\(classes='),
+        (('Cat', 'dog'), "the class 'Cat' is not in the XML files, but 'cat' is"),
+        ((), 'has no classes'),
+    ],
+)
+def test_classes_that_are_not_there(voc_folder, classes, message):
+    args = voc_folder(box('cat', 1, 1, 9, 9) + box('dog', 1, 1, 9, 9))
+    with pytest.raises(ValueError, match=message):
+        XMLDataset(**args, metainfo=dict(classes=classes))
+
+
+def test_a_class_may_be_absent(voc_folder):
+    args = voc_folder(box('cat', 1, 1, 9, 9))
+    assert len(XMLDataset(**args, metainfo=dict(classes=('elephant', 'cat')))) == 1
+
+
+def test_broken_and_missing_xml(voc_folder, tmp_path):
+    args = voc_folder(box('cat', 1, 1, 9, 9))
+    (tmp_path / 'Annotations' / '0.xml').write_text('<annotation>')
+    with pytest.raises(ValueError, match=r'0.xml. is not valid XML'):
+        XMLDataset(**args, metainfo=dict(classes=('cat',)))
+    (tmp_path / 'Annotations' / '0.xml').unlink()
+    with pytest.raises(FileNotFoundError, match=r'0.xml. does not exist'):
+        XMLDataset(**args, metainfo=dict(classes=('cat',)))
+
+
+def test_filter(voc_folder):
+    args = voc_folder(box('cat', 1, 1, 9, 9), '')
+    kept = XMLDataset(**args, metainfo=dict(classes=('cat',)), filter_cfg=dict(filter_empty_gt=True, min_size=32))
+    assert len(kept) == 1
+    with pytest.raises(ValueError, match=r'filter_empty_gt.* took 1; min_size=61.* took 1'):
+        XMLDataset(**args, metainfo=dict(classes=('cat',)), filter_cfg=dict(filter_empty_gt=True, min_size=61))
+
+
+@pytest.mark.parametrize('year', ['VOC2007', 'VOC2012', None])
+def test_voc_knows_its_year(year):
+    dataset = VOCDataset(data_prefix=dict(sub_data_root=f'{year}/' if year else ''), lazy_init=True)
+    assert dataset.metainfo['dataset_type'] == year
+    assert len(dataset.metainfo['classes']) == len(dataset.metainfo['palette']) == 20
+
+
+def test_wider_face_landmarks(tmp_path):
+    marks = ''.join(f'<x{i}>{10 * i}</x{i}><y{i}>{i}</y{i}>' for i in range(1, 5)) + '<x5>-1</x5><y5>-1</y5>'
+    with_marks = box('face', 1, 2, 30, 40, extra=f'<has_lm>1</has_lm><lm>{marks}</lm>')
+    (tmp_path / 'Annotations').mkdir()
+    text = f'<annotation><folder>0--Parade</folder>{SIZE}{with_marks}{box("face", 1, 2, 9, 9)}</annotation>'
+    (tmp_path / 'Annotations' / 'a.xml').write_text(text)
+    (tmp_path / 'train.txt').write_text('a\n')
+    dataset = WIDERFaceDataset(data_root=str(tmp_path), ann_file='train.txt', data_prefix=dict(img=''))
+    info = dataset.get_data_info(0)
+    assert info['img_path'] == str(tmp_path / '0--Parade' / 'a.jpg')
+    assert info['instances'][0]['bbox'] == [1, 2, 30, 40]
+    assert info['instances'][0]['keypoints'] == [10, 1, 1, 20, 2, 1, 30, 3, 1, 40, 4, 1, 0, 0, 0]
+    assert info['instances'][1]['keypoints'] == [0] * 15
+    assert info['flip_indices'] == (1, 0, 2, 4, 3)
+
+
+def test_blood_cells(shared_dir):
+    """Real pictures: 364 of them, two boxes without area."""
+    sizes, degenerate = [], 0
+    for split in ('trainval', 'test'):
+        dataset = XMLDataset(
+            data_root=str(shared_dir / 'data' / 'bccd'),
+            ann_file=f'ImageSets/Main/{split}.txt',
+            data_prefix=dict(sub_data_root=''),
+            metainfo=dict(classes=('RBC', 'WBC', 'Platelets')),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)],
+        )
+        sizes.append(len(dataset))
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        degenerate += sum(instance['ignore_flag'] for info in infos for instance in info['instances'])
+        assert dataset[0]['img'].shape == (480, 640, 3)
+    assert sum(sizes) == 364
+    assert degenerate == 2
