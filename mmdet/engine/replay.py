@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 
-from mmdet.engine import checkpoint as checkpoints
+from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import mix, seed_all
 
 
@@ -51,7 +51,8 @@ def record_step(runner: Any, data_batch: Any, reason: str) -> str:
     path = Path(runner.work_dir) / f'nonfinite_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
     checkpoints.save_checkpoint(record, path)
     return (
-        f'Iteration {runner.iter + 1} on rank {get_rank()}: {reason}; not finite: {", ".join(bad) or "only their sum"}. '
+        f'Iteration {runner.iter + 1} on rank {get_rank()}: {reason}; '
+        f'not finite: {", ".join(bad) or "only their sum"}. '
         f'Learning rate {json.dumps(record["lr"])}, images: {", ".join(images) or "(without paths)"}. '
         f'The weights are as before this step. Run it again with: python tools/replay.py "{path}"'
     )

@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from mmdet.engine.checkpoint import atomic_file, remove_partial_files
 from mmdet.registry import HOOKS
+from mmdet.utils.checkpoint import atomic_file, remove_partial_files
 
 
 @HOOKS.register_module()

@@ -22,10 +22,11 @@ from mmengine.runner import Runner
 from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
-from mmdet.engine import checkpoint as checkpoints
+from mmdet.engine.checkpoint import load_weights
 from mmdet.engine.config import repair_mmengine
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
+from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
 from mmdet.version import __version__
 
@@ -254,7 +255,7 @@ class DetRunner(Runner):
         checkpoints.unpack_histories(checkpoint.get('message_hub'))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        report = checkpoints.load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
+        report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
         self.logger.info(str(report))
         self._has_loaded = True
         self._open = checkpoint.pop('gradients', {})

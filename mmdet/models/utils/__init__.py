@@ -2,5 +2,8 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'key_maps': 'translate_state_dict',
+        'pretrained': 'Pretrained',
+    },
 )

@@ -1,0 +1,429 @@
+"""Checkpoints that cannot run code and that appear whole or not at all.
+
+Reading: torch's weights-only unpickler, and for every other name that such files mention an inert stand-in from a
+closed table. No function or class of numpy, mmengine or Python is ever handed to the unpickler, and nothing falls
+back to full pickle. Writing: plain values only, so that reading needs no table; temporary file, fsync, rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import serialization
+
+# --------------------------------------------------------------------------------------------------------------------
+# Stand-ins for what checkpoints of mmengine and of older toolboxes mention
+_PLAIN_DTYPE = re.compile(r'[|<>=]?(?:\?|b1|[biufc](?:1|2|4|8|16)|[SU]\d{1,5})')  # never objects, never structures
+
+
+class _DType:
+    """numpy.dtype"""
+
+    __slots__ = ('order', 'spec')
+
+    def __init__(self, spec: Any, align: Any = False, copy: Any = True) -> None:
+        if not isinstance(spec, str) or not _PLAIN_DTYPE.fullmatch(spec):
+            raise UnpicklingError(f'an array of dtype {spec!r} is not allowed in a checkpoint')
+        self.spec, self.order = spec.lstrip('|<>='), '='
+
+    def __setstate__(self, state: Any) -> None:  # of (version, byte order, fields, ..., flags) only the order is read
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ('<', '>'):
+            self.order = state[1]
+
+    def real(self) -> np.dtype:
+        return np.dtype(self.order + self.spec)
+
+
+class _NDArray:
+    """numpy.ndarray, as the argument of numpy's _reconstruct"""
+
+    __slots__ = ()
+
+
+class _Array:
+    """What numpy's _reconstruct returns: filled by its state"""
+
+    __slots__ = ('value',)
+
+    def __init__(self) -> None:
+        self.value = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
+            raise UnpicklingError('only arrays of numbers or text are allowed in a checkpoint')
+        flat = np.frombuffer(raw, dtype=dtype.real())
+        self.value = flat.reshape(tuple(int(n) for n in shape), order='F' if fortran else 'C').copy()
+
+
+def _reconstruct(subtype: Any, shape: Any, dtype: Any) -> _Array:
+    if subtype is not _NDArray:
+        raise UnpicklingError('only numpy.ndarray may be rebuilt from a checkpoint')
+    return _Array()
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
+        raise UnpicklingError('only numbers or text are allowed as numpy scalars in a checkpoint')
+    return np.frombuffer(raw, dtype=dtype.real(), count=1)[0].item()
+
+
+class _HistoryBuffer:
+    """mmengine.logging.HistoryBuffer"""
+
+    __slots__ = ('state',)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+    def real(self) -> Any:
+        from mmengine.logging import HistoryBuffer
+
+        columns = [self.state.get(key) for key in ('_log_history', '_count_history')]
+        values, counts = (c.value if isinstance(c, _Array) else np.asarray([]) for c in columns)
+        return HistoryBuffer(values.tolist(), counts.tolist(), int(self.state.get('max_length', 1000000)))
+
+
+class _OneCycle:
+    """mmengine's OneCycleParamScheduler, of which a state names one of two pure functions"""
+
+    __slots__ = ()
+
+
+def _no_getattr(owner: Any = None, name: Any = None, default: Any = None) -> Any:
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+        return getattr(OneCycleParamScheduler, name)
+    return None
+
+
+_TABLE: list[tuple[Callable, str]] = [
+    (_DType, 'numpy.dtype'),
+    (_NDArray, 'numpy.ndarray'),
+    (_Array, f'{__name__}._Array'),
+    (_HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
+    (_no_getattr, 'builtins.getattr'),
+    (_no_getattr, '__builtin__.getattr'),
+    *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+]
+_TABLE_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _only(table: list) -> Iterator[None]:
+    """Exactly this table, whatever other libraries have added to torch's process-wide one."""
+    with _TABLE_LOCK:
+        before = serialization.get_safe_globals()
+        serialization.clear_safe_globals()
+        try:
+            serialization.add_safe_globals(table)
+            yield
+        finally:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals(before)
+
+
+def _resolve(value: Any, seen: set[int]) -> Any:
+    """Real objects for stand-ins, in place where the container allows it."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, _HistoryBuffer):
+        return value.real()
+    if isinstance(value, _DType) or (isinstance(value, type) and value in (_DType, _NDArray, _OneCycle, _Array)):
+        return None
+    if id(value) in seen:
+        return value
+    if isinstance(value, dict):
+        seen.add(id(value))
+        for key in list(value):
+            value[key] = _resolve(value[key], seen)
+    elif isinstance(value, list):
+        seen.add(id(value))
+        value[:] = [_resolve(item, seen) for item in value]
+    elif type(value) is tuple:
+        return tuple(_resolve(item, seen) for item in value)
+    return value
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Reading
+class UnreadableCheckpointError(RuntimeError):
+    """A file that is not a checkpoint, is cut short, or holds something that a checkpoint may not hold."""
+
+
+def read_checkpoint(source: str | os.PathLike, map_location: Any = 'cpu') -> dict:
+    """Read weights or a whole training state from a file, a URL or a ``torchvision://`` style name.
+
+    Raises:
+        UnreadableCheckpointError: when the content is damaged, or names anything outside the closed table.
+        FileNotFoundError: when there is no such file.
+    """
+    register_loaders()
+    from mmengine.runner import CheckpointLoader
+
+    checkpoint = CheckpointLoader.load_checkpoint(str(source), map_location=map_location, logger='silent')
+    if not isinstance(checkpoint, dict):
+        raise UnreadableCheckpointError(f'{source} holds a {type(checkpoint).__name__}, not a dict of weights')
+    return checkpoint
+
+
+def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
+    """Read one local file; see :func:`read_checkpoint`."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path, map_location)
+    try:
+        with _only(_TABLE):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = _resolve(checkpoint, set())
+    except UnpicklingError as error:
+        # torch's own text suggests weights_only=False, which is what a malicious file waits for
+        reason = str(error).split('\n')[0] if 'Weights only load failed' not in str(error) else _reason(error)
+        raise UnreadableCheckpointError(f'{path} was refused: {reason}') from error
+    except Exception as error:  # a damaged pickle or zip may raise nearly anything
+        raise UnreadableCheckpointError(f'{path} is damaged or not a checkpoint: {error}') from error
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'].pop('config', None)  # MMDetection 1.x; mmengine's resume would execute it
+    return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    found = re.search(
+        r'GLOBAL ([\w.]+)|[Uu]nsupported (?:class|operand|global)[^\n]*|WeightsUnpickler error: ([^\n]*)', str(error)
+    )
+    if found and found.group(1):
+        return f'it asks for {found.group(1)}, which weights never need'
+    return found.group(0) if found else str(error).split('\n')[0]
+
+
+def _read_safetensors(path: Path, map_location: Any) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    device = map_location if isinstance(map_location, (str, torch.device)) else 'cpu'
+    try:
+        return {'state_dict': OrderedDict(load_file(path, device=str(device)))}
+    except SafetensorError as error:
+        raise UnreadableCheckpointError(f'{path} is damaged or not a safetensors file: {error}') from error
+
+
+def download(url: str, folder: str | os.PathLike | None = None) -> Path:
+    """Fetch a file once into torch's cache; checked against the hash in its name (``name-1a2b3c4d.pth``).
+
+    Raises:
+        UnreadableCheckpointError: when the content does not have the hash.
+    """
+    from mmengine.dist import barrier, get_rank
+
+    folder = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints')
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / os.path.basename(url.split('?')[0].split('#')[0])
+    found = re.search(r'[-_]([0-9a-f]{8,64})\.', path.name)
+    failure = None
+    if get_rank() == 0 and not path.is_file():
+        try:
+            torch.hub.download_url_to_file(url, str(path), found and found.group(1), progress=os.isatty(2))
+        except RuntimeError as error:
+            if 'invalid hash value' not in str(error):
+                raise
+            failure = error
+    barrier()
+    if failure is not None:
+        raise UnreadableCheckpointError(
+            f'What {url} delivered does not have the hash {found.group(1)} of its name; it was thrown away.'
+        ) from failure
+    return path
+
+
+def register_loaders() -> None:
+    """Make every loading path of mmengine (files, URLs, ``torchvision://``, ``init_cfg``) use this reader."""
+    from mmengine.runner import checkpoint as module
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    if module.load_from_http is load_from_http:
+        return
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    # torchvision://, open-mmlab:// and mmcls:// look their URL up and then call this by its module-level name
+    module.load_from_http = load_from_http
+    for scheme in ('pavi://', 's3://', r'(\S+\:)?s3://', '(http|https)://'):
+        if scheme in CheckpointLoader._schemes:
+            CheckpointLoader.register_scheme(scheme, load_from_storage, force=True)
+
+
+def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
+    return read_file(filename, map_location)
+
+
+def load_from_http(
+    filename: str, map_location: Any = 'cpu', model_dir: str | None = None, progress: bool = False
+) -> Any:
+    return read_file(download(filename, model_dir), map_location)
+
+
+def load_from_storage(filename: str, map_location: Any = 'cpu', **kwargs: Any) -> Any:
+    """Object stores, through mmengine's file backends, into a temporary file."""
+    from mmengine.fileio import get_local_path
+
+    with get_local_path(filename) as path:
+        return read_file(path, map_location)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+def plain(value: Any) -> Any:
+    """The value in Python's own types and tensors; callables and unknown objects become None."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if value is None or isinstance(value, (bool, str, bytes, torch.Size, torch.dtype)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (int, float, complex)):  # subclasses too
+        return next(kind(value) for kind in (int, float, complex) if isinstance(value, kind))
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy()) if value.dtype.kind in 'biufc' else value.tolist()
+    if isinstance(value, dict):
+        kind = OrderedDict if isinstance(value, OrderedDict) else dict
+        return kind((plain(key), plain(dict.__getitem__(value, key))) for key in value)
+    if isinstance(value, (list, tuple)):
+        return (list if isinstance(value, list) else tuple)(map(plain, value))
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain, value), key=repr)
+    return str(value) if isinstance(value, os.PathLike) else None
+
+
+def pack_histories(hub: dict) -> dict:
+    """The state of a message hub with its histories as tensors."""
+    histories = {}
+    for name, buffer in hub['log_scalars'].items():
+        values, counts = (torch.from_numpy(np.asarray(column, dtype=np.float64)) for column in buffer.data)
+        histories[name] = dict(history=values, count=counts, max_length=buffer.max_length)
+    return {**hub, 'log_scalars': histories}
+
+
+def unpack_histories(hub: dict | None) -> None:
+    """Undo :func:`pack_histories` in place; states that mmengine itself wrote stay as they are."""
+    from mmengine.logging import HistoryBuffer
+
+    for name, packed in (hub or {}).get('log_scalars', {}).items():
+        if isinstance(packed, dict):
+            columns = (packed['history'].numpy(), packed['count'].numpy())
+            hub['log_scalars'][name] = HistoryBuffer(*columns, packed['max_length'])
+
+
+def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: dict | None = None) -> None:
+    """Write a checkpoint, or only its weights when ``target`` ends with ``.safetensors``.
+
+    A local target is written beside its place, flushed to the disk and renamed, so a killed process or a full disk
+    leaves the previous file. Other targets go through mmengine's file backends.
+    """
+    metadata = getattr(checkpoint.get('state_dict'), '_metadata', None)
+    checkpoint = plain(checkpoint)
+    if metadata is not None:
+        checkpoint['state_dict']._metadata = plain(metadata)
+    if '://' in str(target) or backend_args:
+        import io
+
+        from mmengine.fileio import put
+
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        put(buffer.getvalue(), str(target), backend_args=backend_args)
+        return
+    with atomic_file(target) as file:
+        if str(target).endswith('.safetensors'):
+            from safetensors.torch import save
+
+            weights = checkpoint.get('state_dict', checkpoint)
+            file.write(save({name: tensor.contiguous().clone() for name, tensor in weights.items()}))
+        else:
+            torch.save(checkpoint, file)
+
+
+@contextlib.contextmanager
+def atomic_file(target: str | os.PathLike) -> Iterator[Any]:
+    """A binary file that takes the name ``target`` when the block ends well, and is removed otherwise."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix='.part', dir=target.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    with contextlib.suppress(OSError):  # not every file system lets a folder be flushed
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def remove_partial_files(folder: str | os.PathLike) -> None:
+    """Delete what a killed process left of unfinished saves."""
+    for file in Path(folder).glob('.*.part'):
+        file.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Finding
+def newest_readable(folder: str | os.PathLike) -> tuple[Path | None, dict | None, list[str]]:
+    """The newest checkpoint of a run's folder that can be read.
+
+    Returns:
+        Its path and content, or None twice, and a note for each newer one that was left out, with the reason.
+    """
+    folder = Path(folder)
+    files = [f for f in folder.glob('*.pth') if not f.name.startswith('best_') and re.search(r'\d+\.pth$', f.name)]
+    last = folder / 'last_checkpoint'
+    if last.is_file():
+        named = Path(last.read_text(encoding='utf-8', errors='replace').strip()).name  # the folder may have moved
+        if named and (folder / named).is_file() and folder / named not in files:
+            files.append(folder / named)
+
+    def age(file: Path) -> tuple:
+        number = re.search(r'(\d+)\.\w+$', file.name)
+        return file.stat().st_mtime_ns, int(number.group(1)) if number else 0
+
+    one_kind = len({re.sub(r'\d+', '', f.name) for f in files}) == 1
+    files.sort(key=(lambda f: age(f)[1]) if one_kind else age, reverse=True)
+    notes = []
+    for file in files:
+        try:
+            checkpoint = read_file(file)
+            if not isinstance(checkpoint, dict) or 'optimizer' not in checkpoint:
+                notes.append(f'{file.name} was not resumed: it holds no training state.')
+                continue
+            return file, checkpoint, notes
+        except (UnreadableCheckpointError, OSError) as error:
+            notes.append(f'{file.name} was not resumed: {error}')
+    return None, None, notes
