@@ -250,7 +250,8 @@ class LoadAnnotations(_LoadAnnotations):
         if results.get('seg_map_path') is None:
             return
         args = self.backend_args if self.file_client_args is None else self.file_client_args
-        seg = read_image(results['seg_map_path'], args, 'unchanged', self.imdecode_backend).squeeze()
+        seg = read_image(results['seg_map_path'], args, 'unchanged', self.imdecode_backend)
+        seg = seg[..., 0] if seg.ndim == 3 and seg.shape[2] == 1 else seg
         if self.reduce_zero_label:
             ignored = (seg == 0) | (seg == self.ignore_index)
             seg = np.where(ignored, self.ignore_index, seg - 1).astype(seg.dtype)

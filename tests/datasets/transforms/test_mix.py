@@ -1,0 +1,114 @@
+import random
+
+import numpy as np
+import pytest
+
+from mmdet.datasets.transforms import CachedMosaic, CopyPaste, MixUp, Mosaic, RandomErasing, YOLOXHSVRandomAug
+from mmdet.structures.bbox import HorizontalBoxes
+
+
+@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
+def test_mosaic_places(masks, sample):
+    """Centre fixed at the middle: four cells of 80x60, each image as it is."""
+    transform = Mosaic(img_scale=(80, 60), center_ratio_range=(1.0, 1.0))
+    results = sample([[5, 5, 30, 25]], masks=masks)
+    cell = results['img']
+    partners = [sample([[5, 5, 30, 25]], masks=masks), sample([], masks=masks), sample([[0, 0, 80, 60]], masks=masks)]
+    results = transform(results | dict(mix_results=partners))
+    assert results['img'].shape == (120, 160, 3)
+    for rows in (slice(0, 60), slice(60, 120)):
+        for columns in (slice(0, 80), slice(80, 160)):
+            assert np.array_equal(results['img'][rows, columns], cell)
+    expected = [[5, 5, 30, 25], [85, 5, 110, 25], [80, 60, 160, 120]]
+    assert results['gt_bboxes'].numpy().tolist() == expected
+    assert results['gt_bboxes_labels'].tolist() == [0, 0, 0]
+    if masks:
+        assert results['gt_masks'].get_bboxes(HorizontalBoxes).numpy().tolist() == expected
+
+
+def test_mosaic_cuts_what_leaves_the_canvas(sample):
+    transform = Mosaic(img_scale=(80, 60), center_ratio_range=(0.5, 0.5), pad_val=7)
+    results = transform(sample([[0, 0, 30, 25], [50, 40, 80, 60]]) | dict(mix_results=[sample([]) for _ in range(3)]))
+    assert results['gt_bboxes'].numpy().tolist() == [[10, 10, 40, 30]]  # the first box lies outside
+    assert results['gt_bboxes_labels'].tolist() == [1]
+    assert (results['img'][100:] == 7).all()
+
+
+def test_mixup(sample):
+    transform = MixUp(img_scale=(80, 60), ratio_range=(1.0, 1.0), flip_ratio=1.0)
+    results = sample([[5, 5, 30, 25]], masks='bitmap')
+    other = sample([[40, 30, 70, 55]], masks='bitmap')
+    other['img'] = np.full_like(other['img'], 100)
+    expected = (results['img'] * 0.5 + 50).astype(np.uint8)
+    results = transform(results | dict(mix_results=[other]))
+    assert np.array_equal(results['img'], expected)
+    assert results['gt_bboxes'].numpy().tolist() == [[5, 5, 30, 25], [40, 30, 70, 55]]
+    assert results['gt_masks'].get_bboxes(HorizontalBoxes).numpy().tolist() == [[5, 5, 30, 25], [40, 30, 70, 55]]
+
+
+def test_mixup_with_an_empty_partner(sample):
+    results = sample()
+    image = results['img'].copy()
+    results = MixUp()(results | dict(mix_results=[sample([])]))
+    assert np.array_equal(results['img'], image) and len(results['gt_bboxes']) == 3
+
+
+def test_mixup_looks_for_boxes():
+    class Few:
+        def __len__(self):
+            return 4
+
+        def get_data_info(self, index):
+            return dict(instances=[1] if index == 2 else [])
+
+    random.seed(0)
+    assert MixUp(max_iters=100).get_indices(Few()) == 2
+
+
+def test_cached_mosaic_waits_for_partners(sample):
+    transform = CachedMosaic(img_scale=(80, 60), max_cached_images=5)
+    for number in range(8):
+        results = transform(sample())
+        assert results['img'].shape == ((60, 80, 3) if number < 4 else (120, 160, 3))
+    assert len(transform.results_cache) == 5
+    assert transform.results_cache[0]['gt_bboxes'].numpy().tolist()[0] == [5, 5, 30, 25]  # never moved
+
+
+def test_copy_paste(sample):
+    results = sample([[0, 0, 20, 20], [40, 30, 60, 50]], masks='bitmap')
+    other = sample([[0, 0, 20, 20]], masks='bitmap')
+    other['img'] = np.full_like(other['img'], 9)
+    results = CopyPaste(selected=False)(results | dict(mix_results=[other]))
+    assert results['gt_bboxes'].numpy().tolist() == [[40, 30, 60, 50], [0, 0, 20, 20]]  # the covered one is gone
+    assert (results['img'][:20, :20] == 9).all() and not (results['img'][20:] == 9).all()
+
+
+def test_copy_paste_by_box_needs_no_masks(sample):
+    results = CopyPaste(selected=False, paste_by_box=True)(sample([[40, 30, 60, 50]]) | dict(mix_results=[sample()]))
+    assert 'gt_masks' not in results
+    with pytest.raises(KeyError, match='load masks, or set paste_by_box=True'):
+        CopyPaste()(sample() | dict(mix_results=[sample()]))
+    with pytest.raises(ValueError, match='images of one size'):
+        CopyPaste(selected=False)(
+            sample(masks='bitmap') | dict(mix_results=[sample(masks='bitmap', height=40, boxes=[[0, 0, 9, 9]])])
+        )
+
+
+def test_erasing_drops_covered_boxes(sample):
+    transform = RandomErasing(n_patches=1, ratio=0.5)
+    transform._get_patches = lambda shape: np.array([[0, 0, 35, 30]])
+    results = sample(masks='bitmap')
+    image = results['img'].copy()
+    results = transform(results)
+    assert results['gt_bboxes_labels'].tolist() == [1, 2]
+    assert (results['img'][:30, :35] == 128).all() and np.array_equal(results['img'][30:], image[30:])
+    assert not results['gt_masks'].masks[:, :30, :35].any()
+
+
+def test_hsv_shift_of_zero_is_the_identity_of_hsv(sample):
+    transform = YOLOXHSVRandomAug(hue_delta=0, saturation_delta=0, value_delta=0)
+    results = sample()
+    image = results['img'].copy()
+    moved = transform(results)['img']
+    assert moved.dtype == np.uint8
+    assert np.abs(moved.astype(int) - image).max() <= 8  # a round trip through 8-bit HSV
