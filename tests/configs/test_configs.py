@@ -1,6 +1,7 @@
 """Every config loads, and resolves as the reference of the same path does."""
 
 import ast
+import copy
 import functools
 import gzip
 import json
@@ -17,6 +18,22 @@ FAMILIES = sorted({name.split('/')[0] for name in FILES})
 KEYS = ['model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator']
 KEYS += ['optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'custom_hooks', 'auto_scale_lr']
 KEYS += ['tta_model', 'tta_pipeline']
+
+
+@pytest.fixture(scope='module', autouse=True)
+def read_files_once():
+    """mmengine reads a base again for every config that names it, which is most of the time that loading takes."""
+    read = Config._file2dict
+    read_once = functools.cache(lambda path, options: read(path, **dict(options)))
+
+    def file2dict(filename, *args, **kwargs):
+        names = ('use_predefined_variables', 'use_environment_variables', 'lazy_import')
+        options = tuple({**dict(zip(names, args, strict=False)), **kwargs}.items())
+        return copy.deepcopy(read_once(str(Path(filename).resolve()), options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, '_file2dict', staticmethod(file2dict))
+        yield
 
 
 @functools.cache
