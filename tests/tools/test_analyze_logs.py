@@ -30,14 +30,14 @@ def write_log(folder, by_epoch=True):
     return path
 
 
-@pytest.mark.parametrize('by_epoch, ends', [(True, [20, 45]), (False, [25, 50])])
-def test_validation_lies_on_the_axis_of_iterations(tool, tmp_path, by_epoch, ends, capsys):
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_validation_lies_on_the_axis_of_iterations(tool, tmp_path, by_epoch, capsys):
     path = write_log(tmp_path, by_epoch)
     log = tool.Log(str(tmp_path))
     assert log.path == path
     assert 'not JSON' in capsys.readouterr().err
     assert log.curve('loss') == ([10, 20, 35, 45], [1 / 10, 1 / 20, 1 / 35, 1 / 45])
-    assert log.curve(log.resolve('bbox_mAP')) == (ends, [0.1, 0.2])
+    assert log.curve(log.resolve('bbox_mAP')) == ([25, 50], [0.1, 0.2])
     if by_epoch:
         assert log.curve('loss', start_epoch=2)[0] == [35, 45]
     with pytest.raises(KeyError, match='coco/bbox_mAP'):

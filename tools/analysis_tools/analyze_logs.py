@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import json
 import os
 import statistics
@@ -36,13 +37,18 @@ class Log:
             (self.train if 'lr' in entry or 'loss' in entry else self.val).append(entry)
         if not self.train and not self.val:
             raise ValueError(f'{self.path} holds no scalars.')
-        self.epochs: dict[int, int] = {}  # epoch -> its last iteration
+        first: dict[int, int] = {}  # epoch -> its first logged iteration
         for entry in self.train:
             if 'epoch' in entry and 'step' in entry:
-                self.epochs[entry['epoch']] = max(self.epochs.get(entry['epoch'], 0), entry['step'])
+                first.setdefault(entry['epoch'], entry['step'])
+        lengths = [(first[b] - first[a]) / (b - a) for a, b in itertools.pairwise(sorted(first))]
+        self.num_epochs = max(first, default=0)
+        self.per_epoch = (
+            statistics.median(lengths) if lengths else max((e.get('step', 0) for e in self.train), default=0)
+        )
         # validation after an epoch is logged with the epoch as its step, else with the iteration
         steps = [entry['step'] for entry in self.val if 'step' in entry]
-        self.val_by_epoch = bool(steps) and bool(self.epochs) and max(steps) <= max(self.epochs)
+        self.val_by_epoch = bool(steps and first) and max(steps) <= self.num_epochs
 
     def keys(self) -> list[str]:
         names = {name for entry in self.train + self.val for name, value in entry.items() if is_number(value)}
@@ -60,7 +66,7 @@ class Log:
         raise KeyError(f'{self.path} has no key {key!r}. Did you mean {", ".join(near)}?')
 
     def curve(self, key: str, start_epoch: int = 1) -> tuple[list[float], list[float]]:
-        """Iterations (epochs where iterations are not known) and values."""
+        """Iterations and values."""
         xs, ys = [], []
         for entries, by_epoch in ((self.train, False), (self.val, self.val_by_epoch)):
             for entry in entries:
@@ -70,7 +76,7 @@ class Log:
                 if by_epoch:
                     if step < start_epoch:
                         continue
-                    step = self.epochs.get(step, step)
+                    step *= self.per_epoch
                 xs.append(step)
                 ys.append(entry[key])
         return xs, ys
@@ -126,7 +132,6 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
             panels[panel_of(name)].append((label, *log.curve(name, args.start_epoch)))
     used = [panel for panel in PANELS if panels[panel]]
     figure, axes = plt.subplots(len(used), 1, sharex=True, squeeze=False, figsize=(8, 1 + 3.2 * len(used)))
-    epochs = logs[0].epochs if len(logs) == 1 else {}
     for panel, axis in zip(used, axes[:, 0], strict=True):
         for label, xs, ys in panels[panel]:
             marker = 'o' if len(xs) <= 30 else None
@@ -147,8 +152,8 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
             axis.set_ylim(bottom=0)
         axis.legend(loc='best', frameon=False, fontsize=9, ncols=2 if len(panels[panel]) > 4 else 1)
     axes[-1, 0].set_xlabel('iteration')
-    if len(epochs) > 1:
-        add_epoch_axis(axes[0, 0], epochs)
+    if len(logs) == 1 and logs[0].num_epochs > 1:
+        add_epoch_axis(axes[0, 0], logs[0].per_epoch)
     if args.title:
         figure.suptitle(args.title)
     figure.tight_layout()
@@ -161,9 +166,8 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
     print(f'saved {args.out}')
 
 
-def add_epoch_axis(axis, epochs: dict[int, int]) -> None:
+def add_epoch_axis(axis, per_epoch: float) -> None:
     """Epoch numbers on top, at the iterations where they end; about ten of them."""
-    per_epoch = statistics.median(end / epoch for epoch, end in epochs.items())
     top = axis.secondary_xaxis('top', functions=(lambda x: x / per_epoch, lambda x: x * per_epoch))
     top.set_xlabel('epoch')
     top.xaxis.get_major_locator().set_params(integer=True, nbins=10)
