@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,14 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
                     continue
         raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
+    def modules_of(name: str) -> Iterator[str]:
+        if name in home:
+            yield f'{package}.{home[name]}'
+        for module in nested:
+            yield from modules_that_export(f'{package}.{module}', name)
+
+    __getattr__.modules_of = modules_of  # type: ignore[attr-defined]
+
     if any(name == module for name, module in home.items()):
         sys.modules[package].__class__ = _LazyPackage
 
@@ -47,6 +55,11 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
         return sorted({*everything, *inner})
 
     return __getattr__, __dir__, _All(package, names, nested)
+
+
+def modules_that_export(package: str, name: str) -> Iterator[str]:
+    """Modules in and below a lazy package that list ``name``: more than one where two registries share it."""
+    yield from import_module(package).__getattr__.modules_of(name)
 
 
 class _LazyPackage(ModuleType):

@@ -11,6 +11,8 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from mmdet.lazy import modules_that_export
+
 
 class UnknownNameError(KeyError):
     """A ``type`` that no registry knows."""
@@ -36,9 +38,10 @@ class _LazyDict(dict):
         if not name.isidentifier():
             return False
         for location in self._locations:
-            getattr(import_module(location), name, None)  # importing the module that defines it registers it
-            if super().__contains__(name):
-                return True
+            for module in modules_that_export(location, name):
+                import_module(module)  # which registers the class
+                if super().__contains__(name):
+                    return True
         return False
 
     def load_all(self) -> None:

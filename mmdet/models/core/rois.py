@@ -102,15 +102,32 @@ class RoISamples:
             list(results),
         )
 
+    def pack(self, slots: Tensor) -> Tensor:
+        """Rows ``(K, ...)`` of ``slots (B, S, ...)``: all of them or, on the CPU, those that are used."""
+        flat = slots.flatten(0, 1)
+        return flat[self._used] if self._used is not None else flat
+
+    def unpack(self, flat: Tensor) -> Tensor:
+        """The inverse of :meth:`pack`; slots that are not used get zeros."""
+        if self._used is not None:
+            flat = flat.new_zeros(self.valid.numel(), *flat.shape[1:]).index_put((self._used,), flat)
+        return flat.unflatten(0, self.valid.shape)
+
+    @property
+    def _used(self) -> Tensor | None:
+        if self.valid.device.type != 'cpu' or type(self.valid) is not Tensor:
+            return None
+        return self.valid.flatten().nonzero().flatten()
+
     @property
     def rois(self) -> Tensor:
-        """``(B * S, 5)``: image index and box."""
-        return with_image(self.boxes)
+        """``(K, 5)``: image index and box."""
+        return self.pack(with_image(self.boxes))
 
     def positives(self) -> RoISamples:
-        """The slots that may hold positives."""
+        """The slots for positives; of these, ``valid`` are those that hold one."""
         n = self.num_pos_slots
-        names = ('boxes', 'valid', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
+        names = ('boxes', 'pos', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
         return RoISamples(*(getattr(self, name)[:, :n] for name in names), n, self.gt)
 
     def _list(self) -> list:
@@ -144,9 +161,9 @@ class RoISamples:
 
 
 def with_image(boxes: Tensor) -> Tensor:
-    """``(B, S, 4)`` as RoIs ``(B * S, 5)`` whose first column is the image."""
+    """``(B, S, 4)`` as RoIs ``(B, S, 5)`` whose first column is the image."""
     images = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-    return torch.cat([images[:, None, None].expand(-1, boxes.shape[1], -1), boxes], -1).flatten(0, 1)
+    return torch.cat([images[:, None, None].expand(-1, boxes.shape[1], -1), boxes], -1)
 
 
 def pad_proposals(proposals: Sequence[InstanceData], name: str = 'bboxes') -> tuple[Tensor, Tensor]:

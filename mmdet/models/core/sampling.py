@@ -24,28 +24,33 @@ def draw(members: Tensor, limit: int, keys: Tensor | None = None) -> tuple[Tenso
     return index, top >= 0
 
 
-def draw_samples(
-    pos: Tensor,
-    neg: Tensor,
-    num: int,
-    pos_fraction: float,
-    neg_pos_ub: float = -1,
-    pos_keys: Tensor | None = None,
-    neg_keys: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Up to ``num * pos_fraction`` positives, the rest of ``num`` negatives, those at most ``neg_pos_ub`` per positive.
-
-    Returns:
-        Indices and validity of the positives, then of the negatives, as :func:`draw` gives them.
-    """
-    pos_index, pos_valid = draw(pos, int(num * pos_fraction), pos_keys)
-    neg_index, neg_valid = draw(neg, num, neg_keys)
+def negative_room(pos_valid: Tensor, num: int, neg_pos_ub: float = -1) -> Tensor:
+    """Negatives that complete the positives ``(B, K)`` to ``num``, at most ``neg_pos_ub`` per positive: ``(B, 1)``."""
     count = pos_valid.sum(1, keepdim=True)
     room = num - count
     if neg_pos_ub >= 0:
         room = torch.minimum(room, (count.clamp(min=1) * neg_pos_ub).long())
-    rank = torch.arange(neg_index.shape[1], device=neg.device)
-    return pos_index, pos_valid, neg_index, neg_valid & (rank < room)
+    return room
+
+
+def first(valid: Tensor, room: Tensor) -> Tensor:
+    """The first ``room (B, 1)`` of ``valid (B, K)``, whose members come first."""
+    return valid & (torch.arange(valid.shape[1], device=valid.device) < room)
+
+
+def rank_within(groups: Tensor, keys: Tensor, num_groups: int) -> Tensor:
+    """``(B, P)`` rank of each element among those of its group, by descending ``keys`` in [0, 1).
+
+    Args:
+        groups: ``(B, P)`` in ``[0, num_groups)``.
+    """
+    order = (groups - keys).argsort(1)  # by group, then from the highest key
+    counts = torch.zeros(len(groups), num_groups, dtype=torch.long, device=groups.device)
+    counts = counts.scatter_add(1, groups, torch.ones_like(groups))
+    starts = counts.cumsum(1) - counts
+    place = torch.arange(groups.shape[1], device=groups.device).expand_as(groups)
+    rank = place - starts.gather(1, groups.gather(1, order))
+    return torch.empty_like(rank).scatter(1, order, rank)
 
 
 def as_masks(index: Tensor, valid: Tensor, count: int) -> Tensor:

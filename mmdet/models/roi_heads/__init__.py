@@ -5,6 +5,9 @@ __getattr__, __dir__, __all__ = attach(
     {
         'base_roi_head': 'BaseRoIHead',
         'bbox_heads': '',
+        'cascade_roi_head': 'CascadeRoIHead',
+        'double_roi_head': 'DoubleHeadRoIHead',
+        'dynamic_roi_head': 'DynamicRoIHead',
         'mask_heads': '',
         'roi_extractors': '',
         'shared_heads': '',

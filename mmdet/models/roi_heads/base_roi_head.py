@@ -5,7 +5,7 @@ from abc import ABCMeta, abstractmethod
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmdet.models.core import PaddedGT, Priors, RoISamples, pad_proposals, unpack_gt_instances
+from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, pad_proposals, unpack_gt_instances
 from mmdet.models.task_modules.assigners import assign_each
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -69,15 +69,10 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Losses of feature maps and proposals."""
 
-    def sample(
-        self,
-        assigner,
-        sampler,
-        proposals: InstanceList | tuple[Tensor, Tensor],
-        batch_data_samples: SampleList,
-        feats: tuple[Tensor, ...],
-    ) -> RoISamples:
-        """Assign and draw for a batch.
+    def assign(
+        self, assigner, proposals: InstanceList | tuple[Tensor, Tensor], batch_data_samples: SampleList
+    ) -> tuple[Priors, Assignment, PaddedGT]:
+        """Proposals, what each is trained for, and the ground truths of a batch.
 
         Args:
             proposals: ``bboxes`` of each image, or boxes ``(B, N, 4)`` and a mask ``(B, N)``.
@@ -86,8 +81,20 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         gt = PaddedGT.from_instances(gt_instances, ignored)
         boxes, valid = proposals if isinstance(proposals, tuple) else pad_proposals(proposals)
         priors = Priors(boxes, valid, [boxes.shape[1]])
-        assignment = assign_each(assigner, priors, gt_instances, ignored, gt)
-        return sampler.sample_batch(priors, assignment, gt, gt_instances, feats=feats)
+        return priors, assign_each(assigner, priors, gt_instances, ignored, gt), gt
+
+    def sample(
+        self,
+        assigner,
+        sampler,
+        proposals: InstanceList | tuple[Tensor, Tensor],
+        batch_data_samples: SampleList,
+        feats: tuple[Tensor, ...],
+    ) -> RoISamples:
+        """Assign, then draw what to train on; see :meth:`assign`."""
+        gt_instances = [sample.gt_instances for sample in batch_data_samples]
+        assigned = self.assign(assigner, proposals, batch_data_samples)
+        return sampler.sample_batch(*assigned, gt_instances, feats=feats)
 
     def predict(
         self,

@@ -78,7 +78,7 @@ class StandardRoIHead(BaseRoIHead):
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
 
     def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
-        """Outputs of :meth:`_bbox_forward` with ``loss_bbox``, a dict of losses."""
+        """Outputs of :meth:`_bbox_forward` with ``rois``, ``bbox_targets`` and ``loss_bbox``, a dict of losses."""
         samples = targets_of_each(sampling_results, self.bbox_head)
         rois = rois_of(samples)
         outs = self._bbox_forward(x, rois)
@@ -89,7 +89,7 @@ class StandardRoIHead(BaseRoIHead):
             sampling_results=samples,
             rcnn_train_cfg=self.train_cfg,
         )
-        outs.update(loss_bbox=found['loss_bbox'])
+        outs.update(rois=rois, **found)
         return outs
 
     def mask_loss(
@@ -106,9 +106,9 @@ class StandardRoIHead(BaseRoIHead):
         else:
             positives = sampling_results.positives()
             if self.share_roi_extractor:
-                slots = sampling_results.valid.shape[1]
-                keep = torch.arange(slots, device=bbox_feats.device) < sampling_results.num_pos_slots
-                outs = self._mask_forward(x, pos_inds=keep.repeat(len(sampling_results)), bbox_feats=bbox_feats)
+                feats = sampling_results.unpack(bbox_feats)[:, : sampling_results.num_pos_slots]
+                keep = torch.arange(len(positives.rois), device=bbox_feats.device)
+                outs = self._mask_forward(x, pos_inds=keep, bbox_feats=positives.pack(feats))
             else:
                 outs = self._mask_forward(x, positives.rois)
         found = self.mask_head.loss_and_target(

@@ -151,7 +151,7 @@ class BBoxHead(BaseModule):
         if isinstance(sampling_results, RoISamples):
             s = sampling_results
             if not overridden(self, '_get_targets_single'):
-                flat = (t.flatten(0, 1) for t in (s.boxes, s.gt_boxes, s.gt_labels, s.pos, s.valid))
+                flat = (s.pack(t) for t in (s.boxes, s.gt_boxes, s.gt_labels, s.pos, s.valid))
                 return self._targets(*flat, rcnn_train_cfg)
         singles = [
             self._get_targets_single(
@@ -296,6 +296,43 @@ class BBoxHead(BaseModule):
         )
         results.bboxes, results.scores, results.labels = detections[:, :4], detections[:, -1], labels
         return results
+
+    @torch.no_grad()
+    def refine_bboxes(
+        self, sampling_results: RoISamples | Sequence, bbox_results: dict, batch_img_metas: list[dict]
+    ) -> tuple[Tensor, Tensor] | InstanceList:
+        """Regions moved by their predictions, for the next stage; ground truths among them are left out.
+
+        Positives move by the box of their label, others by that of their best class.
+
+        Args:
+            bbox_results: ``rois``, ``cls_score``, ``bbox_pred`` and ``bbox_targets`` of the stage.
+
+        Returns:
+            For ``RoISamples`` boxes ``(B, S, 4)`` and a mask ``(B, S)``; else ``bboxes`` of each image.
+        """
+        labels, scores = bbox_results['bbox_targets'][0], self._scores(bbox_results['cls_score'])
+        labels = torch.where(labels == self.num_classes, scores[:, :-1].argmax(1), labels)
+        rois, pred = bbox_results['rois'], self._pred_of_label(bbox_results['bbox_pred'], labels)
+        if isinstance(sampling_results, RoISamples):
+            s = sampling_results
+            shapes = [meta['img_shape'][:2] for meta in batch_img_metas]
+            boxes = self.bbox_coder.decode(s.boxes, s.unpack(pred), max_shape=shapes)
+            return get_box_tensor(boxes), s.valid & ~s.is_gt
+        refined, start = [], 0
+        for result, meta in zip(sampling_results, batch_img_metas):
+            stop = start + len(result.pos_priors) + len(result.neg_priors)
+            boxes = self.bbox_coder.decode(
+                rois[start:stop, 1:], pred[start:stop], max_shape=tuple(meta['img_shape'][:2])
+            )
+            keep = boxes.new_ones(len(boxes), dtype=torch.bool)
+            keep[: len(result.pos_is_gt)] = result.pos_is_gt == 0
+            refined.append(InstanceData(bboxes=get_box_tensor(boxes)[keep]))
+            start = stop
+        return refined
+
+    def _scores(self, cls_score: Tensor) -> Tensor:
+        return self.loss_cls.get_activation(cls_score) if self.custom_activation else cls_score
 
     def regress_by_class(self, priors: Tensor, label: Tensor, bbox_pred: Tensor, img_meta: dict | None) -> Tensor:
         """Boxes ``(k, 4)`` of ``priors (k, 4)`` by the predictions of class ``label (k,)``, clipped to the picture."""

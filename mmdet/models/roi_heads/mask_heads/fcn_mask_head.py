@@ -130,7 +130,7 @@ class FCNMaskHead(BaseModule):
         masks = [instances.masks for instances in batch_gt_instances]
         if isinstance(sampling_results, RoISamples):
             s = sampling_results
-            return crop_masks(s.boxes, s.gt_inds, s.pos, masks, rcnn_train_cfg).flatten(0, 1)
+            return s.pack(crop_masks(s.boxes, s.gt_inds, s.pos, masks, rcnn_train_cfg))
         return mask_target(
             [result.pos_priors for result in sampling_results],
             [result.pos_assigned_gt_inds for result in sampling_results],
@@ -148,8 +148,8 @@ class FCNMaskHead(BaseModule):
         """``loss_mask``, a dict of losses, and ``mask_targets``."""
         targets = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
         if isinstance(sampling_results, RoISamples):
-            labels = sampling_results.gt_labels.flatten()
-            kwargs = dict(sample_weight=sampling_results.pos.flatten())
+            labels = sampling_results.pack(sampling_results.gt_labels)
+            kwargs = dict(sample_weight=sampling_results.pack(sampling_results.pos))
         else:
             labels, kwargs = torch.cat([result.pos_gt_labels for result in sampling_results]), {}
         if self.class_agnostic:

@@ -4,6 +4,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base_sampler': 'BaseSampler',
+        'combined_sampler': 'CombinedSampler',
+        'instance_balanced_pos_sampler': 'InstanceBalancedPosSampler',
+        'iou_balanced_neg_sampler': 'IoUBalancedNegSampler',
+        'ohem_sampler': 'OHEMSampler',
         'pseudo_sampler': 'PseudoSampler',
         'random_sampler': 'RandomSampler',
         'sampling_result': 'SamplingResult',

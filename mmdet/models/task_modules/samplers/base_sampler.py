@@ -9,7 +9,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw_samples, overridden
+from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw, overridden
+from mmdet.models.core.sampling import first, negative_room
 from mmdet.models.task_modules.assigners.assign_result import AssignResult
 from mmdet.structures.bbox import BaseBoxes, cat_boxes
 
@@ -34,16 +35,21 @@ class BaseSampler(metaclass=ABCMeta):
         self.add_gt_as_proposals = add_gt_as_proposals
         self.pos_sampler = self.neg_sampler = self
 
-    def keys(self, assignment: Assignment, **kwargs) -> tuple[Tensor | None, Tensor | None]:
-        """``(B, P)`` at least 0, by which positives and negatives are preferred; None for random ones."""
-        return None, None
+    def pos_keys(self, assignment: Assignment, limit: int, **kwargs) -> Tensor | None:
+        """``(B, P)``, at least 0: the ``limit`` positives of the highest keys are drawn; None for random ones."""
+        return None
+
+    def neg_keys(self, assignment: Assignment, room: Tensor, **kwargs) -> Tensor | None:
+        """The same for negatives, of which ``room (B, 1)`` are drawn."""
+        return None
 
     def draw(self, assignment: Assignment, **kwargs) -> Drawn:
         """Indices ``(B, K)`` of the drawn positives and their validity, then of the negatives; no host sync."""
-        pos_keys, neg_keys = self.keys(assignment, **kwargs)
-        return draw_samples(
-            assignment.pos, assignment.neg, self.num, self.pos_fraction, self.neg_pos_ub, pos_keys, neg_keys
-        )
+        limit = int(self.num * self.pos_fraction)
+        pos = draw(assignment.pos, limit, self.pos_sampler.pos_keys(assignment, limit, **kwargs))
+        room = negative_room(pos[1], self.num, self.neg_pos_ub)
+        neg, valid = draw(assignment.neg, self.num, self.neg_sampler.neg_keys(assignment, room, **kwargs))
+        return *pos, neg, first(valid, room)
 
     def sample_batch(
         self,
@@ -55,7 +61,8 @@ class BaseSampler(metaclass=ABCMeta):
     ) -> RoISamples:
         """Draw regions from the proposals ``priors`` of a batch, to which the ground truths are added if so configured.
 
-        Keyword arguments, such as the feature maps ``feats`` for OHEM, go to :meth:`keys`.
+        Keyword arguments, such as the feature maps ``feats`` for OHEM, go to
+        :meth:`pos_keys` and :meth:`neg_keys`.
         """
         if overridden(self, 'sample'):
             return RoISamples.from_results(self._sample_each(priors, assignment, gt, gt_instances, **kwargs), gt)

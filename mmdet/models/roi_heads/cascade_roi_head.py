@@ -1,0 +1,258 @@
+"""A sequence of box heads, each trained on the boxes of the one before (Cascade R-CNN, arXiv:1906.09756)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import ModuleList
+from torch import Tensor
+
+from mmdet.models.core import RoISamples, empty_instances
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, OptMultiConfig
+
+from .base_roi_head import BaseRoIHead
+from .standard_roi_head import rois_of, split_rows, targets_of_each
+
+
+@MODELS.register_module()
+class CascadeRoIHead(BaseRoIHead):
+    """``num_stages`` stages of assigner, sampler, pooling and heads.
+
+    Args:
+        stage_loss_weights: Weight of each stage's losses.
+        bbox_roi_extractor, bbox_head, mask_roi_extractor, mask_head: One for all stages, or a list.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        stage_loss_weights: list[float] | tuple[float, ...],
+        bbox_roi_extractor: OptMultiConfig = None,
+        bbox_head: OptMultiConfig = None,
+        mask_roi_extractor: OptMultiConfig = None,
+        mask_head: OptMultiConfig = None,
+        shared_head: OptConfigType = None,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        if bbox_roi_extractor is None or bbox_head is None:
+            raise ValueError('a cascade needs bbox_roi_extractor and bbox_head')
+        if shared_head is not None:
+            raise ValueError('a cascade has no shared_head')
+        self.num_stages, self.stage_loss_weights = num_stages, stage_loss_weights
+        super().__init__(
+            bbox_roi_extractor=bbox_roi_extractor,
+            bbox_head=bbox_head,
+            mask_roi_extractor=mask_roi_extractor,
+            mask_head=mask_head,
+            shared_head=shared_head,
+            train_cfg=train_cfg,
+            test_cfg=test_cfg,
+            init_cfg=init_cfg,
+        )
+
+    def _stages(self, cfg: MultiConfig) -> list[ConfigType]:
+        """``cfg`` of each stage."""
+        if not isinstance(cfg, (list, tuple)):
+            return [cfg] * self.num_stages
+        if len(cfg) != self.num_stages:
+            raise ValueError(f'{len(cfg)} configs for {self.num_stages} stages')
+        return list(cfg)
+
+    def init_bbox_head(self, bbox_roi_extractor: MultiConfig, bbox_head: MultiConfig) -> None:
+        self.bbox_roi_extractor = ModuleList(MODELS.build(cfg) for cfg in self._stages(bbox_roi_extractor))
+        self.bbox_head = ModuleList(MODELS.build(cfg) for cfg in self._stages(bbox_head))
+
+    def init_mask_head(self, mask_roi_extractor: MultiConfig | None, mask_head: MultiConfig) -> None:
+        self.mask_head = ModuleList(MODELS.build(cfg) for cfg in self._stages(mask_head))
+        self.share_roi_extractor = mask_roi_extractor is None
+        if self.share_roi_extractor:
+            self.mask_roi_extractor = self.bbox_roi_extractor
+        else:
+            self.mask_roi_extractor = ModuleList(MODELS.build(cfg) for cfg in self._stages(mask_roi_extractor))
+
+    def init_assigner_sampler(self) -> None:
+        self.bbox_assigner, self.bbox_sampler = [], []
+        for stage, cfg in enumerate(self.train_cfg or ()):
+            self.bbox_assigner.append(TASK_UTILS.build(cfg.assigner))
+            self.current_stage = stage
+            self.bbox_sampler.append(TASK_UTILS.build(cfg.sampler, default_args=dict(context=self)))
+
+    def forward(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList | None = None
+    ) -> tuple:
+        """The bare outputs: averaged class scores, boxes of the last stage and, of its first 100 regions, masks."""
+        proposals = [results.bboxes for results in rpn_results_list]
+        metas = [sample.metainfo for sample in batch_data_samples or ()]
+        results: tuple = ()
+        if self.with_bbox:
+            _, cls_scores, bbox_preds = self._refine_roi(x, bbox2roi(proposals), metas, [len(p) for p in proposals])
+            results += (cls_scores, bbox_preds)
+        if self.with_mask:
+            rois = bbox2roi(proposals)[:100]
+            results += ([self._mask_forward(stage, x, rois)['mask_preds'] for stage in range(self.num_stages)],)
+        return results
+
+    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        """``cls_score``, ``bbox_pred`` and ``bbox_feats`` of RoIs ``(K, 5)``."""
+        extractor = self.bbox_roi_extractor[stage]
+        feats = extractor(x[: extractor.num_inputs], rois)
+        cls_score, bbox_pred = self.bbox_head[stage](feats)
+        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
+
+    def _mask_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        extractor = self.mask_roi_extractor[stage]
+        return dict(mask_preds=self.mask_head[stage](extractor(x[: extractor.num_inputs], rois)))
+
+    def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
+        """Outputs of :meth:`_bbox_forward` with ``rois``, ``bbox_targets`` and ``loss_bbox``, a dict of losses."""
+        samples = targets_of_each(sampling_results, self.bbox_head[stage])
+        rois = rois_of(samples)
+        outs = self._bbox_forward(stage, x, rois)
+        found = self.bbox_head[stage].loss_and_target(
+            cls_score=outs['cls_score'],
+            bbox_pred=outs['bbox_pred'],
+            rois=rois,
+            sampling_results=samples,
+            rcnn_train_cfg=self.train_cfg[stage],
+        )
+        outs.update(rois=rois, **found)
+        return outs
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: tuple[Tensor, ...],
+        sampling_results: RoISamples | Sequence,
+        batch_gt_instances: InstanceList,
+    ) -> dict:
+        """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
+        if isinstance(sampling_results, RoISamples):
+            positives = sampling_results.positives()
+            rois = positives.rois
+        else:
+            positives, rois = sampling_results, bbox2roi([result.pos_priors for result in sampling_results])
+        outs = self._mask_forward(stage, x, rois)
+        outs.update(
+            self.mask_head[stage].loss_and_target(
+                mask_preds=outs['mask_preds'],
+                sampling_results=positives,
+                batch_gt_instances=batch_gt_instances,
+                rcnn_train_cfg=self.train_cfg[stage],
+            )
+        )
+        return outs
+
+    def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
+        """Losses named ``s0.loss_cls`` and so on."""
+        gt_instances = [sample.gt_instances for sample in batch_data_samples]
+        metas = [sample.metainfo for sample in batch_data_samples]
+        losses: dict = {}
+        proposals = rpn_results_list
+        for stage, weight in enumerate(self.stage_loss_weights[: self.num_stages]):
+            self.current_stage = stage
+            samples = self.sample(self.bbox_assigner[stage], self.bbox_sampler[stage], proposals, batch_data_samples, x)
+            outs = self.bbox_loss(stage, x, samples)
+            found = dict(outs['loss_bbox'])
+            if self.with_mask:
+                found.update(self.mask_loss(stage, x, samples, gt_instances)['loss_mask'])
+            for name, value in found.items():
+                losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
+            if stage < self.num_stages - 1:
+                drawn = targets_of_each(samples, self.bbox_head[stage])
+                with torch.no_grad():
+                    proposals = self.bbox_head[stage].refine_bboxes(drawn, outs, metas)
+        return losses
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigDict | None,
+        rescale: bool = False,
+        **kwargs,
+    ) -> InstanceList:
+        proposals = [results.bboxes for results in rpn_results_list]
+        rois = bbox2roi(proposals)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='bbox',
+                box_type=self.bbox_head[-1].predict_box_type,
+                num_classes=self.bbox_head[-1].num_classes,
+                score_per_cls=rcnn_test_cfg is None,
+            )
+        rois, cls_scores, bbox_preds = self._refine_roi(
+            x, rois, batch_img_metas, [len(boxes) for boxes in proposals], **kwargs
+        )
+        return self.bbox_head[-1].predict_by_feat(
+            rois=rois,
+            cls_scores=cls_scores,
+            bbox_preds=bbox_preds,
+            batch_img_metas=batch_img_metas,
+            rescale=rescale,
+            rcnn_test_cfg=rcnn_test_cfg,
+        )
+
+    def _refine_roi(
+        self,
+        x: tuple[Tensor, ...],
+        rois: Tensor,
+        batch_img_metas: list[dict],
+        num_proposals_per_img: Sequence[int],
+        **kwargs,
+    ) -> tuple[Sequence[Tensor], list[Tensor], Sequence[Tensor]]:
+        """Of each image the RoIs of the last stage, the scores averaged over all stages and the last predictions."""
+        counts, stage_scores = list(num_proposals_per_img), []
+        for stage, head in enumerate(self.bbox_head):
+            outs = self._bbox_forward(stage, x, rois, **kwargs)
+            scores, bbox_preds = outs['cls_score'], outs['bbox_pred']
+            if head.custom_activation:
+                scores = head.loss_cls.get_activation(scores)
+            stage_scores.append(scores)
+            if stage < self.num_stages - 1 and len(rois):
+                labels = scores[:, :-1].argmax(1)
+                parts = zip(rois.split(counts), labels.split(counts), split_rows(bbox_preds, counts), batch_img_metas)
+                rois = bbox2roi([head.regress_by_class(roi[:, 1:], *rest) for roi, *rest in parts])
+        scores = sum(stage_scores) / float(len(stage_scores))
+        return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        boxes = [results.bboxes for results in results_list]
+        rois = bbox2roi(boxes)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='mask',
+                instance_results=results_list,
+                mask_thr_binary=self.test_cfg.mask_thr_binary,
+            )
+        probabilities = self._mask_probabilities(x, rois)
+        return self.mask_head[-1].predict_by_feat(
+            mask_preds=probabilities.split([len(b) for b in boxes]),
+            results_list=results_list,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=rescale,
+            activate_map=True,
+        )
+
+    def _mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        """The mean over all stages."""
+        stages = [self._mask_forward(stage, x, rois)['mask_preds'].sigmoid() for stage in range(self.num_stages)]
+        return sum(stages) / len(stages)
