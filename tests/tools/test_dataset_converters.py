@@ -1,0 +1,160 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / 'tools'
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(Path(name).stem, FOLDER / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    out = tmp_path_factory.mktemp('shapes') / 'data'
+    tool('dataset_converters/shapes').make_dataset(out, train=12, val=4, seed=1)
+    return out
+
+
+def test_shapes_are_a_function_of_the_seed(shapes, tmp_path):
+    module = tool('dataset_converters/shapes')
+    module.make_dataset(tmp_path / 'again', train=12, val=4, seed=1)
+    module.make_dataset(tmp_path / 'other', train=12, val=4, seed=2)
+    for file in ('annotations/train.json', 'annotations/val.json', 'train/000003.jpg'):
+        assert (tmp_path / 'again' / file).read_bytes() == (shapes / file).read_bytes()
+        assert (tmp_path / 'other' / file).read_bytes() != (shapes / file).read_bytes()
+    assert module.is_there(shapes, 12, 4, 1) and not module.is_there(shapes, 12, 4, 2)
+    with pytest.raises(FileExistsError, match='not empty'):
+        module.make_dataset(shapes, train=1, val=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['again', 'other']  # nothing temporary is left
+
+
+def test_shapes_load_with_boxes_that_fit_their_polygons(shapes):
+    from mmdet.datasets import CocoDataset
+
+    dataset = CocoDataset(
+        data_root=str(shapes),
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=dict(classes=('circle', 'square', 'triangle', 'star', 'cross')),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_mask=True)],
+    )
+    assert len(dataset) == 12
+    for i in range(12):
+        sample = dataset[i]
+        height, width = sample['img_shape']
+        boxes = sample['gt_bboxes'].numpy()
+        assert 1 <= len(boxes) <= 7
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (width, height)).all()
+        tight = sample['gt_masks'].get_bboxes(type(sample['gt_bboxes'])).numpy()
+        assert np.abs(tight - boxes).max() <= 1.5
+        assert not sample['gt_ignore_flags'].any()
+
+
+@pytest.mark.parametrize(
+    'points, clipped',
+    [
+        ([[1, 1], [3, 1], [3, 3], [1, 3]], 4),
+        ([[-2, 1], [2, 1], [2, 3], [-2, 3]], 4),  # half of it
+        ([[-2, -2], [-1, -2], [-1, -1]], 0),
+        ([[-5, -5], [20, -5], [20, 20], [-5, 20]], 80),  # the whole picture
+    ],
+)
+def test_clipping(points, clipped):
+    polygon = tool('dataset_converters/shapes').clip_polygon(np.array(points, dtype=float), 10, 8)
+    area = cv2.contourArea(polygon.astype(np.float32)) if len(polygon) else 0
+    assert area == clipped
+
+
+def test_blood_cells_to_coco(shared_dir, tmp_path, capsys):
+    convert = tool('dataset_converters/pascal_voc').convert
+    convert(shared_dir / 'data' / 'bccd', tmp_path / 'out', None, False)
+    trainval = json.loads((tmp_path / 'out' / 'trainval.json').read_text())
+    test = json.loads((tmp_path / 'out' / 'test.json').read_text())
+    assert len(trainval['images']) + len(test['images']) == 364
+    assert [category['name'] for category in trainval['categories']] == ['Platelets', 'RBC', 'WBC']
+    assert capsys.readouterr().err.count('left out, a box without area') == 2
+    convert(shared_dir / 'data' / 'bccd', tmp_path / 'all', ['WBC', 'RBC', 'Platelets'], True)
+    kept = json.loads((tmp_path / 'all' / 'trainval.json').read_text())
+    assert len(kept['annotations']) == len(trainval['annotations']) + 2
+    assert [category['name'] for category in kept['categories']] == ['WBC', 'RBC', 'Platelets']
+
+
+def voc(folder, *boxes):
+    for name in ('Annotations', 'JPEGImages', 'ImageSets/Main'):
+        (folder / name).mkdir(parents=True)
+    objects = ''.join(
+        f'<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>'
+        '</bndbox></object>'
+        for name, x1, y1, x2, y2 in boxes
+    )
+    size = '<size><width>80</width><height>60</height></size>'
+    (folder / 'Annotations' / 'a.xml').write_text(f'<annotation>{size}{objects}</annotation>')
+    (folder / 'ImageSets' / 'Main' / 'train.txt').write_text('a\n')
+    cv2.imwrite(str(folder / 'JPEGImages' / 'a.jpg'), np.zeros((60, 80, 3), np.uint8))
+
+
+def test_voc_to_coco(tmp_path):
+    convert = tool('dataset_converters/pascal_voc').convert
+    voc(tmp_path / 'VOC2007', ('dog', 1, 1, 11, 21), ('cat', 5, 5, 5, 9))
+    voc(tmp_path / 'VOC2012', ('cat', 2, 2, 4, 4))
+    files = convert(tmp_path, tmp_path / 'out', None, False)
+    assert [file.name for file in files] == ['voc07_train.json', 'voc12_train.json', 'voc0712_train.json']
+    content = json.loads(files[2].read_text())
+    assert [image['file_name'] for image in content['images']] == [
+        'VOC2007/JPEGImages/a.jpg',
+        'VOC2012/JPEGImages/a.jpg',
+    ]
+    assert [(ann['image_id'], ann['bbox'], ann['category_id']) for ann in content['annotations']] == [
+        (0, [0, 0, 10, 20], 11),
+        (1, [1, 1, 2, 2], 7),
+    ]
+    with pytest.raises(ValueError, match=r"no box is of class \['pig'\]; there are \['cat', 'dog'\]"):
+        convert(tmp_path, tmp_path / 'out', ['pig', 'dog'], False)
+    (tmp_path / 'VOC2007' / 'Annotations' / 'a.xml').write_text('<annotation>')
+    with pytest.raises(ValueError, match=r'a\.xml is not a PASCAL VOC annotation'):
+        convert(tmp_path, tmp_path / 'out', None, False)
+    with pytest.raises(FileNotFoundError, match='neither a folder Annotations nor folders VOC'):
+        convert(tmp_path / 'out', tmp_path / 'out', None, False)
+
+
+def test_images_to_coco(tmp_path):
+    pictures = tmp_path / 'pictures' / 'inner'
+    pictures.mkdir(parents=True)
+    cv2.imwrite(str(pictures / 'a.jpg'), np.zeros((60, 80, 3), np.uint8))
+    cv2.imwrite(str(pictures / 'b.bmp'), np.zeros((60, 80, 3), np.uint8))
+    (pictures / 'c.txt').write_text('no picture')
+    (tmp_path / 'classes.txt').write_text('cat\ndog\n')
+    arguments = [str(tmp_path / 'pictures'), str(tmp_path / 'classes.txt'), 'out.json', '-e', 'bmp']
+    tool('dataset_converters/images2coco').main(arguments)
+    content = json.loads((tmp_path / 'annotations' / 'out.json').read_text())
+    assert content['images'] == [dict(id=0, file_name='inner/a.jpg', width=80, height=60)]
+    assert [category['name'] for category in content['categories']] == ['cat', 'dog']
+
+
+def test_browse_dataset(shapes, tmp_path, default_scope):
+    config = tmp_path / 'config.py'
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    dataset = dict(
+        type='CocoDataset',
+        data_root=str(shapes),
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=dict(classes=('circle', 'square', 'triangle', 'star', 'cross')),
+        pipeline=[*pipeline, dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')],
+    )
+    config.write_text(f'train_dataloader = dict(dataset={dataset!r})\n')
+    arguments = [str(config), '--not-show', '--output-dir', str(tmp_path / 'out'), '--limit', '3', '--seed', '0']
+    tool('analysis_tools/browse_dataset').main(arguments)
+    written = sorted((tmp_path / 'out').iterdir())
+    assert [path.name for path in written] == ['000000.jpg', '000001.jpg', '000002.jpg']
+    plain = cv2.imread(str(shapes / 'train' / '000000.jpg'))
+    assert cv2.imread(str(written[0])).shape == plain.shape

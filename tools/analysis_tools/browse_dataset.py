@@ -1,0 +1,88 @@
+"""Show or write the training pictures of a config with their annotations, as the pipeline makes them."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.engine.arguments import DictAction
+
+SPLITS = ('train', 'val', 'test')
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--output-dir', type=Path, help='folder to write the pictures to')
+    parser.add_argument('--not-show', action='store_true', help='open no window')
+    parser.add_argument('--show-interval', type=float, default=2, help='seconds that a picture stays')
+    parser.add_argument('--split', default='train', choices=SPLITS, help='which dataloader of the config (train)')
+    parser.add_argument('--limit', type=int, help='stop after so many pictures')
+    parser.add_argument('--seed', type=int, help='seed of the augmentations')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args(argv)
+
+
+def packed_samples(sample):
+    """(name, image, data sample) of what a pipeline packs: one, or one for each branch."""
+    inputs, data_sample = sample['inputs'], sample['data_samples']
+    if not isinstance(inputs, dict):
+        return [('', inputs, data_sample)]
+    return [(f'_{branch}', inputs[branch], data_sample[branch]) for branch in inputs if inputs[branch] is not None]
+
+
+def to_rgb(image):
+    """(C, H, W) BGR tensor of a pipeline -> (H, W, 3) RGB uint8 array."""
+    image = image.permute(1, 2, 0).numpy()
+    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., 2::-1]
+    return np.ascontiguousarray(image).clip(0, 255).astype(np.uint8)
+
+
+def browse(dataset, visualizer, output_dir=None, show=False, show_interval=2.0, limit=None):
+    """Draw the samples of a dataset; returns how many."""
+    visualizer.dataset_meta = dataset.metainfo
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    for index in range(count):
+        for suffix, image, data_sample in packed_samples(dataset[index]):
+            path = Path(data_sample.metainfo.get('img_path') or f'{index}.jpg')
+            name = f'{path.stem}{suffix}{path.suffix}'
+            out_file = None
+            if output_dir is not None:
+                out_file = Path(output_dir) / name
+                if out_file.exists():  # the same name in another folder, or the same picture again
+                    out_file = out_file.with_stem(f'{out_file.stem}_{index}')
+                out_file = str(out_file)
+            visualizer.add_datasample(
+                name, to_rgb(image), data_sample, draw_pred=False, show=show, wait_time=show_interval, out_file=out_file
+            )
+    return count
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.not_show and args.output_dir is None:
+        sys.exit('error: with --not-show and without --output-dir there is nothing to do')
+    from mmengine.registry import init_default_scope
+
+    from mmdet.engine.config import load_config
+    from mmdet.registry import DATASETS, VISUALIZERS
+    from mmdet.utils.randomness import seed_all
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if args.seed is not None:
+        seed_all(args.seed)
+    loader = cfg.get(f'{args.split}_dataloader')
+    if loader is None:
+        sys.exit(f'error: {args.config} has no {args.split}_dataloader')
+    visualizer = VISUALIZERS.build(cfg.get('visualizer') or dict(type='DetLocalVisualizer', name='browse'))
+    dataset = DATASETS.build(loader.dataset)
+    count = browse(dataset, visualizer, args.output_dir, not args.not_show, args.show_interval, args.limit)
+    print(f'{count} of {len(dataset)} pictures' + (f' in {args.output_dir}' if args.output_dir else ''))
+
+
+if __name__ == '__main__':
+    main()
