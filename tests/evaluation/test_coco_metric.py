@@ -247,6 +247,7 @@ def test_class_score_thresholds(tmp_path):
     table = json.loads((tmp_path / 'work' / 'class_thresholds.json').read_text())
     assert list(table) == ['cat']  # dog and owl have no ground truth
     assert table['cat']['threshold'] == pytest.approx(0.7, abs=1e-6)
+    assert np.float32(0.7) > table['cat']['threshold']  # the detection itself stays
     assert table['cat']['precision'] == pytest.approx(2 / 3)
     assert table['cat']['recall'] == pytest.approx(2 / 3, abs=0.01)  # the curve has 101 recall points
     assert table['cat']['f_measure'] == pytest.approx(2 / 3, abs=0.01)

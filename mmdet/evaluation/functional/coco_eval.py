@@ -214,7 +214,7 @@ def summary_table(evaluator: Any) -> str:
 
 
 def class_score_thresholds(evaluator: Any, names: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
-    """For each class the score at which the F-measure of its precision-recall curve at IoU 0.5 is highest.
+    """For each class the score above which the F-measure of its precision-recall curve at IoU 0.5 is highest.
 
     This is how the authors of ATSS (arXiv:1912.02424) choose the scores to draw with. A class without ground truth or
     without a single true positive has no such score and is left out.
@@ -240,6 +240,8 @@ def class_score_thresholds(evaluator: Any, names: Sequence[str] | None = None) -
     table = {}
     for k, (name, r) in enumerate(zip(names, best, strict=True)):
         if f_measure[r, k] > 0:
-            values = scores[r, k], f_measure[r, k], precision[r, k], recall[r, 0]
+            # just below the score itself, as a detection is shown when its float32 score is above the threshold
+            threshold = np.nextafter(np.float32(scores[r, k]), np.float32(0))
+            values = threshold, f_measure[r, k], precision[r, k], recall[r, 0]
             table[name] = dict(zip(('threshold', 'f_measure', 'precision', 'recall'), map(float, values), strict=True))
     return table
