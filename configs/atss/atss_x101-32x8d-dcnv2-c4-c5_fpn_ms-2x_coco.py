@@ -1,0 +1,10 @@
+_base_ = './atss_x101-32x8d_fpn_ms-2x_coco.py'
+
+model = dict(
+    backbone=dict(
+        dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
+        # in the last two stages alone, which is enough for a backbone of this size
+        stage_with_dcn=(False, False, True, True),
+    ),
+    bbox_head=dict(dcn_on_last_conv=True),
+)
