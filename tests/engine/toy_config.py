@@ -31,3 +31,4 @@ default_hooks = dict(
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 randomness = dict(seed=7)
+custom_hooks = []

@@ -63,6 +63,9 @@ class CheckpointHook(_CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        gather = getattr(runner, 'gather_buffers', None)
+        if gather is not None:
+            gather()
         runner.save_checkpoint(
             self.out_dir,
             name,

@@ -66,6 +66,8 @@ class SignalHook(Hook):
         hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)), None)
         folder = hook.out_dir if hook is not None else runner.work_dir
         meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        if hasattr(runner, 'gather_buffers'):
+            runner.gather_buffers()
         runner.save_checkpoint(folder, name, meta=meta, by_epoch=False)
         if hook is not None and runner.rank == 0 and hasattr(hook, '_point_to'):
             hook.last_ckpt = hook.file_backend.join_path(folder, name)

@@ -14,7 +14,7 @@ import mmengine
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from mmengine.registry import FUNCTIONS
@@ -59,6 +59,7 @@ class DetRunner(Runner):
         repair_mmengine()
         checkpoints.register_loaders()
         self._pending = _Pending(given['work_dir'], given.get('resume', False), given.get('load_from'))
+        self._buffers_of_ranks: list | None = None
         super().__init__(**given)
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -259,6 +260,7 @@ class DetRunner(Runner):
         self.logger.info(str(report))
         self._has_loaded = True
         self._open = checkpoint.pop('gradients', {})
+        self._saved_buffers = checkpoint.pop('buffers_of_ranks', [])
         return checkpoint
 
     def resume(
@@ -269,9 +271,10 @@ class DetRunner(Runner):
         map_location: str | Callable = 'cpu',
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
-        self._open = {}
+        self._open, self._saved_buffers = {}, []
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        self._restore_buffers(self._saved_buffers)
         for name, parameter in model.named_parameters():
             if name in self._open:
                 parameter.grad = self._open[name].to(parameter)
@@ -317,6 +320,8 @@ class DetRunner(Runner):
             gradients = self._open_gradients(model)
             if gradients:
                 checkpoint['gradients'] = gradients
+        if self._buffers_of_ranks is not None:
+            checkpoint['buffers_of_ranks'], self._buffers_of_ranks = self._buffers_of_ranks, None
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
             if isinstance(schedulers, dict):
@@ -327,6 +332,26 @@ class DetRunner(Runner):
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename
         checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args)
+
+    def gather_buffers(self) -> None:
+        """Bring what differs between ranks, such as batch norm statistics, to rank 0 for the next save.
+
+        A collective call: every rank makes it. Without it a checkpoint holds the buffers of rank 0 only.
+        """
+        if self.world_size > 1:
+            self._buffers_of_ranks = all_gather_object([_to_cpu(dict(m.named_buffers())) for m in self._buffer_owners()])
+
+    def _buffer_owners(self) -> list[torch.nn.Module]:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        return [model, *(hook.ema_model for hook in self.hooks if hasattr(hook, 'ema_model'))]
+
+    def _restore_buffers(self, buffers_of_ranks: list) -> None:
+        if len(buffers_of_ranks) != self.world_size:
+            return  # other ranks than those that were saved: all start from the buffers of rank 0
+        for module, saved in zip(self._buffer_owners(), buffers_of_ranks[self.rank], strict=False):
+            for name, buffer in module.named_buffers():
+                if name in saved:
+                    buffer.copy_(saved[name])
 
     def _open_gradients(self, model: torch.nn.Module) -> dict:
         """Gradients of an accumulation that has not reached its step; those of other ranks are not known here."""

@@ -1,0 +1,88 @@
+"""Two processes on the CPU, through gloo and the shell scripts."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import build, fingerprint, toy_config
+from test_resume import EMA, EVERY_3, CutOff, CutOffHook
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _rank(rank, port, folder, changes, cut, resume, result):
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
+    import torch.distributed as dist
+
+    cfg = toy_config(folder, **changes)
+    cfg.launcher, cfg.resume = 'pytorch', resume
+    runner = build(cfg)
+    if cut is not None:
+        runner.register_hook(CutOffHook(iteration=cut))
+    try:
+        runner.train()
+    except CutOff:
+        os._exit(0)
+    prints = fingerprint(runner)
+    Path(f'{result}_{rank}.json').write_text(json.dumps(prints))
+    dist.destroy_process_group()
+
+
+def train_two(folder, result, changes, cut=None, resume=False):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context('fork')
+    ranks = [
+        context.Process(target=_rank, args=(rank, port, folder, changes, cut, resume, result)) for rank in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode == 0
+    return [json.loads(p.read_text()) if p.exists() else None for p in (Path(f'{result}_{r}.json') for r in range(2))]
+
+
+@pytest.mark.parametrize('changes', [dict(default_hooks__checkpoint=EVERY_3, custom_hooks=[EMA])], ids=['ema'])
+def test_both_ranks_agree_and_resume_exactly(changes, tmp_path):
+    changes = dict(changes, model__dropout=0.5)
+    # losses in the log are each rank's own; batch norm statistics are too
+    whole = train_two(tmp_path / 'whole', tmp_path / 'whole', changes)
+    train_two(tmp_path / 'cut', tmp_path / 'cut', changes, cut=7)
+    resumed = train_two(tmp_path / 'cut', tmp_path / 'cut', changes, resume=True)
+    assert whole[0]['optimizer'] == whole[1]['optimizer']
+    assert resumed[0] == whole[0]
+    assert resumed[1]['optimizer'] == whole[1]['optimizer']
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_dist_train_script_in_a_path_with_spaces(tmp_path):
+    """``tools/dist_train.sh CONFIG 2`` without a GPU gives both ranks the same weights."""
+    folder = tmp_path / 'a path with spaces'
+    folder.mkdir()
+    link = folder / 'check out'
+    link.symlink_to(ROOT)
+    env = dict(os.environ, PYTHON=sys.executable, PYTHONPATH=f'{link}/tests/engine', MMDET_TOY_OUT=str(folder))
+    env.pop('RANK', None)
+    command = [f'{link}/tools/dist_train.sh', f'{link}/tests/engine/toy_config.py', '2', '--work-dir', f'{folder}/out']
+    done = subprocess.run(
+        [*command, '--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.weights.type=ToyWeightsHook'],
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = [(folder / f'weights_{rank}.txt').read_text() for rank in range(2)]
+    assert weights[0] == weights[1] and len(weights[0]) > 20
+    assert 'FutureWarning' not in done.stderr
+    assert (folder / 'out' / 'last_checkpoint').read_text() == 'epoch_1.pth'
