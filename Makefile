@@ -6,8 +6,10 @@
 RUN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?= tests
-export OMP_NUM_THREADS ?= 1
 export MPLBACKEND := Agg
+
+DEMO := work_dirs/quickstart
+DEMO_CONFIG := configs/quickstart/retinanet_r18_shapes.py
 
 help:
 	@echo 'make demo     train, test and draw a small RetinaNet on pictures of shapes (work_dirs/quickstart/)'
@@ -20,8 +22,16 @@ install:
 	@PYTHON='$(PYTHON)' .ci/venv
 
 demo: install
-	@.ci/demo
+	$(RUN) tools/dataset_converters/shapes.py data/shapes
+	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)
+	$(RUN) tools/analysis_tools/analyze_logs.py plot_curve $(DEMO) --keys loss loss_cls loss_bbox --out $(DEMO)/loss.png
+	$(RUN) tools/analysis_tools/analyze_logs.py plot_curve $(DEMO) --keys bbox_mAP bbox_mAP_50 bbox_mAP_75 --out $(DEMO)/mAP.png
+	rm -rf $(DEMO)/test
+	$(RUN) tools/test.py $(DEMO_CONFIG) $(DEMO)/epoch_16.pth --work-dir $(DEMO)/test --show-dir pictures
+	$(RUN) tools/analysis_tools/picture_sheet.py $(DEMO)/test $(DEMO)/detections.jpg
+	@echo 'Checkpoints, loss.png, mAP.png and detections.jpg are in $(DEMO)/'
 
+test: export OMP_NUM_THREADS = 1
 test: install
 	$(RUN) -m pytest -n $(WORKERS) $(TESTS)
 
