@@ -9,7 +9,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet.models.core import multi_apply
@@ -81,23 +80,6 @@ class AnchorFreeHead(BaseDenseHead):
 
     def _init_reg_convs(self) -> None:
         self.reg_convs = self._tower()
-
-    def _tower(self) -> nn.ModuleList:
-        tower = nn.ModuleList()
-        for i in range(self.stacked_convs):
-            deformable = self.dcn_on_last_conv and i == self.stacked_convs - 1
-            tower.append(
-                ConvModule(
-                    self.feat_channels if i else self.in_channels,
-                    self.feat_channels,
-                    3,
-                    padding=1,
-                    conv_cfg=dict(type='DCNv2') if deformable else self.conv_cfg,
-                    norm_cfg=self.norm_cfg,
-                    bias=self.conv_bias,
-                )
-            )
-        return tower
 
     def _init_predictor(self) -> None:
         self.conv_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 3, padding=1)

@@ -313,3 +313,25 @@ class AnchorHead(BaseDenseHead):
         anchor_list, valid_flag_list = self.get_anchors(map_sizes(cls_scores), metas, device=cls_scores[0].device)
         targets = self.get_targets(anchor_list, valid_flag_list, gt_instances, metas, batch_gt_instances_ignore=ignored)
         return Priors.from_lists(anchor_list, valid_flag_list).expanded(), DenseTargets.coerce(targets)
+
+
+class AnchorsInTargets:
+    """Mixin of anchor heads whose target methods return the anchors first, as those of ATSS and its kin do."""
+
+    anchors_in_targets = True
+
+    @by_batch
+    def _get_targets_single(
+        self,
+        flat_anchors: Tensor,
+        valid_flags: Tensor,
+        num_level_anchors: list[int],
+        gt_instances: InstanceData,
+        img_meta: dict,
+        gt_instances_ignore: InstanceData | None = None,
+        unmap_outputs: bool = True,
+    ) -> tuple:
+        """As :class:`AnchorHead`'s, with the anchors first."""
+        return flat_anchors, *super()._get_targets_single(
+            flat_anchors, valid_flags, gt_instances, img_meta, gt_instances_ignore, level_sizes=num_level_anchors
+        )

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import torch
-from mmcv.cnn import ConvModule, Scale
-from mmengine.structures import InstanceData
+from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet.models.core import as_level, by_batch, flatten_levels, mean_count, multi_apply, rows
+from mmdet.models.core import as_level, flatten_levels, mean_count, multi_apply, rows
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 
-from .anchor_head import AnchorHead
+from .anchor_head import AnchorHead, AnchorsInTargets
 
 
 @MODELS.register_module()
-class ATSSHead(AnchorHead):
+class ATSSHead(AnchorsInTargets, AnchorHead):
     """RetinaNet's towers with one anchor per location, GIoU on boxes, and centerness.
 
     Args:
         pred_kernel_size: Kernel of the three predictors.
-    """
+        dcn_on_last_conv: Whether the last convolution of each tower is deformable (DCNv2).
 
-    anchors_in_targets = True
+    Which anchors are positive is the choice of ``train_cfg.assigner``: `ATSSAssigner`, `SpaceScaleAssigner` (FCOS),
+    `MaxIoUAssigner` (RetinaNet) or `TopkAssigner`. What boxes are regressed from is that of ``bbox_coder``: the anchor
+    with `DeltaXYWHBBoxCoder`, its centre with `AnchorPointBBoxCoder`.
+    """
 
     def __init__(
         self,
@@ -40,25 +42,18 @@ class ATSSHead(AnchorHead):
             std=0.01,
             override=dict(type='Normal', name='atss_cls', std=0.01, bias_prob=0.01),
         ),
+        dcn_on_last_conv: bool = False,
         **kwargs,
     ) -> None:
         self.pred_kernel_size, self.stacked_convs = pred_kernel_size, stacked_convs
-        self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg
+        self.conv_cfg, self.norm_cfg, self.dcn_on_last_conv = conv_cfg, norm_cfg, dcn_on_last_conv
         super().__init__(num_classes, in_channels, reg_decoded_bbox=reg_decoded_bbox, init_cfg=init_cfg, **kwargs)
         self.sampling = False
         self.loss_centerness = MODELS.build(loss_centerness)
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs, self.reg_convs = nn.ModuleList(), nn.ModuleList()
-        for i in range(self.stacked_convs):
-            for tower in (self.cls_convs, self.reg_convs):
-                channels = self.feat_channels if i else self.in_channels
-                tower.append(
-                    ConvModule(
-                        channels, self.feat_channels, 3, padding=1, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg
-                    )
-                )
+        self.cls_convs, self.reg_convs = self._tower(), self._tower()
         kernel = dict(kernel_size=self.pred_kernel_size, padding=self.pred_kernel_size // 2)
         self.atss_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, **kernel)
         self.atss_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, **kernel)
@@ -124,19 +119,3 @@ class ATSSHead(AnchorHead):
         low, high = center - gts[:, :2], gts[:, 2:] - center
         ratio = torch.minimum(low, high) / torch.maximum(low, high).clamp(min=1e-12)
         return ratio.clamp(min=0).prod(1).sqrt()
-
-    @by_batch
-    def _get_targets_single(
-        self,
-        flat_anchors: Tensor,
-        valid_flags: Tensor,
-        num_level_anchors: list[int],
-        gt_instances: InstanceData,
-        img_meta: dict,
-        gt_instances_ignore: InstanceData | None = None,
-        unmap_outputs: bool = True,
-    ) -> tuple:
-        """As :class:`AnchorHead`'s, with the anchors first."""
-        return flat_anchors, *super()._get_targets_single(
-            flat_anchors, valid_flags, gt_instances, img_meta, gt_instances_ignore, level_sizes=num_level_anchors
-        )

@@ -9,9 +9,10 @@ from abc import ABCMeta
 from collections.abc import Sequence
 
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, constant_init
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdet.models.core import (
     TestCfg,
@@ -44,6 +45,9 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
     reg_dim = 4
     """Channels of the box branch for each prior."""
 
+    conv_bias: bool | str = 'auto'
+    dcn_on_last_conv = False
+
     def __init__(self, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self._raw_positive_infos: dict = {}
@@ -53,6 +57,17 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         for module in self.modules():
             if hasattr(module, 'conv_offset'):
                 constant_init(module.conv_offset, 0)  # init_cfg of the layer type would move the sampling points
+
+    def _tower(self) -> nn.ModuleList:
+        """``stacked_convs`` convolutions, the last one deformable (DCNv2) if so configured."""
+        widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
+        kinds = [self.conv_cfg] * self.stacked_convs
+        if self.dcn_on_last_conv and kinds:
+            kinds[-1] = dict(type='DCNv2')
+        options = dict(padding=1, norm_cfg=self.norm_cfg, bias=self.conv_bias)
+        return nn.ModuleList(
+            ConvModule(a, b, 3, conv_cfg=kind, **options) for a, b, kind in zip(widths, widths[1:], kinds)
+        )
 
     def get_positive_infos(self) -> InstanceList | None:
         """What the last :meth:`loss_by_feat` knew of its positives, for heads that build on them."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet.registry import MODELS
@@ -54,13 +53,6 @@ class RetinaHead(AnchorHead):
         self.retina_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, 3, padding=1)
 
-    def _tower(self) -> nn.ModuleList:
-        widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
-        return nn.ModuleList(
-            ConvModule(a, b, 3, padding=1, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg)
-            for a, b in zip(widths, widths[1:])
-        )
-
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         cls_feat = reg_feat = x
         for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
@@ -103,8 +95,8 @@ class RetinaSepBNHead(AnchorHead):
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs = nn.ModuleList(RetinaHead._tower(self) for _ in range(self.num_ins))
-        self.reg_convs = nn.ModuleList(RetinaHead._tower(self) for _ in range(self.num_ins))
+        self.cls_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
+        self.reg_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
         for towers in (self.cls_convs, self.reg_convs):
             for tower in towers[1:]:
                 for layer, first in zip(tower, towers[0]):
