@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'atss_head': 'ATSSHead',
         'base_dense_head': 'BaseDenseHead',
         'fcos_head': 'FCOSHead',
+        'gfl_head': 'GFLHead Integral',
         'rpn_head': 'RPNHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',
     },

@@ -75,3 +75,8 @@ class FCOS(SingleStageDetector):
 @MODELS.register_module()
 class ATSS(SingleStageDetector):
     """`Bridging the Gap Between Anchor-based and Anchor-free Detection <https://arxiv.org/abs/1912.02424>`_"""
+
+
+@MODELS.register_module()
+class GFL(SingleStageDetector):
+    """`Generalized Focal Loss <https://arxiv.org/abs/2006.04388>`_"""

@@ -1,0 +1,177 @@
+"""Generalized focal loss (arXiv:2006.04388). Letters: B images, P anchors of all levels, C classes, n ``reg_max``."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.cnn import Scale
+from torch import Tensor, nn
+
+from mmdet.models.core import (
+    as_level,
+    by_batch,
+    flatten_levels,
+    mean_count,
+    multi_apply,
+    overridden,
+    per_level,
+    rows,
+    split_levels,
+)
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_overlaps
+from mmdet.utils import reduce_mean
+
+from .anchor_head import AnchorHead, AnchorsInTargets
+
+
+class Integral(nn.Module):
+    """Expected value of distributions over ``0 ... reg_max`` (Eq. 5)."""
+
+    def __init__(self, reg_max: int = 16) -> None:
+        super().__init__()
+        self.reg_max = reg_max
+        self.register_buffer('project', torch.linspace(0, reg_max, reg_max + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(..., 4 * (reg_max + 1))`` to distances ``(..., 4)``."""
+        return x.unflatten(-1, (-1, self.reg_max + 1)).softmax(-1) @ self.project.to(x)
+
+
+@MODELS.register_module()
+class GFLHead(AnchorsInTargets, AnchorHead):
+    """Classes scored by the quality of the box, and each side of the box as a distribution.
+
+    Args:
+        reg_max: Largest distance of a side from the anchor's centre, in strides.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        stacked_convs: int = 4,
+        conv_cfg=None,
+        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
+        loss_dfl=dict(type='DistributionFocalLoss', loss_weight=0.25),
+        bbox_coder=dict(type='DistancePointBBoxCoder'),
+        reg_max: int = 16,
+        init_cfg=dict(
+            type='Normal',
+            layer='Conv2d',
+            std=0.01,
+            override=dict(type='Normal', name='gfl_cls', std=0.01, bias_prob=0.01),
+        ),
+        **kwargs,
+    ) -> None:
+        self.stacked_convs, self.conv_cfg, self.norm_cfg, self.reg_max = stacked_convs, conv_cfg, norm_cfg, reg_max
+        super().__init__(num_classes, in_channels, bbox_coder=bbox_coder, init_cfg=init_cfg, **kwargs)
+        self.reg_dim = 4 * (reg_max + 1)
+        self.integral = Integral(reg_max)
+        self.loss_dfl = MODELS.build(loss_dfl)
+
+    def _init_layers(self) -> None:
+        if self.num_base_priors != 1:
+            raise ValueError(f'{type(self).__name__} needs one anchor at a location, not {self.num_base_priors}')
+        self.relu = nn.ReLU(inplace=True)
+        self.cls_convs, self.reg_convs = self._tower(), self._tower()
+        self.gfl_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 3, padding=1)
+        self.gfl_reg = nn.Conv2d(self.feat_channels, 4 * (self.reg_max + 1), 3, padding=1)
+        self.scales = nn.ModuleList(Scale(1.0) for _ in self.prior_generator.strides)
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+        return multi_apply(self.forward_single, x, self.scales)
+
+    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
+        """Class logits ``(B, C, H, W)`` and logits of the distributions ``(B, 4 * (n + 1), H, W)``."""
+        cls_feat = reg_feat = x
+        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
+            cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
+        return self.gfl_cls(cls_feat), scale(self.gfl_reg(reg_feat)).float()
+
+    def anchor_center(self, anchors: Tensor) -> Tensor:
+        """Centres ``(..., 2)`` of xyxy anchors ``(..., 4)``."""
+        return (anchors[..., :2] + anchors[..., 2:]) / 2
+
+    def _encoder(self, priors, pos):
+        """None: boxes are the targets, and the losses encode them."""
+
+    @by_batch
+    def loss_by_feat_single(
+        self, anchors, cls_score, bbox_pred, labels, label_weights, bbox_targets, stride, avg_factor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Quality focal loss, GIoU and distribution focal loss, the last two weighted by the best class score.
+
+        Called once, with the whole pyramid; a subclass's own is called level by level.
+
+        Args:
+            anchors: ``(B, P, 4)``; ``cls_score (B, C, P, 1)`` and so on.
+            stride: ``(P,)`` stride of each anchor, or (x, y) of the level.
+
+        Returns:
+            The losses of classes, boxes and distributions, and the sum of the weights.
+        """
+        stride = stride.repeat(len(anchors))[:, None] if isinstance(stride, Tensor) else stride[0]
+        labels = labels.flatten()
+        pos = (labels >= 0) & (labels < self.num_classes)
+        logits, corners = rows(cls_score, self.cls_out_channels), rows(bbox_pred, self.reg_dim)
+        centers = self.anchor_center(anchors.flatten(0, 1)) / stride
+        pred = self.bbox_coder.decode(centers, self.integral(corners))
+        # Finite, and no loss, off the positives.
+        boxes = torch.where(pos[:, None], bbox_targets.flatten(0, 1) / stride, pred.detach())
+        weight = logits.detach().sigmoid().amax(1) * pos
+        quality = bbox_overlaps(pred.detach(), boxes, is_aligned=True) * pos
+        distances = self.bbox_coder.encode(centers, boxes, self.reg_max)
+        return (
+            self.loss_cls(logits, (labels, quality), weight=label_weights.flatten(), avg_factor=avg_factor),
+            self.loss_bbox(pred, boxes, weight=weight, avg_factor=1.0),
+            self.loss_dfl(
+                corners.reshape(-1, self.reg_max + 1),
+                distances.flatten(),
+                weight=weight[:, None].expand(-1, 4).flatten(),
+                avg_factor=4.0,
+            ),
+            weight.sum(),
+        )
+
+    def loss_by_feat(
+        self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
+    ) -> dict:
+        anchors, targets = self._anchors_and_targets(
+            cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        )
+        fields = targets.labels, targets.label_weights, targets.bbox_targets
+        strides, sizes = self.prior_generator.strides, targets.level_sizes
+        avg_factor = reduce_mean(targets.avg_factor)
+        if overridden(self, 'loss_by_feat_single'):
+            levels = [split_levels(field, sizes) for field in (anchors, *fields)]
+            loss_cls, loss_bbox, loss_dfl, weights = multi_apply(
+                self.loss_by_feat_single,
+                levels[0],
+                cls_scores,
+                bbox_preds,
+                *levels[1:],
+                strides,
+                avg_factor=avg_factor,
+            )
+        else:
+            maps = ((cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim))
+            loss_cls, loss_bbox, loss_dfl, weights = (
+                [value]
+                for value in self.loss_by_feat_single(
+                    anchors,
+                    *(as_level(flatten_levels(levels, dim)) for levels, dim in maps),
+                    *fields,
+                    per_level([stride[0] for stride in strides], sizes, anchors),
+                    avg_factor,
+                )
+            )
+        total = mean_count(sum(weights))
+        return dict(
+            loss_cls=loss_cls,
+            loss_bbox=[loss / total for loss in loss_bbox],
+            loss_dfl=[loss / total for loss in loss_dfl],
+        )
+
+    def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
+        distances = self.integral(preds) * self._candidate_strides(sizes, preds)
+        return self.bbox_coder.decode(self.anchor_center(priors), distances, max_shape=shapes)
