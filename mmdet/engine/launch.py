@@ -13,7 +13,8 @@ from typing import Any
 
 from mmdet.engine.config import load_config
 
-_OURS = (str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / 'tools'))
+_ROOT = Path(__file__).resolve().parents[2]
+_OURS = tuple(str(_ROOT / folder) for folder in ('mmdet', 'tools', 'demo'))
 
 
 def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
@@ -116,7 +117,15 @@ def train(args: argparse.Namespace) -> None:
         if '://' not in args.resume and not Path(args.resume).is_file():
             raise FileNotFoundError(f'There is no checkpoint {args.resume!r} to resume.')
         cfg.resume, cfg.load_from = True, args.resume
+    from mmdet.engine.config_check import require_sound
+
+    require_sound(cfg, args.config, _print_once)
     build_runner(cfg).train()
+
+
+def _print_once(text: str) -> None:
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
+        print(text, file=sys.stderr)
 
 
 def test(args: argparse.Namespace) -> None:

@@ -1,0 +1,403 @@
+"""Detections on many pictures: batches, drawings and JSON files."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
+
+import mmdet
+from mmdet.engine.checkpoint import read_checkpoint
+from mmdet.engine.config import load_config
+from mmdet.registry import INFERENCERS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import INSTANCE_OFFSET, encode_mask_results, mask2bbox
+from mmdet.utils import resolve_score_thresholds
+from mmdet.utils.score_thresholds import ScoreThresholds
+
+from .inference import (
+    ImagesType,
+    build_detector,
+    build_visualizer,
+    compose,
+    inference_pipeline,
+    list_inputs,
+    stored_config,
+)
+
+VOID = 0  # id of unlabelled pixels in panoptic pictures, as in COCO's format
+
+
+@INFERENCERS.register_module()
+class DetInferencer(BaseInferencer):
+    """Runs a detector on pictures.
+
+    Args:
+        model: Config, config file, or the name of a config file below ``configs/`` (``retinanet_r50_fpn_1x_coco``).
+            Without it the config is the one that ``weights`` carry.
+        weights: Checkpoint file or URL.
+        device: The best one that there is by default.
+        palette: Colours: coco, voc, citys, random, or 'none' for those of the weights or the config.
+        show_progress: A progress bar with the time left.
+
+    Example:
+        >>> inferencer = DetInferencer('configs/retinanet/retinanet_r50_fpn_1x_coco.py', 'retinanet.pth')
+        >>> inferencer('pictures/', batch_size=4, out_dir='outputs/')['predictions'][0]['bboxes']
+    """
+
+    preprocess_kwargs: set = set()
+    forward_kwargs: set = set()
+    visualize_kwargs: set = {
+        'return_vis',
+        'show',
+        'wait_time',
+        'draw_pred',
+        'pred_score_thr',
+        'img_out_dir',
+        'no_save_vis',
+    }
+    postprocess_kwargs: set = {'print_result', 'pred_out_dir', 'return_datasamples', 'no_save_pred'}
+
+    def __init__(
+        self,
+        model: str | Path | Config | dict | None = None,
+        weights: str | None = None,
+        device: str | None = None,
+        scope: str | None = 'mmdet',
+        palette: str = 'none',
+        show_progress: bool = True,
+    ) -> None:
+        self.num_visualized_imgs = 0
+        self.num_predicted_imgs = 0
+        self.palette = palette
+        self.scope = scope
+        self.show_progress = show_progress
+        self.seconds = dict.fromkeys(('read', 'model', 'draw'), 0.0)
+        self._names: dict[str, str] = {}
+        init_default_scope(scope or 'mmdet')
+        if model is None and weights is None:
+            raise ValueError('DetInferencer needs a model, or weights that carry the config of one')
+        checkpoint = None if weights is None else read_checkpoint(weights)
+        cfg = stored_config(checkpoint, str(weights)) if model is None else _as_config(model)
+        self.cfg = cfg
+        self.model = build_detector(cfg, checkpoint, palette, device, source=weights)
+        self.pipeline = self._init_pipeline(cfg)
+        self.collate_fn = self._init_collate(cfg)
+        self.visualizer = self._init_visualizer(cfg)
+
+    def _init_pipeline(self, cfg: Any) -> Any:
+        return compose(inference_pipeline(cfg))
+
+    def _init_collate(self, cfg: Any) -> Any:
+        if 'collate_fn' in (cfg.get('test_dataloader') or {}):
+            return super()._init_collate(cfg)
+        return pseudo_collate
+
+    def _init_visualizer(self, cfg: Any) -> Visualizer:
+        return build_visualizer(cfg, self.model.dataset_meta)
+
+    def _inputs_to_list(self, inputs: ImagesType) -> list:
+        return list_inputs(inputs)
+
+    def preprocess(self, inputs: Iterable, batch_size: int = 1, **kwargs: Any) -> Iterator[tuple[list, dict]]:
+        """Batches: what was given, and what the network takes."""
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
+        inputs = list(inputs)
+        for start in range(0, len(inputs), batch_size):
+            chunk = inputs[start : start + batch_size]
+            yield chunk, self.collate_fn([self._load(item) for item in chunk])
+
+    def _load(self, item: Any) -> dict:
+        started = time.perf_counter()
+        data = self.pipeline(item)
+        self.seconds['read'] += time.perf_counter() - started
+        if data is None:
+            raise ValueError(f'the test pipeline returned nothing for {_describe(item)}')
+        return data
+
+    @torch.no_grad()
+    def forward(self, inputs: dict, **kwargs: Any) -> list[DetDataSample]:
+        started = time.perf_counter()
+        predictions = self.model.test_step(inputs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds['model'] += time.perf_counter() - started
+        return predictions
+
+    def __call__(
+        self,
+        inputs: ImagesType,
+        batch_size: int = 1,
+        return_vis: bool = False,
+        show: bool = False,
+        wait_time: float = 0,
+        no_save_vis: bool = False,
+        draw_pred: bool = True,
+        pred_score_thr: ScoreThresholds = 0.3,
+        return_datasamples: bool = False,
+        print_result: bool = False,
+        no_save_pred: bool = True,
+        out_dir: str = '',
+        texts: str | list | None = None,
+        stuff_texts: str | list | None = None,
+        custom_entities: bool = False,
+        tokens_positive: list | None = None,
+        **kwargs: Any,
+    ) -> dict:
+        """Detect.
+
+        Args:
+            inputs: Path, URL, BGR array (h, w, 3), folder, or a list of these.
+            batch_size: Pictures that pass through the network together.
+            return_vis: Return the drawn pictures (RGB).
+            show, wait_time: Show each in a window, for so many seconds (0: until it is closed).
+            pred_score_thr: Detections with higher scores are drawn: a number, a list by label, a dict by class name,
+                or a JSON file of either such as the COCO metric writes (``class_thresholds=True``). The returned and
+                saved predictions are all.
+            return_datasamples: Return samples in place of dicts.
+            no_save_vis, no_save_pred: Leave out ``out_dir/vis/*`` or ``out_dir/preds/*.json``.
+            texts, stuff_texts, custom_entities, tokens_positive: For detectors that are told what to look for, one for
+                all pictures or a list.
+
+        Returns:
+            ``predictions``: for each picture a dict with ``labels``, ``scores``, ``bboxes`` (xyxy, pixels of the
+            picture) and, if there are any, ``masks`` (COCO's RLE) and ``landmarks``; ``visualization``: the drawings.
+        """
+        preprocess_kwargs, forward_kwargs, visualize_kwargs, postprocess_kwargs = self._dispatch_kwargs(
+            return_vis=return_vis,
+            show=show,
+            wait_time=wait_time,
+            draw_pred=draw_pred,
+            pred_score_thr=resolve_score_thresholds(pred_score_thr, self.model.dataset_meta.get('classes')),
+            img_out_dir=str(out_dir),
+            no_save_vis=no_save_vis,
+            print_result=print_result,
+            pred_out_dir=str(out_dir),
+            return_datasamples=return_datasamples,
+            no_save_pred=no_save_pred,
+            **kwargs,
+        )
+        pictures = self._with_prompts(
+            self._inputs_to_list(inputs),
+            dict(text=texts, stuff_text=stuff_texts, tokens_positive=tokens_positive),
+            custom_entities,
+        )
+        results: dict[str, list] = {'predictions': [], 'visualization': []}
+        batches = self.preprocess(pictures, batch_size=batch_size, **preprocess_kwargs)
+        if self.show_progress:
+            from rich.progress import track
+
+            batches = track(batches, description='Inference', total=-(-len(pictures) // batch_size))
+        for given, data in batches:
+            predictions = self.forward(data, **forward_kwargs)
+            drawn = self.visualize(given, predictions, **visualize_kwargs)
+            packed = self.postprocess(predictions, drawn, **postprocess_kwargs)
+            results['predictions'] += packed['predictions']
+            results['visualization'] += packed['visualization'] or []
+        return results
+
+    @staticmethod
+    def _with_prompts(pictures: list, prompts: dict[str, Any], custom_entities: bool) -> list:
+        prompts = {name: value for name, value in prompts.items() if value is not None}
+        if not prompts:
+            return pictures
+        columns = {}
+        for name, value in prompts.items():
+            per_picture = isinstance(value, list) and (name != 'tokens_positive' or len(value) == len(pictures))
+            if per_picture and len(value) != len(pictures):
+                raise ValueError(f'{len(value)} values of {name} for {len(pictures)} pictures')
+            columns[name] = value if per_picture else [value] * len(pictures)
+        return [
+            {
+                'img' if isinstance(picture, np.ndarray) else 'img_path': picture,
+                'custom_entities': custom_entities,
+                **{name: column[i] for name, column in columns.items()},
+            }
+            for i, picture in enumerate(pictures)
+        ]
+
+    def visualize(
+        self,
+        inputs: list,
+        preds: list[DetDataSample],
+        return_vis: bool = False,
+        show: bool = False,
+        wait_time: float = 0,
+        draw_pred: bool = True,
+        pred_score_thr: ScoreThresholds = 0.3,
+        no_save_vis: bool = False,
+        img_out_dir: str = '',
+        **kwargs: Any,
+    ) -> list[np.ndarray] | None:
+        """Draw, show and save; the drawings are returned only with ``return_vis``."""
+        save = bool(img_out_dir) and not no_save_vis
+        if not (save or show or return_vis):
+            return None
+        started = time.perf_counter()
+        drawings = []
+        for item, sample in zip(inputs, preds, strict=True):
+            image, name = self._read_for_drawing(item)
+            self.num_visualized_imgs += 1
+            self.visualizer.add_datasample(
+                name,
+                image,
+                sample,
+                draw_gt=False,
+                draw_pred=draw_pred,
+                show=show,
+                wait_time=wait_time,
+                pred_score_thr=pred_score_thr,
+                out_file=os.path.join(img_out_dir, 'vis', name) if save else None,
+            )
+            if return_vis:
+                drawings.append(self.visualizer.get_image())
+        self.seconds['draw'] += time.perf_counter() - started
+        return drawings if return_vis else None
+
+    def _read_for_drawing(self, item: Any) -> tuple[np.ndarray, str]:
+        """(h, w, 3) RGB and a file name that no other picture of this inferencer has."""
+        if isinstance(item, dict):
+            item = item.get('img_path', item.get('img'))
+        if isinstance(item, np.ndarray):
+            image = item if item.ndim == 3 else np.repeat(item[..., None], 3, axis=2)
+            return image[..., ::-1], f'{self.num_visualized_imgs:08}.jpg'
+        import mmcv
+        from mmengine import fileio
+
+        return mmcv.imfrombytes(fileio.get(item), channel_order='rgb'), self._file_name(item)
+
+    def _file_name(self, path: str) -> str:
+        """The picture's own name, with its folder's before it if another picture of that name was there first."""
+        name = os.path.basename(path.split('?')[0])
+        if not name.lower().endswith(('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')):
+            name = f'{os.path.splitext(name)[0]}.jpg'
+        stem = os.path.splitext(name)[0]
+        if self._names.setdefault(stem, path) != path:
+            name = f'{os.path.basename(os.path.dirname(path))}_{name}'
+            number = 2
+            candidate = name
+            while self._names.setdefault(os.path.splitext(candidate)[0], path) != path:
+                candidate = f'{number}_{name}'
+                number += 1
+            name = candidate
+        return name
+
+    def postprocess(
+        self,
+        preds: list[DetDataSample],
+        visualization: list[np.ndarray] | None = None,
+        return_datasamples: bool = False,
+        print_result: bool = False,
+        no_save_pred: bool = False,
+        pred_out_dir: str = '',
+        **kwargs: Any,
+    ) -> dict:
+        """Predictions as plain values (or samples), written to ``pred_out_dir/preds`` unless told otherwise."""
+        pred_out_dir = '' if no_save_pred else pred_out_dir
+        predictions = []
+        for sample in preds:
+            if return_datasamples and not pred_out_dir and not print_result:
+                predictions.append(sample)
+            else:
+                values = self.pred2dict(sample, pred_out_dir)
+                if print_result:
+                    print(json.dumps(values, default=lambda array: f'array {array.shape}'))
+                predictions.append(sample if return_datasamples else values)
+            self.num_predicted_imgs += 1
+        return {'predictions': predictions, 'visualization': visualization}
+
+    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
+        """Numbers and strings of a sample; with ``pred_out_dir`` also as a JSON file there, named after the picture.
+
+        A panoptic segmentation is an (h, w, 3) array of ids in COCO's colour code, or the path of a PNG of it.
+        """
+        path = data_sample.get('img_path')
+        name = f'{self.num_predicted_imgs:08}' if path is None else os.path.splitext(self._file_name(str(path)))[0]
+        folder = os.path.join(pred_out_dir, 'preds')
+        result: dict[str, Any] = {}
+        if 'pred_instances' in data_sample:
+            instances = data_sample.pred_instances.cpu().detach()
+            for key in ('labels', 'scores', 'bboxes', 'landmarks', 'keypoints', 'keypoint_scores'):
+                if key in instances:
+                    result[key] = instances.get(key).tolist()
+            if 'label_names' in instances:
+                result['label_names'] = list(instances.label_names)
+            if 'masks' in instances:
+                masks = torch.as_tensor(instances.masks)
+                if 'bboxes' not in instances or not instances.bboxes.any():
+                    result['bboxes'] = mask2bbox(masks).tolist()
+                result['masks'] = encode_mask_results(masks)
+                for mask in result['masks']:
+                    mask['counts'] = mask['counts'].decode()
+        if 'pred_sem_seg' in data_sample:
+            result['sem_seg'] = data_sample.pred_sem_seg.sem_seg.cpu().numpy()
+        if 'pred_panoptic_seg' in data_sample:
+            segments = data_sample.pred_panoptic_seg.sem_seg.cpu().numpy()[0]
+            classes = self.model.dataset_meta.get('classes') or ()
+            segments = np.where(segments % INSTANCE_OFFSET == len(classes), VOID, segments)
+            result['panoptic_seg'] = np.stack([segments % 256, segments // 256 % 256, segments // 65536], -1).astype(
+                'u1'
+            )
+        if pred_out_dir:
+            from mmdet.visualization.sheet import write_image
+
+            os.makedirs(folder, exist_ok=True)
+            for key in ('panoptic_seg', 'sem_seg'):
+                if key in result:
+                    array = result.pop(key)
+                    array = array if key == 'panoptic_seg' else np.repeat(array[0, ..., None], 3, axis=2)
+                    result[f'{key}_path'] = os.path.join(folder, f'{name}_{key}.png')
+                    write_image(array, result[f'{key}_path'])
+            Path(folder, f'{name}.json').write_text(json.dumps(result), encoding='utf-8')
+        return result
+
+
+def _describe(item: Any) -> str:
+    if isinstance(item, dict):
+        item = item.get('img_path', item.get('img'))
+    return f'an array of shape {item.shape}' if isinstance(item, np.ndarray) else repr(item)
+
+
+def _as_config(model: str | Path | Config | dict) -> Config | ConfigDict:
+    if isinstance(model, (Config, ConfigDict)):
+        return copy.deepcopy(model)
+    if isinstance(model, dict):
+        return ConfigDict(copy.deepcopy(model))
+    if not isinstance(model, (str, Path)):
+        raise TypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
+    if Path(model).suffix in ('.py', '.json', '.yml', '.yaml'):
+        return load_config(model)
+    return load_config(find_config(str(model)))
+
+
+def find_config(name: str) -> Path:
+    """The file of a config that is given by its name alone.
+
+    Raises:
+        FileNotFoundError: with the nearest names.
+    """
+    package = Path(mmdet.__file__).resolve().parent
+    folder = next((f for f in (package / '.mim' / 'configs', package.parent / 'configs') if f.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(f'{name!r} is no config file, and the folder of configs is not installed')
+    known = {file.stem: file for file in sorted(folder.rglob('*.py')) if '_base_' not in file.parts}
+    for stem in (name, name.replace('-', '_')):
+        if stem in known:
+            return known[stem]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f' Did you mean {" or ".join(near)}?' if near else ''
+    raise FileNotFoundError(f'{name!r} is no config file, and no config in {str(folder)!r} has this name.{hint}')

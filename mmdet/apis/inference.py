@@ -1,0 +1,247 @@
+"""A detector from a config and a checkpoint, and its detections on pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmdet.engine.checkpoint import load_weights, read_checkpoint
+from mmdet.engine.config import load_config, parse_stored_config
+from mmdet.registry import DATASETS, MODELS
+from mmdet.structures import DetDataSample, SampleList
+from mmdet.utils import get_test_pipeline_cfg
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+ANNOTATION_LOADERS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'LoadTrackAnnotations')
+IMAGE_LOADERS = ('LoadImageFromFile', 'LoadImageFromNDArray', 'InferencerLoader')
+
+ImagesType = str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray]
+
+
+def init_detector(
+    config: str | Path | Config,
+    checkpoint: str | None = None,
+    palette: str = 'none',
+    device: str = 'cuda:0',
+    cfg_options: dict | None = None,
+) -> nn.Module:
+    """A detector in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes`` and ``palette``) as attributes.
+
+    Args:
+        checkpoint: A file or URL; without it the weights are random.
+        palette: Colours for drawing: coco, voc, citys or random; 'none' for those of the checkpoint or the data set.
+        device: A CUDA device gives way to the CPU, with a note, where there is none.
+    """
+    if isinstance(config, Config):
+        config = copy.deepcopy(config)
+        if cfg_options:
+            config.merge_from_dict(cfg_options)
+    elif isinstance(config, (str, Path)):
+        config = load_config(config, cfg_options)
+    else:
+        raise TypeError(f'config must be a path or a Config, not {type(config).__name__}')
+    return build_detector(config, checkpoint and read_checkpoint(checkpoint), palette, device, source=checkpoint)
+
+
+def build_detector(
+    cfg: Any, checkpoint: dict | None, palette: str = 'none', device: str | None = None, source: Any = None
+) -> nn.Module:
+    """As :func:`init_detector`, from a config and the content of a checkpoint; ``source`` is its name in messages."""
+    from mmengine.model import revert_sync_batchnorm
+
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model_cfg = copy.deepcopy(cfg.model)
+    for part in (model_cfg, model_cfg.get('backbone', {}), model_cfg.get('detector', {}).get('backbone', {})):
+        part.pop('pretrained', None)
+        if 'init_cfg' in part:
+            part['init_cfg'] = None  # the checkpoint has these weights
+    model = revert_sync_batchnorm(MODELS.build(model_cfg))
+    if checkpoint is None:
+        print_log('No checkpoint is given: the weights of the detector are random.', logger='current', level=30)
+    else:
+        report = load_weights(model, checkpoint, source=source or 'the checkpoint')
+        if report.missing or report.unexpected or report.wrong_shape:
+            print_log(str(report), logger='current', level=30)
+    model.dataset_meta = dataset_meta(cfg, checkpoint, palette)
+    model.cfg = cfg
+    return model.to(available_device(device)).eval()
+
+
+def available_device(device: str | None) -> str:
+    """``device``, the best one there is for ``None``, or 'cpu' where CUDA is asked for and absent."""
+    if device is None:
+        from mmengine.device import get_device
+
+        return get_device()
+    if str(device).startswith('cuda') and not torch.cuda.is_available():
+        print_log(f'{device} is not there, since torch sees no CUDA device: the CPU is used.', logger='current')
+        return 'cpu'
+    return device
+
+
+def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> dict:
+    """Names and colours of the classes: of the checkpoint, else of the config's test set."""
+    stored = (checkpoint or {}).get('meta') or {}
+    meta = {key.lower(): value for key, value in (stored.get('dataset_meta') or {}).items()}
+    if 'classes' not in meta and 'CLASSES' in stored:
+        meta['classes'] = stored['CLASSES']
+    configured = _configured_meta(cfg)
+    if meta.get('classes') is None:
+        meta = configured
+    elif 'palette' not in meta and tuple(configured.get('classes') or ()) == tuple(meta['classes']):
+        meta['palette'] = configured.get('palette')
+    if palette != 'none':
+        meta['palette'] = palette
+    elif meta.get('palette') is None:
+        meta['palette'] = 'random'
+    return meta
+
+
+def _configured_meta(cfg: Any) -> dict:
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    while dataset is not None and 'metainfo' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    if dataset is None:
+        return {}
+    kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    meta = {key.lower(): value for key, value in getattr(kind, 'METAINFO', {}).items()}
+    own = {key.lower(): value for key, value in (dataset.get('metainfo') or {}).items()}
+    if 'classes' in own and 'palette' not in own and tuple(own['classes']) != tuple(meta.get('classes') or ()):
+        meta.pop('palette', None)
+    return {**meta, **own}
+
+
+def stored_config(checkpoint: dict, source: str) -> Config:
+    """The config with which a checkpoint was trained.
+
+    Raises:
+        ValueError: the checkpoint carries none.
+    """
+    runtime = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    text = runtime.get('cfg') or (checkpoint.get('meta') or {}).get('cfg')
+    if not isinstance(text, str):
+        raise ValueError(f'{source} carries no config; give the config file as the model, and {source} as its weights')
+    return Config(parse_stored_config(text))
+
+
+def inference_pipeline(cfg: Any) -> list[dict]:
+    """The transforms of the test pipeline for pictures without annotations, given as paths or arrays.
+
+    Raises:
+        ValueError: the pipeline loads no image.
+    """
+    pipeline = []
+    loads = False
+    for transform in get_test_pipeline_cfg(cfg):
+        kind = transform['type'] if isinstance(transform['type'], str) else transform['type'].__name__
+        kind = kind.rpartition('.')[2]
+        if kind in ANNOTATION_LOADERS:
+            continue
+        transform = copy.deepcopy(dict(transform))
+        if kind in IMAGE_LOADERS:
+            loads = True
+            transform['type'] = 'mmdet.InferencerLoader'
+        pipeline.append(transform)
+    if not loads:
+        raise ValueError(f'the test pipeline has none of {", ".join(IMAGE_LOADERS)}, so it loads no picture')
+    return pipeline
+
+
+def list_inputs(inputs: ImagesType) -> list:
+    """Pictures as a list of paths, URLs and arrays; a folder becomes the pictures in it, in order of name.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: a folder without pictures, an empty list, or an array that is no picture.
+    """
+    if not isinstance(inputs, (list, tuple)):
+        inputs = [inputs]
+    found = []
+    for item in inputs:
+        if isinstance(item, os.PathLike):
+            item = os.fspath(item)
+        if isinstance(item, str) and '://' not in item:
+            item = os.path.expanduser(item)
+            if os.path.isdir(item):
+                names = sorted(name for name in os.listdir(item) if name.lower().endswith(IMAGE_SUFFIXES))
+                if not names:
+                    raise ValueError(f'folder {item!r} holds no picture ({", ".join(IMAGE_SUFFIXES)})')
+                found += [os.path.join(item, name) for name in names]
+                continue
+            if not os.path.isfile(item):
+                raise FileNotFoundError(f'picture {item!r} does not exist')
+        elif isinstance(item, np.ndarray):
+            if item.ndim not in (2, 3) or 0 in item.shape:
+                raise ValueError(f'input {len(found)} is an array of shape {item.shape}, no picture (h, w, 3)')
+        elif not isinstance(item, str):
+            raise TypeError(f'input {len(found)} must be a path, a URL or an array, not {type(item).__name__}')
+        found.append(item)
+    if not found:
+        raise ValueError('there are no pictures: the list of inputs is empty')
+    return found
+
+
+def inference_detector(
+    model: nn.Module,
+    imgs: ImagesType,
+    test_pipeline: Callable | None = None,
+    text_prompt: str | None = None,
+    custom_entities: bool = False,
+) -> DetDataSample | SampleList:
+    """Detections on one picture, or a list of them for a list or a folder; boxes are in pixels of the picture.
+
+    Args:
+        imgs: Path, URL, BGR array (h, w, 3), folder, or a list of these. They pass through the network one by one;
+            :class:`DetInferencer` forms batches.
+        test_pipeline: In place of the config's. It is called with a dict that has ``img_path`` or ``img``.
+        text_prompt, custom_entities: For detectors that are told what to look for.
+    """
+    single = not isinstance(imgs, (list, tuple)) and not (isinstance(imgs, (str, os.PathLike)) and os.path.isdir(imgs))
+    if test_pipeline is None:
+        test_pipeline = compose(inference_pipeline(model.cfg))
+    samples = []
+    for index, img in enumerate(list_inputs(imgs)):
+        data = {'img' if isinstance(img, np.ndarray) else 'img_path': img, 'img_id': index}
+        if text_prompt:
+            data.update(text=text_prompt, custom_entities=custom_entities)
+        with torch.no_grad():
+            samples += model.test_step(pseudo_collate([test_pipeline(data)]))
+    return samples[0] if single else samples
+
+
+async def async_inference_detector(model: nn.Module, imgs: ImagesType) -> DetDataSample | SampleList:
+    """:func:`inference_detector` in a thread, so that the event loop goes on meanwhile."""
+    return await asyncio.to_thread(inference_detector, model, imgs)
+
+
+def build_visualizer(cfg: Any, meta: dict) -> Any:
+    """The visualizer of a config for the classes of ``meta``, without its backends, which write into a work folder."""
+    from mmdet.registry import VISUALIZERS
+
+    visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'))
+    visualizer.update(vis_backends=None, name=f'inference-{uuid.uuid4()}')  # instances are kept by name
+    visualizer = VISUALIZERS.build(visualizer)
+    visualizer.dataset_meta = meta
+    return visualizer
+
+
+def compose(pipeline: list[dict]) -> Callable:
+    """Transforms built and chained."""
+    from mmengine.dataset import Compose
+
+    from mmdet.registry import TRANSFORMS
+
+    return Compose([TRANSFORMS.build(transform) for transform in pipeline])
