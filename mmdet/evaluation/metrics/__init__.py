@@ -3,6 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'cityscapes_metric': 'CityScapesMetric',
         'coco_metric': 'CocoMetric',
         'dump_det_results': 'DumpDetResults',
         'dump_proposals_metric': 'DumpProposals',
