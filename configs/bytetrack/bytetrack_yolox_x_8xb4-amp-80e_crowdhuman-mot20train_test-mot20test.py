@@ -9,7 +9,12 @@ img_scale = (1600, 896)
 
 train_pipeline = [
     dict(type='Mosaic', img_scale=img_scale, pad_val=114.0, bbox_clip_border=True),
-    dict(type='RandomAffine', scaling_ratio_range=(0.1, 2), border=(-800, -448), bbox_clip_border=True),
+    dict(
+        type='RandomAffine',
+        scaling_ratio_range=(0.1, 2),
+        border=(-img_scale[0] // 2, -img_scale[1] // 2),
+        bbox_clip_border=True,
+    ),
     dict(type='MixUp', img_scale=img_scale, ratio_range=(0.8, 1.6), pad_val=114.0, bbox_clip_border=True),
     dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),

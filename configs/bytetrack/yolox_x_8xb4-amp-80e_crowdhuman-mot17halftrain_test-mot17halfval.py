@@ -61,7 +61,12 @@ img_scales = [(640, 640), (320, 320), (960, 960)]
 
 train_pipeline = [
     dict(type='Mosaic', img_scale=img_scale, pad_val=114.0, bbox_clip_border=False),
-    dict(type='RandomAffine', scaling_ratio_range=(0.1, 2), border=(-720, -400), bbox_clip_border=False),
+    dict(
+        type='RandomAffine',
+        scaling_ratio_range=(0.1, 2),
+        border=(-img_scale[0] // 2, -img_scale[1] // 2),
+        bbox_clip_border=False,
+    ),
     dict(type='MixUp', img_scale=img_scale, ratio_range=(0.8, 1.6), pad_val=114.0, bbox_clip_border=False),
     dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),
@@ -142,6 +147,7 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 max_epochs = 80
+num_last_epochs = 10
 base_lr = 0.0005
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1, val_begin=75)
@@ -151,9 +157,15 @@ test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='QuadraticWarmupLR', by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
     dict(
-        type='CosineAnnealingLR', eta_min=2.5e-5, begin=1, T_max=70, end=70, by_epoch=True, convert_to_iter_based=True
+        type='CosineAnnealingLR',
+        eta_min=2.5e-5,
+        begin=1,
+        T_max=max_epochs - num_last_epochs,
+        end=max_epochs - num_last_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
     ),
-    dict(type='ConstantLR', by_epoch=True, factor=1, begin=70, end=max_epochs),
+    dict(type='ConstantLR', by_epoch=True, factor=1, begin=max_epochs - num_last_epochs, end=max_epochs),
 ]
 
 optim_wrapper = dict(
@@ -168,7 +180,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=64)  # 16 GPUs x 4 images
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=5))
 
 custom_hooks = [
-    dict(type='YOLOXModeSwitchHook', num_last_epochs=10, priority=48),
+    dict(type='YOLOXModeSwitchHook', num_last_epochs=num_last_epochs, priority=48),
     dict(type='SyncNormHook', priority=48),
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0001, update_buffers=True, priority=49),
 ]

@@ -2,7 +2,6 @@ _base_ = ['../_base_/datasets/youtube_vis.py', '../_base_/default_runtime.py']
 
 num_classes = 40
 embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
-max_iters = 6000
 
 model = dict(
     type='Mask2FormerVideo',
@@ -86,49 +85,7 @@ model = dict(
             use_sigmoid=False,
             loss_weight=2.0,
             reduction='mean',
-            class_weight=[
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                1.0,
-                0.1,
-            ],
+            class_weight=[1.0] * 40 + [0.1],
         ),
         loss_mask=dict(type='CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=5.0),
         loss_dice=dict(
@@ -162,6 +119,8 @@ model = dict(
 )
 
 train_dataloader = dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True))
+
+max_iters = 6000
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=6001)
 val_cfg = dict(type='ValLoop')

@@ -2,8 +2,6 @@ _base_ = './mask2former_r50_8xb2-8e_youtubevis2019.py'
 
 data_root = 'data/youtube_vis_2021/'
 
-max_iters = 8000
-
 train_dataloader = dict(
     dataset=dict(data_root=data_root, dataset_version='2021', ann_file='annotations/youtube_vis_2021_train.json')
 )
@@ -12,6 +10,8 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, dataset_version='2021', ann_file='annotations/youtube_vis_2021_valid.json')
 )
 test_dataloader = val_dataloader
+
+max_iters = 8000
 
 train_cfg = dict(max_iters=max_iters, val_interval=8001)
 

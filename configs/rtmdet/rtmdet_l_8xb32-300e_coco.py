@@ -103,6 +103,7 @@ val_evaluator = dict(proposal_nums=(100, 1, 10))
 test_evaluator = val_evaluator
 
 max_epochs = 300
+stage2_num_epochs = 20
 base_lr = 0.004
 interval = 10
 
@@ -135,5 +136,5 @@ default_hooks = dict(checkpoint=dict(interval=interval, max_keep_ckpts=3))
 
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0002, update_buffers=True, priority=49),
-    dict(type='PipelineSwitchHook', switch_epoch=280, switch_pipeline=train_pipeline_stage2),
+    dict(type='PipelineSwitchHook', switch_epoch=max_epochs - stage2_num_epochs, switch_pipeline=train_pipeline_stage2),
 ]

@@ -30,6 +30,7 @@ model = dict(
 )
 
 max_epochs = 100
+stage2_num_epochs = 10
 base_lr = 0.001
 
 train_cfg = dict(max_epochs=max_epochs, dynamic_intervals=[(90, 1)])
@@ -53,7 +54,7 @@ custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0002, update_buffers=True, priority=49),
     dict(
         type='PipelineSwitchHook',
-        switch_epoch=90,
+        switch_epoch=max_epochs - stage2_num_epochs,
         switch_pipeline=[
             dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
             dict(type='LoadAnnotations', with_bbox=True),

@@ -4,16 +4,12 @@ dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 backend_args = None
 
-interval = 10
-
 model = dict(
     type='YOLOX',
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         pad_size_divisor=32,
-        batch_augments=[
-            dict(type='BatchSyncRandomResize', random_size_range=(480, 800), size_divisor=32, interval=interval)
-        ],
+        batch_augments=[dict(type='BatchSyncRandomResize', random_size_range=(480, 800), size_divisor=32, interval=10)],
     ),
     backbone=dict(
         type='CSPDarknet',
@@ -58,7 +54,7 @@ img_scale = (640, 640)
 
 train_pipeline = [
     dict(type='Mosaic', img_scale=img_scale, pad_val=114.0),
-    dict(type='RandomAffine', scaling_ratio_range=(0.1, 2), border=(-320, -320)),
+    dict(type='RandomAffine', scaling_ratio_range=(0.1, 2), border=(-img_scale[0] // 2, -img_scale[1] // 2)),
     dict(type='MixUp', img_scale=img_scale, ratio_range=(0.8, 1.6), pad_val=114.0),
     dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),
@@ -128,7 +124,9 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 max_epochs = 300
+num_last_epochs = 15
 base_lr = 0.01
+interval = 10
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=interval)
 val_cfg = dict(type='ValLoop')
@@ -137,9 +135,15 @@ test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='mmdet.QuadraticWarmupLR', by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
     dict(
-        type='CosineAnnealingLR', eta_min=0.0005, begin=5, T_max=285, end=285, by_epoch=True, convert_to_iter_based=True
+        type='CosineAnnealingLR',
+        eta_min=0.0005,
+        begin=5,
+        T_max=max_epochs - num_last_epochs,
+        end=max_epochs - num_last_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
     ),
-    dict(type='ConstantLR', by_epoch=True, factor=1, begin=285, end=max_epochs),
+    dict(type='ConstantLR', by_epoch=True, factor=1, begin=max_epochs - num_last_epochs, end=max_epochs),
 ]
 
 optim_wrapper = dict(
@@ -153,7 +157,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=64)  # 8 GPUs x 8 images
 default_hooks = dict(checkpoint=dict(interval=interval, max_keep_ckpts=3))
 
 custom_hooks = [
-    dict(type='YOLOXModeSwitchHook', num_last_epochs=15, priority=48),
+    dict(type='YOLOXModeSwitchHook', num_last_epochs=num_last_epochs, priority=48),
     dict(type='SyncNormHook', priority=48),
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0001, update_buffers=True, priority=49),
 ]
