@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Iterator
 from xml.etree import ElementTree
+
+from mmengine.fileio import get_local_path
 
 from mmdet.registry import DATASETS
 
@@ -9,29 +12,76 @@ from .xml_style import XMLDataset
 
 # Eyes, nose tip, corners of the mouth: left and right change places in a mirror.
 FLIP_INDICES = (1, 0, 2, 4, 3)
+NO_LANDMARKS = [0.0] * 15
 
 
 @DATASETS.register_module()
 class WIDERFaceDataset(XMLDataset):
-    """WIDER FACE (CVPR 2016) with one VOC-style XML file for each image under ``<img prefix>/Annotations``.
+    """WIDER FACE (arXiv:1511.06523) with the five landmarks of RetinaFace (arXiv:1905.00641) where there are any.
 
-    Where a face has the five landmarks that RetinaFace (arXiv:1905.00641) added to the set, its instance has
-    ``keypoints``: 15 numbers x, y, visibility (0: not annotated); load them with
-    ``LoadAnnotations(with_keypoints=True)``. In the XML they stand as ``<lm><x1/><y1/> ... <x5/><y5/></lm>``.
+    ``ann_file`` is one of
+
+    - a list of image ids with one VOC-style XML file each under ``<img prefix>/Annotations``, in which landmarks
+      stand as ``<lm><x1/><y1/> ... <x5/><y5/></lm>``;
+    - ``wider_face_*_bbx_gt.txt`` of the official download; faces marked invalid get ``ignore_flag=1``;
+    - ``label.txt`` of RetinaFace, whose lines that begin with ``#`` name images.
+
+    The images of the last two lie under ``<img prefix>/images`` or under the prefix itself. An instance has
+    ``keypoints``, 15 numbers x, y, visibility (0: not annotated); ``LoadAnnotations(with_keypoints=True)`` loads them.
     """
 
     METAINFO = dict(classes=('face',), palette=[(0, 255, 0)])
+
+    def load_data_list(self) -> list[dict]:
+        lines = self._image_ids()
+        if not lines or not (lines[0].startswith('#') or lines[0].endswith(('.jpg', '.png'))):
+            return super().load_data_list()
+        read = _retinaface if lines[0].startswith('#') else _official
+        return [self._from_text(name, faces) for name, faces in read(lines, self.ann_file)]
+
+    def _from_text(self, name: str, faces: list[dict]) -> dict:
+        prefix = self.data_prefix.get('img') or ''
+        img_path = osp.join(prefix, 'images', name)
+        if not osp.exists(img_path):
+            img_path = osp.join(prefix, name)
+        return dict(
+            img_path=img_path,
+            img_id=osp.splitext(name)[0],
+            flip_indices=FLIP_INDICES,
+            **self._picture_size(img_path),
+            instances=[face for face in faces if self._is_large_enough(face)],
+        )
+
+    def _is_large_enough(self, face: dict) -> bool:
+        """Marks what ``bbox_min_size`` asks to ignore; false for a face without area."""
+        x1, y1, x2, y2 = face['bbox']
+        if self.bbox_min_size is not None and min(x2 - x1, y2 - y1) < self.bbox_min_size:
+            face['ignore_flag'] = 1
+        return x2 > x1 and y2 > y1
+
+    def _picture_size(self, img_path: str) -> dict:
+        from PIL import Image
+
+        try:
+            with (
+                get_local_path(img_path, backend_args=self.backend_args) as local_path,
+                Image.open(local_path) as image,  # reads the header only
+            ):
+                return dict(height=image.height, width=image.width)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'image {img_path!r} of {self.ann_file!r} does not exist') from None
 
     def _raw_info(self, img_id: str) -> dict:
         return dict(
             img_id=img_id,
             file_name=f'{img_id}.jpg',
-            xml_path=osp.join(self.data_prefix['img'], 'Annotations', f'{img_id}.xml'),
+            xml_path=osp.join(self.data_prefix.get('img') or '', 'Annotations', f'{img_id}.xml'),
         )
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         root = self._read_xml(raw_data_info['xml_path'])
-        img_path = osp.join(self.data_prefix['img'], root.findtext('folder') or '', raw_data_info['file_name'])
+        folder = root.findtext('folder') or ''
+        img_path = osp.join(self.data_prefix.get('img') or '', folder, raw_data_info['file_name'])
         return dict(
             img_path=img_path,
             img_id=raw_data_info['img_id'],
@@ -52,9 +102,46 @@ class WIDERFaceDataset(XMLDataset):
     def _landmarks(face: ElementTree.Element) -> list[float]:
         marks = face.find('lm')
         if marks is None or face.findtext('has_lm', '1').strip() == '0':
-            return [0.0] * 15
-        values: list[float] = []
-        for i in range(1, 6):
-            x, y = (float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy')
-            values += [x, y, 1.0] if x >= 0 and y >= 0 else [0.0, 0.0, 0.0]
-        return values
+            return NO_LANDMARKS
+        points = ([float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy'] for i in range(1, 6))
+        return [value for x, y in points for value in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
+
+
+def _face(x: float, y: float, w: float, h: float, keypoints: list[float] = NO_LANDMARKS, ignored: int = 0) -> dict:
+    return dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=ignored, keypoints=keypoints)
+
+
+def _official(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]:
+    """Image, count, then ``x y w h blur expression illumination invalid occlusion pose``; one row of 0 for no face."""
+    at = 0
+    while at < len(lines):
+        name, count = lines[at], lines[at + 1] if at + 1 < len(lines) else ''
+        if not count.isdigit():
+            raise ValueError(f'{source!r}: after {name!r} stands {count!r}, not the number of its faces')
+        rows = lines[at + 2 : at + 2 + max(int(count), 1)]
+        values = [[float(value) for value in row.split()] for row in rows]
+        if any(len(value) < 4 for value in values) or len(values) < int(count):
+            raise ValueError(f'{source!r}: the faces of {name!r} are not {count} rows of numbers')
+        yield name, [_face(*value[:4], ignored=int(len(value) > 7 and value[7] == 1)) for value in values[: int(count)]]
+        at += 2 + len(rows)
+
+
+def _retinaface(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]:
+    """``# image``, then ``x y w h`` and, in the training set, five times ``x y flag`` (-1: not annotated)."""
+    name, faces = '', []
+    for line in lines:
+        if line.startswith('#'):
+            if name:
+                yield name, faces
+            name, faces = line.lstrip('# ').strip(), []
+            continue
+        values = [float(value) for value in line.split()]
+        if len(values) < 4:
+            raise ValueError(f'{source!r}: {line!r} of {name!r} is no face')
+        keypoints = NO_LANDMARKS
+        if len(values) >= 19:
+            points = (values[i : i + 2] for i in range(4, 19, 3))
+            keypoints = [v for x, y in points for v in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
+        faces.append(_face(*values[:4], keypoints))
+    if name:
+        yield name, faces

@@ -112,6 +112,49 @@ def test_wider_face_landmarks(tmp_path):
     assert info['flip_indices'] == (1, 0, 2, 4, 3)
 
 
+OFFICIAL = """0--Parade/a.jpg
+2
+1 2 30 40 0 0 0 0 0 0
+5 5 9 9 0 0 0 1 0 0
+0--Parade/b.jpg
+0
+0 0 0 0 0 0 0 0 0 0
+"""
+RETINAFACE = """# 0--Parade/a.jpg
+1 2 30 40 10 1 0.0 20 2 0.0 30 3 0.0 40 4 1.0 -1 -1 -1.0 0.82
+5 5 9 9 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 0.1
+# 0--Parade/b.jpg
+"""
+
+
+@pytest.mark.parametrize(
+    'text, flags, keypoints',
+    [
+        (OFFICIAL, [0, 1], [0] * 15),
+        (RETINAFACE, [0, 0], [10, 1, 1, 20, 2, 1, 30, 3, 1, 40, 4, 1, 0, 0, 0]),
+    ],
+    ids=['official', 'retinaface'],
+)
+def test_wider_face_text_files(tmp_path, text, flags, keypoints):
+    (tmp_path / 'images' / '0--Parade').mkdir(parents=True)
+    for name in 'ab':
+        cv2.imwrite(str(tmp_path / 'images' / '0--Parade' / f'{name}.jpg'), np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / 'gt.txt').write_text(text)
+    args = dict(data_root=str(tmp_path), ann_file='gt.txt', data_prefix=dict(img=''))
+    dataset = WIDERFaceDataset(**args)
+    info = dataset.get_data_info(0)
+    assert (info['height'], info['width'], info['img_id']) == (60, 80, '0--Parade/a')
+    assert [x['bbox'] for x in info['instances']] == [[1, 2, 31, 42], [5, 5, 14, 14]]
+    assert [x['ignore_flag'] for x in info['instances']] == flags
+    assert info['instances'][0]['keypoints'] == keypoints and info['instances'][1]['keypoints'] == [0] * 15
+    assert dataset.get_data_info(1)['instances'] == []
+    small = WIDERFaceDataset(**args, filter_cfg=dict(filter_empty_gt=True, bbox_min_size=17))
+    assert len(small) == 1 and [x['ignore_flag'] for x in small.get_data_info(0)['instances']] == [0, 1]
+    (tmp_path / 'gt.txt').write_text('\n'.join([*text.splitlines()[:-1], '1 2']))
+    with pytest.raises(ValueError, match=r'gt\.txt'):
+        WIDERFaceDataset(**args)
+
+
 def test_blood_cells(shared_dir):
     """Real pictures: 364 of them, two boxes without area."""
     sizes, degenerate = [], 0
