@@ -3,13 +3,20 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'csp_darknet': 'CSPDarknet',
+        'cspnext': 'CSPNeXt',
+        'darknet': 'Darknet',
+        'hourglass': 'HourglassNet',
         'hrnet': 'HRNet',
         'mobilenet_v2': 'MobileNetV2',
+        'pvt': 'PyramidVisionTransformer PyramidVisionTransformerV2',
         'regnet': 'RegNet',
         'res2net': 'Res2Net',
+        'resnest': 'ResNeSt',
         'resnet': 'ResNet ResNetV1d',
         'resnext': 'ResNeXt',
         'ssd_vgg': 'SSDVGG',
         'swin': 'SwinTransformer',
+        'trident_resnet': 'TridentResNet',
     },
 )
