@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = attach(
         'base_dense_head': 'BaseDenseHead',
         'fcos_head': 'FCOSHead',
         'gfl_head': 'GFLHead Integral',
+        'paa_head': 'PAAHead levels_to_images',
+        'ssd_head': 'SSDHead',
         'rpn_head': 'RPNHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',
     },

@@ -80,3 +80,8 @@ class ATSS(SingleStageDetector):
 @MODELS.register_module()
 class GFL(SingleStageDetector):
     """`Generalized Focal Loss <https://arxiv.org/abs/2006.04388>`_"""
+
+
+@MODELS.register_module()
+class PAA(SingleStageDetector):
+    """`Probabilistic Anchor Assignment with IoU Prediction <https://arxiv.org/abs/2007.08103>`_"""
