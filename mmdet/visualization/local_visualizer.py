@@ -256,6 +256,7 @@ class DetLocalVisualizer(Visualizer):
             instances = sample.get(f'{kind}_instances')
             if thresholds is not None and 'scores' in instances:
                 instances = above_score_threshold(instances, thresholds)
+                instances = instances[instances.scores.argsort()]  # the surest on top
             drawn = self._draw_instances(image, instances, classes, palette)
         if f'{kind}_sem_seg' in sample:
             drawn = self._draw_sem_seg(_or(drawn, image), sample.get(f'{kind}_sem_seg'), classes, palette)
