@@ -28,7 +28,7 @@ demo: install
 	$(RUN) tools/analysis_tools/analyze_logs.py plot_curve $(DEMO) --keys bbox_mAP bbox_mAP_50 bbox_mAP_75 --out $(DEMO)/mAP.png
 	rm -rf $(DEMO)/test
 	$(RUN) tools/test.py $(DEMO_CONFIG) $(DEMO)/epoch_16.pth --work-dir $(DEMO)/test --show-dir pictures
-	$(RUN) tools/analysis_tools/picture_sheet.py $(DEMO)/test $(DEMO)/detections.jpg
+	$(RUN) tools/analysis_tools/picture_sheet.py $(DEMO)/test $(DEMO)/detections.jpg --size 480 200
 	@echo 'Checkpoints, loss.png, mAP.png and detections.jpg are in $(DEMO)/'
 
 test: export OMP_NUM_THREADS = 1
