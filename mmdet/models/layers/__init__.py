@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'dropblock': 'DropBlock',
         'ema': 'ExpMomentumEMA ExponentialMovingAverage',
         'inverted_residual': 'InvertedResidual',
+        'merge_cells': 'BaseMergeCell ConcatCell GlobalPoolingCell SumCell',
         'mlp': 'FFN MLP',
         'normed_predictor': 'Linear NormedConv2d NormedLinear',
         'patch': 'AdaptivePadding PatchEmbed PatchMerging nchw_to_nlc nlc_to_nchw',

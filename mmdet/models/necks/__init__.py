@@ -5,11 +5,17 @@ __getattr__, __dir__, __all__ = attach(
     {
         'bfp': 'BFP',
         'channel_mapper': 'ChannelMapper',
+        'ct_resnet_neck': 'CTResNetNeck',
         'dilated_encoder': 'DilatedEncoder',
+        'dyhead': 'DyHead',
         'fpn': 'FPN',
+        'fpn_carafe': 'FPN_CARAFE',
         'hrfpn': 'HRFPN',
+        'nas_fpn': 'NASFPN',
         'pafpn': 'PAFPN',
         'ssd_neck': 'SSDNeck',
         'ssh': 'SSH',
+        'yolo_neck': 'YOLOV3Neck',
+        'yolox_pafpn': 'CSPNeXtPAFPN YOLOXPAFPN',
     },
 )

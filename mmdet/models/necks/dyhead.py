@@ -1,0 +1,131 @@
+"""Dynamic Head (arXiv:2106.08322)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer
+from mmengine.model import BaseModule, constant_init, normal_init
+from torch import Tensor, nn
+
+from mmdet.models.layers.building import build_norm_layer
+from mmdet.models.layers.se_layer import DyReLU
+from mmdet.ops import ModulatedDeformConv2d
+from mmdet.registry import MODELS
+
+
+class DyDCNv2(nn.Module):
+    """Deformable convolution whose offsets come from outside, and a norm layer."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        norm_cfg: dict | None = dict(type='GN', num_groups=16, requires_grad=True),
+    ) -> None:
+        super().__init__()
+        self.with_norm = norm_cfg is not None
+        self.conv = ModulatedDeformConv2d(
+            in_channels, out_channels, 3, stride=stride, padding=1, bias=not self.with_norm
+        )
+        if self.with_norm:
+            self.norm = build_norm_layer(norm_cfg, out_channels)[1]
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        x = self.conv(x.contiguous(), offset, mask)
+        return self.norm(x) if self.with_norm else x
+
+
+class DyHeadBlock(nn.Module):
+    """Attention over scale, space and task (Eqs. 3 to 5).
+
+    Args:
+        zero_init_offset: The deformable convolutions start with offsets of zero.
+        act_cfg: Activation of the scale attention.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        zero_init_offset: bool = True,
+        act_cfg: dict = dict(type='HSigmoid', bias=3.0, divisor=6.0),
+    ) -> None:
+        super().__init__()
+        self.zero_init_offset = zero_init_offset
+        self.offset_dim = 2 * 3 * 3
+        self.spatial_conv_high = DyDCNv2(in_channels, out_channels)
+        self.spatial_conv_mid = DyDCNv2(in_channels, out_channels)
+        self.spatial_conv_low = DyDCNv2(in_channels, out_channels, stride=2)
+        self.spatial_conv_offset = nn.Conv2d(in_channels, 3 * 3 * 3, 3, padding=1)
+        self.scale_attn_module = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(out_channels, 1, 1),
+            nn.ReLU(inplace=True),
+            build_activation_layer(act_cfg),
+        )
+        self.task_attn_module = DyReLU(out_channels)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                normal_init(module, 0, 0.01)
+        if self.zero_init_offset:
+            constant_init(self.spatial_conv_offset, 0)
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        outs = []
+        for level, feature in enumerate(x):
+            offset_and_mask = self.spatial_conv_offset(feature)
+            offset = offset_and_mask[:, : self.offset_dim]
+            mask = offset_and_mask[:, self.offset_dim :].sigmoid()
+            views = [self.spatial_conv_mid(feature, offset, mask)]
+            if level > 0:
+                views.append(self.spatial_conv_low(x[level - 1], offset, mask))
+            if level < len(x) - 1:
+                coarse = x[level + 1]
+                size = coarse.shape[-2:]
+                high = self.spatial_conv_high(coarse, _front(offset, size), _front(mask, size))
+                views.append(F.interpolate(high, feature.shape[-2:], mode='bilinear', align_corners=True))
+            mean = sum(view * self.scale_attn_module(view) for view in views) / len(views)
+            outs.append(self.task_attn_module(mean))
+        return outs
+
+
+def _front(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) -> (B, C, *size), the first numbers in memory.
+
+    The published models were trained with the offsets of the finer level on the coarser one, and their kernel read
+    as many numbers as the coarser level has positions.
+    """
+    height, width = size
+    return x.flatten(1)[:, : x.shape[1] * height * width].reshape(len(x), x.shape[1], height, width)
+
+
+@MODELS.register_module()
+class DyHead(BaseModule):
+    """``num_blocks`` dynamic head blocks on all levels."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int = 6,
+        zero_init_offset: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_blocks = num_blocks
+        self.zero_init_offset = zero_init_offset
+        self.dyhead_blocks = nn.Sequential(
+            *(
+                DyHeadBlock(in_channels if i == 0 else out_channels, out_channels, zero_init_offset)
+                for i in range(num_blocks)
+            )
+        )
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.dyhead_blocks(list(inputs)))
