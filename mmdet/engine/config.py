@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmdet.engine.config_v2 import is_v2, translate_v2
+
 
 def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
     """Read a config file, with the files that it inherits from.
@@ -35,8 +37,13 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
     cfg = Config.fromfile(str(path), lazy_import=lazy)
     # Config's own switch: its text is valid Python either way, and the formatter takes half a second each time
     object.__setattr__(cfg, '_format_python_code', False)
+    notes: list[str] = []
+    if is_v2(cfg):
+        values, notes = translate_v2(cfg._cfg_dict.to_dict())
+        cfg = Config(values, filename=str(path), format_python_code=False)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
+    object.__setattr__(cfg, 'translation_notes', list(dict.fromkeys(notes)))
     return cfg
 
 
@@ -49,6 +56,42 @@ def uses_read_base(source: str, name: str | Path = '<config>') -> bool:
                 if isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'read_base':
                     return True
     return False
+
+
+def diff_to_base(cfg: Any, path: str | Path, other: str | Path | None = None) -> list[str]:
+    """Lines ``+ key = value``, ``- key = value`` for what a config has and another has not.
+
+    Args:
+        path: The file of ``cfg``.
+        other: The config to compare with; by default the files that ``path`` inherits from.
+    """
+    from mmdet.engine.config_check import merged_bases
+
+    if other is None:
+        before = merged_bases(Path(path))
+        if before is None:
+            raise ValueError(f'{path} inherits from no other file; name one to compare with')
+    else:
+        before = load_config(other)._cfg_dict
+    old, new = dict(_leaves(before)), dict(_leaves(cfg._cfg_dict))
+    lines = []
+    for key in sorted({*old, *new}):
+        if key in old and (key not in new or old[key] != new[key]):
+            lines.append(f'- {key} = {old[key]!r}')
+        if key in new and (key not in old or old[key] != new[key]):
+            lines.append(f'+ {key} = {new[key]!r}')
+    return lines
+
+
+def _leaves(node: Any, where: str = '') -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key in node:
+            yield from _leaves(dict.__getitem__(node, key), f'{where}.{key}' if where else str(key))
+    elif isinstance(node, (list, tuple)) and any(isinstance(item, dict) for item in node):
+        for index, item in enumerate(node):
+            yield from _leaves(item, f'{where}[{index}]')
+    else:
+        yield where, node
 
 
 def _missing(path: Path) -> str:

@@ -71,6 +71,8 @@ def prepare(args: argparse.Namespace) -> Any:
     from mmengine.registry import init_default_scope
 
     cfg = load_config(args.config, args.cfg_options)
+    for note in cfg.translation_notes:
+        _print_once(f'translated from MMDetection 2.x: {note}')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -339,7 +339,9 @@ class DetRunner(Runner):
         A collective call: every rank makes it. Without it a checkpoint holds the buffers of rank 0 only.
         """
         if self.world_size > 1:
-            self._buffers_of_ranks = all_gather_object([_to_cpu(dict(m.named_buffers())) for m in self._buffer_owners()])
+            self._buffers_of_ranks = all_gather_object(
+                [_to_cpu(dict(m.named_buffers())) for m in self._buffer_owners()]
+            )
 
     def _buffer_owners(self) -> list[torch.nn.Module]:
         model = self.model.module if is_model_wrapper(self.model) else self.model

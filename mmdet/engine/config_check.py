@@ -1,0 +1,440 @@
+"""Mistakes that can be seen in a config before anything is built or trained."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What DetRunner and the tools read at the top level
+RUNNER_KEYS = {
+    *('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg'),
+    *('test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
+    *('default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg'),
+    *('log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name'),
+    *('custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'sync_bn', 'tta_model'),
+    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'vis_backends'),
+}
+
+
+@dataclass
+class Finding:
+    """One thing that is, or may be, wrong.
+
+    Attributes:
+        level: 'error', 'warning' or 'note'.
+        where: Dotted path in the config.
+        message: What is wrong and what would be right.
+        stops: Whether training refuses to start; a variable without effect is only reported there.
+    """
+
+    level: str
+    where: str
+    message: str
+    stops: bool = True
+
+    def __str__(self) -> str:
+        return f'{self.level}: {self.where}: {self.message}'
+
+
+class ConfigError(ValueError):
+    """A config with mistakes; the message lists all of them."""
+
+
+def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
+    """All findings on a loaded config, errors first.
+
+    Args:
+        path: The file it came from; the check of overridden variables reads it and its bases again.
+    """
+    findings = [
+        *_unknown_names(cfg),
+        *_delete_leftovers(cfg),
+        *_long_schedules(cfg),
+        *_class_counts(cfg),
+        *_sizes_and_rates(cfg),
+    ]
+    if path is not None:
+        findings += _dead_variables(cfg, Path(path))
+    return sorted(findings, key=lambda finding: ('error', 'warning', 'note').index(finding.level))
+
+
+def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> None:
+    """The check at the start of training: reports everything, stops at errors.
+
+    Raises:
+        ConfigError: listing the errors.
+    """
+    findings = check_config(cfg, path)
+    for finding in findings:
+        if finding.level != 'error' or not finding.stops:
+            report(str(finding))
+    errors = [f'{f.where}: {f.message}' for f in findings if f.level == 'error' and f.stops]
+    if errors:
+        raise ConfigError('\n  '.join(['the config has mistakes:', *errors]))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Types and arguments
+_SECTIONS = {
+    'train_dataloader': 'data',
+    'val_dataloader': 'data',
+    'test_dataloader': 'data',
+    'val_evaluator': 'METRICS',
+    'test_evaluator': 'METRICS',
+    'default_hooks': 'HOOKS',
+    'custom_hooks': 'HOOKS',
+    'train_cfg': 'LOOPS',
+    'val_cfg': 'LOOPS',
+    'test_cfg': 'LOOPS',
+    'optim_wrapper': 'OPTIM_WRAPPERS',
+    'param_scheduler': 'PARAM_SCHEDULERS',
+    'visualizer': 'VISUALIZERS',
+    'log_processor': 'LOG_PROCESSORS',
+    'model': 'model',
+}
+# Keys whose dicts are given to layer builders of mmcv, which pass the rest of them on: their type is looked up only
+_LAYER_KEYS = ('conv_cfg', 'norm_cfg', 'act_cfg', 'upsample_cfg', 'activation', 'norm', 'dropout_layer', 'act')
+_FREE_KEYS = ('init_cfg', 'nms', 'dcn', 'override', 'paramwise_cfg', 'metainfo', 'loss_scale', 'tta_cfg')
+_INSIDE = {  # dicts below these keys belong to another registry than what holds them
+    'dataset': 'DATASETS',
+    'datasets': 'DATASETS',
+    'pipeline': 'TRANSFORMS',
+    'transforms': 'TRANSFORMS',
+    'sampler': 'DATA_SAMPLERS',
+    'batch_sampler': 'DATA_SAMPLERS',
+    'optimizer': 'OPTIMIZERS',
+    'vis_backends': 'VISBACKENDS',
+    'switch_pipeline': 'TRANSFORMS',
+}
+
+
+def _unknown_names(cfg: Any) -> Iterator[Finding]:
+    import mmengine.runner  # noqa: F401 (fills mmengine's registries)
+    from mmengine.registry import init_default_scope
+
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    for key, registry in _SECTIONS.items():
+        if cfg.get(key) is not None:
+            yield from _walk(dict(cfg)[key], key, registry)
+
+
+def _walk(node: Any, where: str, registry: str) -> Iterator[Finding]:
+    if isinstance(node, (list, tuple)):
+        for index, item in enumerate(node):
+            yield from _walk(item, f'{where}[{index}]', registry)
+        return
+    if not isinstance(node, dict):
+        return
+    last = where.rsplit('.', 1)[-1]
+    if 'type' in node and registry != 'data':
+        yield from _check_node(node, where, registry, names_only=last in _LAYER_KEYS)
+    for key in node:
+        if key in _FREE_KEYS:
+            continue
+        inside = registry if registry == 'model' else _INSIDE.get(key, registry)
+        yield from _walk(dict.__getitem__(node, key), f'{where}.{key}', inside)
+
+
+def _check_node(node: dict, where: str, registry: str, names_only: bool) -> Iterator[Finding]:
+    from mmdet import registry as registries
+
+    kind = node['type']
+    if isinstance(kind, str):
+        names = ('MODELS', 'TASK_UTILS') if registry == 'model' else (registry,)
+        kind = _find(kind, names, registries)
+        if isinstance(kind, Exception):
+            yield Finding('error', f'{where}.type', str(kind))
+            return
+    if names_only or not callable(kind):
+        return
+    known = registries.argument_names(kind)
+    injected = {'type', '_scope_', 'priority', '_delete_', 'constructor', 'optimizer'}
+    open_ended = _takes_anything(kind)
+    for name in node:
+        if name in known or name in injected or name.startswith('_'):
+            continue
+        near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.75 if open_ended else 0.6)
+        if open_ended and not near:
+            continue
+        hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
+        level = 'warning' if open_ended else 'error'
+        yield Finding(level, f'{where}.{name}', f'{kind.__name__} has no argument {name!r}.{hint}')
+
+
+def _find(kind: str, names: tuple[str, ...], registries: Any) -> Any:
+    failure: Exception | None = None
+    for name in names:
+        try:
+            return getattr(registries, name).get(kind)
+        except registries.UnknownNameError as error:
+            failure = failure or error
+        except ImportError as error:  # an optional package of this one class
+            return _no_arguments if 'mmdet' not in str(error) else error
+    return failure
+
+
+def _no_arguments(**kwargs: Any) -> None:
+    """Stands for a class that cannot be looked at here."""
+
+
+def _takes_anything(cls: Any) -> bool:
+    """Whether ``**kwargs`` of the constructor may hold names that no base class lists."""
+    constructor = cls.__init__ if inspect.isclass(cls) else cls
+    try:
+        return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values())
+    except (TypeError, ValueError):
+        return True
+
+
+# --------------------------------------------------------------------------------------------------------------------
+def _delete_leftovers(node: Any, where: str = '') -> Iterator[Finding]:
+    if isinstance(node, (list, tuple)):
+        for index, item in enumerate(node):
+            yield from _delete_leftovers(item, f'{where}[{index}]')
+    elif isinstance(node, dict) or hasattr(node, '_cfg_dict'):
+        for key in list(node):
+            value = node[key] if not isinstance(node, dict) else dict.__getitem__(node, key)
+            if key == '_delete_':
+                yield Finding(
+                    'error',
+                    where or 'top level',
+                    '_delete_ was not used up: no base file has a dict here that it could replace. Remove it.',
+                    stops=False,
+                )
+            else:
+                yield from _delete_leftovers(value, f'{where}.{key}' if where else key)
+
+
+def _long_schedules(cfg: Any) -> Iterator[Finding]:
+    train_cfg, schedulers = cfg.get('train_cfg') or {}, cfg.get('param_scheduler') or []
+    epochs, iterations = train_cfg.get('max_epochs'), train_cfg.get('max_iters')
+    for index, scheduler in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]):
+        if not isinstance(scheduler, dict):
+            continue
+        by_epoch = scheduler.get('by_epoch', True)
+        limit, unit = (epochs, 'epoch') if by_epoch else (iterations, 'iteration')
+        where, kind = f'param_scheduler[{index}]', scheduler.get('type')
+        if by_epoch and epochs is None and iterations is not None:
+            yield Finding('warning', where, f'{kind} counts epochs, but the run is {iterations} iterations long')
+        if limit is None:
+            continue
+        late = [m for m in scheduler.get('milestones', ()) if m >= limit]
+        if late:
+            yield Finding(
+                'warning',
+                f'{where}.milestones',
+                f'{kind} would change the rate at {unit} {", ".join(map(str, late))}, '
+                f'but the run ends after {unit} {limit}',
+            )
+        for name in ('begin', 'end', 'T_max', 'total_steps'):
+            value = scheduler.get(name)
+            # MultiStepLR acts at its milestones only
+            if isinstance(value, int) and value > limit and not (name == 'end' and 'milestones' in scheduler):
+                yield Finding(
+                    'warning', f'{where}.{name}', f'{kind} is {value} {unit}s long, but the run ends after {limit}'
+                )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Classes
+def _datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
+    """The innermost datasets of a loader, with their paths."""
+
+    def inner(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+        if isinstance(node, (list, tuple)):
+            for index, item in enumerate(node):
+                yield from inner(item, f'{where}[{index}]')
+        elif isinstance(node, dict):
+            for key in ('dataset', 'datasets'):
+                if isinstance(node.get(key), (dict, list, tuple)):
+                    yield from inner(node[key], f'{where}.{key}')
+                    return
+            yield where, node
+
+    loader_cfg = cfg.get(loader) or {}
+    if isinstance(loader_cfg, dict) and 'dataset' in loader_cfg:
+        yield from inner(loader_cfg['dataset'], f'{loader}.dataset')
+
+
+def dataset_classes(dataset: dict) -> tuple[str, ...] | None:
+    """The class names of a dataset config: its own, or those of its class."""
+    metainfo = dataset.get('metainfo')
+    classes = metainfo.get('classes') if isinstance(metainfo, dict) else None
+    if classes is None:
+        from mmdet.registry import DATASETS, UnknownNameError
+
+        kind = dataset.get('type')
+        try:
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        except (UnknownNameError, ImportError):
+            return None
+        classes = getattr(kind, 'METAINFO', {}).get('classes')
+    return classes if classes is None or isinstance(classes, str) else tuple(classes)
+
+
+def _class_counts(cfg: Any) -> Iterator[Finding]:
+    found: dict[str, tuple[str, ...]] = {}
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for where, dataset in _datasets(cfg, loader):
+            classes = dataset_classes(dataset)
+            if isinstance(classes, str):
+                yield Finding(
+                    'error', f'{where}.metainfo.classes', f'{classes!r} is text; one class is written ({classes!r},)'
+                )
+            elif classes is not None:
+                found[where] = classes
+    places = list(found)
+    for where in places[1:]:
+        if found[where] != found[places[0]] and len(found[where]) == len(found[places[0]]):
+            differing = [(a, b) for a, b in zip(found[places[0]], found[where], strict=True) if a != b]
+            yield Finding(
+                'error',
+                where,
+                f'its classes differ from those of {places[0]}: {differing[0][1]!r} where that has {differing[0][0]!r}',
+            )
+        elif len(found[where]) != len(found[places[0]]):
+            yield Finding('error', where, f'{len(found[where])} classes, but {places[0]} has {len(found[places[0]])}')
+    model = cfg.get('model')
+    if not found or not isinstance(model, dict):
+        return
+    count = len(found[places[0]])
+    for where, head in _heads(model, 'model'):
+        if head['num_classes'] != count:
+            yield Finding(
+                'error',
+                f'{where}.num_classes',
+                f'is {head["num_classes"]}, but {places[0]} has {count} classes: '
+                f'{", ".join(found[places[0]][:5])}{", ..." if count > 5 else ""}',
+            )
+
+
+def _heads(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+    """Heads that count the classes of the dataset."""
+    if isinstance(node, (list, tuple)):
+        for index, item in enumerate(node):
+            yield from _heads(item, f'{where}[{index}]')
+    elif isinstance(node, dict):
+        last = where.rsplit('.', 1)[-1]
+        if last in ('rpn_head', 'backbone', 'semantic_head', 'train_cfg', 'test_cfg', 'panoptic_fusion_head'):
+            return
+        if isinstance(node.get('num_classes'), int) and 'type' in node and 'head' in last:
+            yield where, node
+        for key in node:
+            if not key.startswith('loss'):
+                yield from _heads(dict.__getitem__(node, key), f'{where}.{key}')
+
+
+def _sizes_and_rates(cfg: Any) -> Iterator[Finding]:
+    base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    loader, wrapper = cfg.get('train_dataloader'), cfg.get('optim_wrapper')
+    if not base or not isinstance(loader, dict) or not isinstance(wrapper, dict):
+        return
+    size, rate = loader.get('batch_size'), (wrapper.get('optimizer') or {}).get('lr')
+    if size and rate:
+        yield Finding('note', 'auto_scale_lr', batch_size_message(size, 1, base, rate, False))
+
+
+def batch_size_message(per_process: int, processes: int, base: int, rate: float, scaled: bool) -> str:
+    """How the real batch size stands to the one that the learning rate was chosen for."""
+    real = per_process * processes
+    text = f'batch size {real} ({processes} x {per_process}), learning rate {rate:g} chosen for batch size {base}'
+    if real == base:
+        return f'{text}: they fit.'
+    if scaled:
+        return f'{text}: scaled by {real / base:g} to {rate * real / base:g}.'
+    return f'{text}: --auto-scale-lr would make it {rate * real / base:g}.'
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The train_pipeline trap
+def _dead_variables(cfg: Any, path: Path) -> Iterator[Finding]:
+    """Variables of a base file that a file sets anew although the base has already put the old value in its place."""
+    base = merged_bases(path)
+    if not base:
+        return
+    source = path.read_text(encoding='utf-8')
+    for name in _assigned(source):
+        if name in RUNNER_KEYS or name not in base or name not in cfg:
+            continue
+        old, new = base[name], cfg[name]
+        if old == new or isinstance(old, (bool, int, float)) or not old:
+            continue
+        uses = [(where, value) for where, value in _places(base, old) if where[0] != name and where[0] in RUNNER_KEYS]
+        stale = [where for where, _ in uses if _lookup(cfg, where) == old]
+        if stale:
+            shown = ', '.join(map(_dotted, stale[:3])) + (f' and {len(stale) - 3} more' if len(stale) > 3 else '')
+            yield Finding(
+                'error' if len(stale) == len(uses) else 'warning',
+                name,
+                f'is set in {path.name}, but {shown} still has the value of the base file, which has read its own '
+                f'variable already. Set {_dotted(stale[0])} too.',
+                stops=False,
+            )
+
+
+def merged_bases(path: Path) -> dict | None:
+    """The files in ``_base_`` of a classic config, merged; None where there are none."""
+    from mmengine.config import Config
+
+    from mmdet.engine.config import load_config, uses_read_base
+
+    source = path.read_text(encoding='utf-8') if path.suffix == '.py' else ''
+    if not source or uses_read_base(source, path):
+        return None
+    merged: dict | None = None
+    for name in _base_names(source):
+        file = (path.parent / name).resolve()
+        if '::' not in name and file.is_file():
+            values = load_config(file)._cfg_dict
+            merged = values if merged is None else Config._merge_a_into_b(values, merged)
+    return merged
+
+
+def _base_names(source: str) -> list[str]:
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', '') == '_base_':
+            try:
+                value = ast.literal_eval(statement.value)
+            except ValueError:
+                return []
+            return [value] if isinstance(value, str) else list(value)
+    return []
+
+
+def _assigned(source: str) -> list[str]:
+    targets = [s.targets[0] for s in ast.parse(source).body if isinstance(s, ast.Assign)]
+    return list(dict.fromkeys(t.id for t in targets if isinstance(t, ast.Name) and not t.id.startswith('_')))
+
+
+def _places(node: Any, value: Any, where: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    items: Any = ()
+    if isinstance(node, dict):
+        items = [(key, dict.__getitem__(node, key)) for key in node]
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for key, item in items:
+        if type(item) is type(value) and item == value:
+            yield (*where, key), item
+        else:
+            yield from _places(item, value, (*where, key))
+
+
+def _lookup(node: Any, where: tuple) -> Any:
+    for key in where:
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node
+
+
+def _dotted(where: tuple) -> str:
+    text = ''
+    for key in where:
+        text += f'[{key}]' if isinstance(key, int) else f'.{key}' if text else str(key)
+    return text

@@ -1,0 +1,111 @@
+"""The tools as a user calls them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = ROOT / 'tests' / 'engine' / 'toy_config.py'
+ENV = dict(os.environ, PYTHONPATH=str(ROOT / 'tests' / 'engine'), OMP_NUM_THREADS='1')
+
+
+def tool(name, *args, **kwargs):
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENV, **kwargs)
+
+
+def start(*args):
+    command = [sys.executable, '-u', str(ROOT / 'tools' / 'train.py'), *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+
+
+@pytest.mark.parametrize('name', ['train.py', 'test.py', 'replay.py', 'config_check.py', 'print_config.py'])
+def test_help_answers_at_once(name):
+    tool(name, '--help')  # compiles
+    begin = time.monotonic()
+    done = tool(name, '--help')
+    assert done.returncode == 0 and 'usage' in done.stdout
+    assert time.monotonic() - begin < 0.5
+
+
+def test_help_names_the_flags_of_3x():
+    train, test = tool('train.py', '--help').stdout, tool('test.py', '--help').stdout
+    for flag in ('--work-dir', '--amp', '--auto-scale-lr', '--resume', '--cfg-options', '--launcher'):
+        assert flag in train
+    for flag in ('--work-dir', '--out', '--show', '--show-dir', '--wait-time', '--cfg-options', '--launcher', '--tta'):
+        assert flag in test
+
+
+def test_wrong_config_path_gives_nearest_names():
+    done = tool('train.py', ROOT / 'configs' / 'retinanet' / 'retinanet_r50_fpn_1x_cocoo.py')
+    assert done.returncode == 1
+    assert done.stderr.startswith('FileNotFoundError: There is no config file')
+    assert 'retinanet_r50_fpn_1x_coco.py' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['model.type=ToyModell'], "UnknownNameError: 'ToyModell' is not in the 'model' registry"),
+        (['model.dropuot=0.1'], "ToyModel has no argument 'dropuot' (given 0.1). Did you mean dropout?"),
+        (['train_dataloader.dataset.type=ToyDatset'], 'Did you mean ToyDataset?'),
+        (['train_dataloader.dataset.lenght=3'], 'Did you mean length?'),
+        (['val_evaluator.type=ToyMetrik'], 'Did you mean ToyMetric?'),
+        (['default_hooks.logger.intervall=3'], 'Did you mean interval?'),
+        (['train_cfg.max_epoch=3'], 'Did you mean max_epochs?'),
+        (['optim_wrapper.optimizer.type=SDG'], 'Did you mean'),
+        (['optim_wrapper.optimizer.momentumm=0.9'], 'Did you mean momentum?'),
+        (['custom_imports.imports=nowhere'], 'nowhere'),
+    ],
+)
+def test_mistakes_in_the_config_are_one_message(options, message, tmp_path):
+    done = tool('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.slow
+def test_train_resume_and_test_in_a_path_with_spaces(tmp_path):
+    folder = tmp_path / 'my work dir'
+    done = tool('train.py', TOY, '--work-dir', folder, '--cfg-options', 'train_cfg.max_epochs=1', '--auto-scale-lr')
+    assert done.returncode == 0, done.stderr
+    done = tool('train.py', TOY, '--work-dir', folder, '--resume')
+    assert done.returncode == 0, done.stderr
+    assert (folder / 'epoch_3.pth').is_file()
+    done = tool('test.py', TOY, folder / 'epoch_3.pth', '--work-dir', folder)
+    assert done.returncode == 0 and 'mAP' in done.stdout + done.stderr
+    done = tool('test.py', TOY, folder / 'epoch_4.pth', '--work-dir', folder)
+    assert done.returncode == 1 and 'There is no checkpoint' in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('number', 'code', 'words'),
+    [
+        (signal.SIGINT, 130, 'The last checkpoint is'),
+        (signal.SIGTERM, 143, 'SIGTERM: saved iter_'),
+        (signal.SIGUSR1, 138, 'SIGUSR1: saved iter_'),
+    ],
+)
+def test_signals(number, code, words, tmp_path):
+    process = start(TOY, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=100000')
+    deadline = time.monotonic() + 60
+    while not (tmp_path / 'last_checkpoint').exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output[-2000:]
+    assert words in output
+    assert 'Traceback' not in output
+    resumed = tool('train.py', TOY, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert resumed.returncode == 0
+    name = (tmp_path / 'last_checkpoint').read_text()
+    assert (tmp_path / name).is_file()
