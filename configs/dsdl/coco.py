@@ -19,13 +19,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='dsdl/set-train/train.yaml',
         filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=32),
-        pipeline=[
-            dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackDetInputs'),
-        ],
+        pipeline={{_base_.train_pipeline}},
         specific_key_path=specific_key_path,
         data_prefix=dict(img_path='original'),
     )

@@ -59,13 +59,7 @@ train_dataloader = dict(
             data_prefix=dict(img=''),
             metainfo=METAINFO,
             filter_cfg=dict(filter_empty_gt=True, min_size=32),
-            pipeline=[
-                dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-                dict(type='LoadAnnotations', with_bbox=True),
-                dict(type='Resize', scale=(1000, 600), keep_ratio=True),
-                dict(type='RandomFlip', prob=0.5),
-                dict(type='PackDetInputs'),
-            ],
+            pipeline={{_base_.train_pipeline}},
             backend_args={{_base_.backend_args}},
         )
     )

@@ -25,13 +25,7 @@ train_dataloader = dict(
         ann_file='annotations/lvis_v1_train.json',
         data_prefix=dict(img=''),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=[
-            dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='RandomChoiceResize', scales=[(1333, size) for size in range(640, 801, 32)], keep_ratio=True),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackDetInputs'),
-        ],
+        pipeline={{_base_.train_pipeline}},
         backend_args={{_base_.backend_args}},
     )
 )

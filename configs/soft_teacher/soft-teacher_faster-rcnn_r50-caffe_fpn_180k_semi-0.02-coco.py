@@ -6,31 +6,7 @@ labeled_dataset = dict(
     ann_file='semi_anns/instances_train2017.1@2.json',
     data_prefix=dict(img='train2017/'),
     filter_cfg=dict(filter_empty_gt=True, min_size=32),
-    pipeline=[
-        dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='RandomResize', scale=[(1333, 400), (1333, 1200)], keep_ratio=True),
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='RandAugment',
-            aug_space=[
-                [dict(type='ColorTransform')],
-                [dict(type='AutoContrast')],
-                [dict(type='Equalize')],
-                [dict(type='Sharpness')],
-                [dict(type='Posterize')],
-                [dict(type='Solarize')],
-                [dict(type='Color')],
-                [dict(type='Contrast')],
-                [dict(type='Brightness')],
-            ],
-            aug_num=1,
-        ),
-        dict(type='FilterAnnotations', min_gt_bbox_wh=(0.01, 0.01)),
-        dict(
-            type='MultiBranch', branch_field=['sup', 'unsup_teacher', 'unsup_student'], sup=dict(type='PackDetInputs')
-        ),
-    ],
+    pipeline={{_base_.sup_pipeline}},
     backend_args={{_base_.backend_args}},
 )
 
@@ -40,81 +16,7 @@ unlabeled_dataset = dict(
     ann_file='semi_anns/instances_train2017.1@2-unlabeled.json',
     data_prefix=dict(img='train2017/'),
     filter_cfg=dict(filter_empty_gt=False),
-    pipeline=[
-        dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-        dict(type='LoadEmptyAnnotations'),
-        dict(
-            type='MultiBranch',
-            branch_field=['sup', 'unsup_teacher', 'unsup_student'],
-            unsup_teacher=[
-                dict(type='RandomResize', scale=[(1333, 400), (1333, 1200)], keep_ratio=True),
-                dict(type='RandomFlip', prob=0.5),
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                        'homography_matrix',
-                    ),
-                ),
-            ],
-            unsup_student=[
-                dict(type='RandomResize', scale=[(1333, 400), (1333, 1200)], keep_ratio=True),
-                dict(type='RandomFlip', prob=0.5),
-                dict(
-                    type='RandomOrder',
-                    transforms=[
-                        dict(
-                            type='RandAugment',
-                            aug_space=[
-                                [dict(type='ColorTransform')],
-                                [dict(type='AutoContrast')],
-                                [dict(type='Equalize')],
-                                [dict(type='Sharpness')],
-                                [dict(type='Posterize')],
-                                [dict(type='Solarize')],
-                                [dict(type='Color')],
-                                [dict(type='Contrast')],
-                                [dict(type='Brightness')],
-                            ],
-                            aug_num=1,
-                        ),
-                        dict(
-                            type='RandAugment',
-                            aug_space=[
-                                [dict(type='Rotate')],
-                                [dict(type='ShearX')],
-                                [dict(type='ShearY')],
-                                [dict(type='TranslateX')],
-                                [dict(type='TranslateY')],
-                            ],
-                            aug_num=1,
-                        ),
-                    ],
-                ),
-                dict(type='RandomErasing', n_patches=(1, 5), ratio=(0, 0.2)),
-                dict(type='FilterAnnotations', min_gt_bbox_wh=(0.01, 0.01)),
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                        'homography_matrix',
-                    ),
-                ),
-            ],
-        ),
-    ],
+    pipeline={{_base_.unsup_pipeline}},
     backend_args={{_base_.backend_args}},
 )
 

@@ -17,42 +17,7 @@ train_dataloader = dict(
             ann_file='annotations/v3det_2023_v1_train.json',
             data_prefix=dict(img=''),
             filter_cfg=dict(filter_empty_gt=False),
-            pipeline=[
-                dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-                dict(type='LoadAnnotations', with_bbox=True),
-                dict(type='RandomFlip', prob=0.5),
-                dict(
-                    type='RandomChoice',
-                    transforms=[
-                        [
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(size, 1333) for size in range(480, 801, 32)],
-                                keep_ratio=True,
-                            )
-                        ],
-                        [
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(400, 4200), (500, 4200), (600, 4200)],
-                                keep_ratio=True,
-                            ),
-                            dict(
-                                type='RandomCrop',
-                                crop_type='absolute_range',
-                                crop_size=(384, 600),
-                                allow_negative_crop=True,
-                            ),
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(size, 1333) for size in range(480, 801, 32)],
-                                keep_ratio=True,
-                            ),
-                        ],
-                    ],
-                ),
-                dict(type='PackDetInputs'),
-            ],
+            pipeline={{_base_.train_pipeline}},
             backend_args={{_base_.backend_args}},
         ),
     )

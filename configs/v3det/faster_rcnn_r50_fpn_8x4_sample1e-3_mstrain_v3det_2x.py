@@ -1,7 +1,8 @@
-_base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
-
-dataset_type = 'V3DetDataset'
-data_root = 'data/V3Det/'
+_base_ = [
+    '../_base_/models/faster-rcnn_r50_fpn.py',
+    '../_base_/datasets/v3det.py',
+    '../_base_/default_runtime.py',
+]
 
 max_iter = 137520
 
@@ -21,44 +22,9 @@ model = dict(
     test_cfg=dict(rcnn=dict(score_thr=0.0001, nms=dict(iou_threshold=0.6), max_per_img=300)),
 )
 
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomChoiceResize', scales=[(1333, size) for size in range(640, 801, 32)], keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=8,
-    dataset=dict(
-        _delete_=True,
-        type='ClassBalancedDataset',
-        oversample_thr=0.001,
-        dataset=dict(
-            type=dataset_type,
-            data_root=data_root,
-            ann_file='annotations/v3det_2023_v1_train.json',
-            data_prefix=dict(img=''),
-            filter_cfg=dict(filter_empty_gt=True, min_size=4),
-            pipeline=train_pipeline,
-            backend_args={{_base_.backend_args}},
-        ),
-    ),
-)
-
-val_dataloader = dict(
-    dataset=dict(
-        type=dataset_type, data_root=data_root, ann_file='annotations/v3det_2023_v1_val.json', data_prefix=dict(img='')
-    )
-)
-test_dataloader = val_dataloader
-
-val_evaluator = dict(ann_file=data_root + 'annotations/v3det_2023_v1_val.json', use_mp_eval=True, proposal_nums=[300])
-test_evaluator = val_evaluator
-
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iter, val_interval=137520)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iter, val_interval=137520)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1.0 / 2048, by_epoch=False, begin=0, end=5000),
@@ -66,10 +32,12 @@ param_scheduler = [
 ]
 
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=0.0001, weight_decay=0.1), clip_grad=dict(max_norm=35, norm_type=2)
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.0001, weight_decay=0.1),
+    clip_grad=dict(max_norm=35, norm_type=2),
 )
 
-auto_scale_lr = dict(base_batch_size=32)  # 8 GPUs x 4 images
+auto_scale_lr = dict(enable=False, base_batch_size=32)  # 8 GPUs x 4 images
 
 default_hooks = dict(checkpoint=dict(interval=11460, by_epoch=False))
 

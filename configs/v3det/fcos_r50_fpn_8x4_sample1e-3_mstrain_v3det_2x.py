@@ -1,19 +1,49 @@
-_base_ = '../fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
-
-dataset_type = 'V3DetDataset'
-data_root = 'data/V3Det/'
+_base_ = ['../_base_/datasets/v3det.py', '../_base_/default_runtime.py']
 
 max_iter = 275040
 
 model = dict(
-    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
+    type='FCOS',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=32,
+    ),
     backbone=dict(
-        norm_cfg=dict(requires_grad=True), style='pytorch', init_cfg=dict(checkpoint='torchvision://resnet50')
+        type='ResNet',
+        depth=50,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=1,
+        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_eval=True,
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
+    neck=dict(
+        type='FPN',
+        in_channels=[256, 512, 1024, 2048],
+        out_channels=256,
+        start_level=1,
+        add_extra_convs='on_output',
+        num_outs=5,
+        relu_before_extra_convs=True,
     ),
     bbox_head=dict(
+        type='FCOSHead',
         num_classes=13204,
+        in_channels=256,
+        stacked_convs=4,
+        feat_channels=256,
+        strides=[8, 16, 32, 64, 128],
         cls_predictor_cfg=dict(type='NormedLinear', tempearture=50, bias=True),
-        loss_cls=dict(type='FocalCustomLoss', num_classes=13204),
+        loss_cls=dict(
+            type='FocalCustomLoss', use_sigmoid=True, num_classes=13204, gamma=2.0, alpha=0.25, loss_weight=1.0
+        ),
+        loss_bbox=dict(type='IoULoss', loss_weight=1.0),
+        loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
     ),
     train_cfg=dict(
         assigner=dict(
@@ -28,46 +58,16 @@ model = dict(
         pos_weight=-1,
         debug=False,
     ),
-    test_cfg=dict(score_thr=0.0001, nms=dict(iou_threshold=0.6), max_per_img=300),
-)
-
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomChoiceResize', scales=[(1333, size) for size in range(640, 801, 32)], keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-
-train_dataloader = dict(
-    num_workers=8,
-    dataset=dict(
-        _delete_=True,
-        type='ClassBalancedDataset',
-        oversample_thr=0.001,
-        dataset=dict(
-            type=dataset_type,
-            data_root=data_root,
-            ann_file='annotations/v3det_2023_v1_train.json',
-            data_prefix=dict(img=''),
-            filter_cfg=dict(filter_empty_gt=True, min_size=4),
-            pipeline=train_pipeline,
-            backend_args={{_base_.backend_args}},
-        ),
+    test_cfg=dict(
+        nms_pre=1000, min_bbox_size=0, score_thr=0.0001, nms=dict(type='nms', iou_threshold=0.6), max_per_img=300
     ),
 )
 
-val_dataloader = dict(
-    dataset=dict(
-        type=dataset_type, data_root=data_root, ann_file='annotations/v3det_2023_v1_val.json', data_prefix=dict(img='')
-    )
-)
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=2)
 
-val_evaluator = dict(ann_file=data_root + 'annotations/v3det_2023_v1_val.json', use_mp_eval=True, proposal_nums=[300])
-test_evaluator = val_evaluator
-
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iter, val_interval=275040)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iter, val_interval=275040)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1.0 / 2048, by_epoch=False, begin=0, end=10000),
@@ -75,13 +75,12 @@ param_scheduler = [
 ]
 
 optim_wrapper = dict(
-    _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2.5e-5, weight_decay=0.1),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 
-auto_scale_lr = dict(base_batch_size=32)  # 16 GPUs x 2 images
+auto_scale_lr = dict(enable=False, base_batch_size=32)  # 16 GPUs x 2 images
 
 default_hooks = dict(checkpoint=dict(interval=11460, by_epoch=False))
 

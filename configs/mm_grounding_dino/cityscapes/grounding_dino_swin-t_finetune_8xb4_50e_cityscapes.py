@@ -16,55 +16,7 @@ train_dataloader = dict(
             data_root=data_root,
             metainfo=metainfo,
             filter_cfg=dict(filter_empty_gt=False, min_size=32),
-            pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations', with_bbox=True),
-                dict(type='RandomFlip', prob=0.5),
-                dict(
-                    type='RandomChoice',
-                    transforms=[
-                        [
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(size, 1333) for size in range(480, 801, 32)],
-                                keep_ratio=True,
-                            )
-                        ],
-                        [
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(400, 4200), (500, 4200), (600, 4200)],
-                                keep_ratio=True,
-                            ),
-                            dict(
-                                type='RandomCrop',
-                                crop_type='absolute_range',
-                                crop_size=(384, 600),
-                                allow_negative_crop=True,
-                            ),
-                            dict(
-                                type='RandomChoiceResize',
-                                scales=[(size, 1333) for size in range(480, 801, 32)],
-                                keep_ratio=True,
-                            ),
-                        ],
-                    ],
-                ),
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                        'text',
-                        'custom_entities',
-                    ),
-                ),
-            ],
+            pipeline={{_base_.train_pipeline}},
             return_classes=True,
             data_prefix=dict(img='leftImg8bit/train/'),
             ann_file='annotations/instancesonly_filtered_gtFine_train.json',

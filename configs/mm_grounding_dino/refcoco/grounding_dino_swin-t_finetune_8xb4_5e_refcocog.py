@@ -25,24 +25,7 @@ val_dataset_all_val = dict(
     data_prefix=dict(img='train2014/'),
     test_mode=True,
     return_classes=True,
-    pipeline=[
-        dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}, imdecode_backend='pillow'),
-        dict(type='FixScaleResize', scale=(800, 1333), keep_ratio=True, backend='pillow'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(
-            type='PackDetInputs',
-            meta_keys=(
-                'img_id',
-                'img_path',
-                'ori_shape',
-                'img_shape',
-                'scale_factor',
-                'text',
-                'custom_entities',
-                'tokens_positive',
-            ),
-        ),
-    ],
+    pipeline={{_base_.test_pipeline}},
     backend_args={{_base_.backend_args}},
 )
 
@@ -53,24 +36,7 @@ val_dataset_refcoco_test = dict(
     data_prefix=dict(img='train2014/'),
     test_mode=True,
     return_classes=True,
-    pipeline=[
-        dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}, imdecode_backend='pillow'),
-        dict(type='FixScaleResize', scale=(800, 1333), keep_ratio=True, backend='pillow'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(
-            type='PackDetInputs',
-            meta_keys=(
-                'img_id',
-                'img_path',
-                'ori_shape',
-                'img_shape',
-                'scale_factor',
-                'text',
-                'custom_entities',
-                'tokens_positive',
-            ),
-        ),
-    ],
+    pipeline={{_base_.test_pipeline}},
     backend_args={{_base_.backend_args}},
 )
 
