@@ -85,3 +85,13 @@ class GFL(SingleStageDetector):
 @MODELS.register_module()
 class PAA(SingleStageDetector):
     """`Probabilistic Anchor Assignment with IoU Prediction <https://arxiv.org/abs/2007.08103>`_"""
+
+
+@MODELS.register_module()
+class AutoAssign(SingleStageDetector):
+    """`AutoAssign: Differentiable Label Assignment <https://arxiv.org/abs/2007.03496>`_"""
+
+
+@MODELS.register_module()
+class FSAF(SingleStageDetector):
+    """`Feature Selective Anchor-Free Module <https://arxiv.org/abs/1903.00621>`_"""

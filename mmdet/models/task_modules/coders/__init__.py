@@ -7,5 +7,6 @@ __getattr__, __dir__, __all__ = attach(
         'delta_xywh_bbox_coder': 'DeltaXYWHBBoxCoder bbox2delta delta2bbox',
         'distance_point_bbox_coder': 'DistancePointBBoxCoder',
         'pseudo_bbox_coder': 'PseudoBBoxCoder',
+        'tblr_bbox_coder': 'AnchorPointBBoxCoder TBLRBBoxCoder bboxes2tblr tblr2bboxes',
     },
 )

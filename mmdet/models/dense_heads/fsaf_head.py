@@ -1,0 +1,123 @@
+"""Feature selective anchor-free head (FSAF, arXiv:1903.00621).
+
+Letters: B images, G padded ground truths, P anchors of all levels, L levels, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet.models.core import (
+    Assignment,
+    DenseTargets,
+    PaddedGT,
+    Priors,
+    as_level,
+    flatten_levels,
+    per_level,
+    split_levels,
+)
+from mmdet.models.losses import accuracy
+from mmdet.registry import MODELS
+
+from .retina_head import RetinaHead
+
+
+@MODELS.register_module()
+class FSAFHead(RetinaHead):
+    """RetinaNet's towers; each ground truth is trained on the one level where its loss is least (Sec. 3.2).
+
+    Both losses need ``reduction='none'``.
+
+    Args:
+        score_threshold: Score above which a positive counts as found in ``pos_recall``.
+    """
+
+    def __init__(self, *args, score_threshold: float | None = None, init_cfg=None, **kwargs) -> None:
+        if init_cfg is None:
+            # The bias keeps predicted boxes from having no area at the start.
+            override = [
+                dict(type='Normal', name='retina_cls', std=0.01, bias_prob=0.01),
+                dict(type='Normal', name='retina_reg', std=0.01, bias=0.25),
+            ]
+            init_cfg = dict(type='Normal', layer='Conv2d', std=0.01, override=override)
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+        self.score_threshold = score_threshold
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        cls_score, bbox_pred = super().forward_single(x)
+        return cls_score, self.relu(bbox_pred)
+
+    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
+        """With weights ``(B, P, C)`` for each class, 0 for that of a box in whose shadow the anchor lies."""
+        targets = super()._build_targets(priors, assignment, gt)
+        shadowed = assignment.extras.get('shadowed')
+        weights = targets.label_weights[..., None].repeat(1, 1, self.cls_out_channels)
+        if shadowed is not None:
+            label = gt.labels[..., None].expand(shadowed.shape)
+            hits = torch.zeros_like(weights.transpose(1, 2)).scatter_add(1, label, shadowed.to(weights.dtype))
+            weights = weights.masked_fill(hits.transpose(1, 2) > 0, 0)
+        targets.label_weights = weights
+        return targets
+
+    def loss_by_feat(
+        self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
+    ) -> dict:
+        anchors, targets = self._anchors_and_targets(
+            cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        )
+        logits = flatten_levels(cls_scores, self.cls_out_channels)
+        loss_cls, loss_bbox = self.loss_by_feat_single(
+            as_level(logits),
+            as_level(flatten_levels(bbox_preds, self.reg_dim).clamp(min=1e-4)),  # boxes need an area
+            anchors,
+            targets.labels,
+            targets.label_weights,
+            targets.bbox_targets,
+            targets.bbox_weights,
+            avg_factor=targets.avg_factor,
+        )
+        loss_cls, loss_bbox = loss_cls.view_as(logits), loss_bbox.view(*targets.labels.shape, -1)
+        with torch.no_grad():
+            chosen = self.select_levels(
+                loss_cls.sum(-1) + loss_bbox.sum(-1), targets, max(1, *map(len, batch_gt_instances))
+            )
+            dropped = targets.pos & ~chosen
+            label = targets.labels.clamp(max=self.num_classes - 1)[..., None]
+            keep = torch.ones_like(loss_cls).scatter(-1, label, (~dropped)[..., None].to(loss_cls.dtype))
+            num_pos = chosen.sum().float()
+            num_neg = ((targets.label_weights > 0).any(-1) & ~targets.pos).sum().float()
+            recall = accuracy(
+                self._activate(logits).flatten(0, 1),
+                targets.labels.flatten(),
+                1,
+                self.score_threshold,
+                chosen.flatten(),
+            )
+        avg_factor = torch.where(num_pos > 0, num_pos, num_neg)
+        loss_cls, loss_bbox = (loss_cls * keep).sum(-1), loss_bbox.sum(-1) * ~dropped
+        by_level = lambda loss: [level.sum() / avg_factor for level in split_levels(loss, targets.level_sizes)]
+        return dict(
+            loss_cls=by_level(loss_cls),
+            loss_bbox=by_level(loss_bbox),
+            num_pos=num_pos / len(batch_img_metas),
+            pos_recall=recall,
+        )
+
+    def select_levels(self, loss: Tensor, targets: DenseTargets, num_gt: int) -> Tensor:
+        """``(B, P)`` bool: positives on the level where the mean loss of their ground truth is least.
+
+        Args:
+            loss: ``(B, P)``.
+            num_gt: G, the most ground truths of an image.
+        """
+        sizes = targets.level_sizes
+        level = per_level(range(len(sizes)), sizes, loss).long()
+        group = torch.where(targets.pos, (targets.gt_inds - 1) * len(sizes) + level, num_gt * len(sizes))
+        total = loss.new_zeros(len(loss), num_gt * len(sizes) + 1)
+        count = total.scatter_add(1, group, torch.ones_like(loss))
+        mean = total.scatter_add(1, group, loss) / count.clamp(min=1)
+        mean = mean.masked_fill(count == 0, 1e6)[:, :-1].unflatten(1, (num_gt, -1))  # (B, G, L)
+        best = mean.argmin(-1).gather(1, (targets.gt_inds - 1).clamp(min=0))
+        return targets.pos & (best == level)
