@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import dump, get, get_local_path
+from mmengine.logging import MMLogger
+
+from mmdet.registry import METRICS
+
+from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, rgb2id
+from .coco_metric import _numpy
+
+
+@METRICS.register_module()
+class CocoPanopticMetric(BaseMetric):
+    """Panoptic, segmentation and recognition quality in percent: of all, of things (``_th``) and of stuff (``_st``).
+
+    Args:
+        ann_file: Ground truth in COCO's panoptic format. ``None`` takes ``segments_info`` and ``seg_map_path`` of the
+            data samples.
+        seg_prefix: Folder of the PNG files of ``ann_file``.
+        classwise: Print a table with each class.
+        format_only: Write the predictions and evaluate nothing; needs ``outfile_prefix``.
+        outfile_prefix: Path and name without suffix: ``.panoptic.json`` and a folder ``.panoptic`` of PNG files follow.
+        nproc: Accepted for compatibility; each image is counted when it is predicted.
+    """
+
+    default_prefix: str | None = 'coco_panoptic'
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        seg_prefix: str | None = None,
+        classwise: bool = False,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        nproc: int = 32,
+        file_client_args: dict | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if file_client_args is not None:
+            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+        if format_only and outfile_prefix is None:
+            raise ValueError('format_only=True writes result files, so outfile_prefix must say where.')
+        if ann_file is not None and seg_prefix is None:
+            raise ValueError('ann_file needs seg_prefix, the folder of its PNG files.')
+        self.seg_prefix = seg_prefix
+        self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.backend_args = backend_args
+        self._truth = self._categories = None
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=backend_args) as path:
+                content = json.loads(Path(path).read_bytes())
+            for key in ('annotations', 'categories'):
+                if key not in content:
+                    raise KeyError(f'{ann_file}: a COCO panoptic annotation file needs a list under the key {key!r}.')
+            self._truth = {entry['image_id']: entry for entry in content['annotations']}
+            self._categories = content['categories']
+
+    def categories(self) -> list[dict]:
+        """``id``, ``name`` and ``isthing`` of each label."""
+        classes = self.dataset_meta['classes']
+        if self._categories is None:
+            things = set(self.dataset_meta.get('thing_classes', classes))
+            return [dict(id=i, name=name, isthing=int(name in things)) for i, name in enumerate(classes)]
+        by_name = {category['name']: category for category in self._categories}
+        missing = [name for name in classes if name not in by_name]
+        if missing:
+            raise ValueError(f'The annotations have no category {", ".join(map(repr, missing[:5]))}.')
+        return [by_name[name] for name in classes]
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        categories = self.categories()
+        for data_sample in data_samples:
+            pred, labels = self._segments(data_sample)
+            ids = {segment: categories[label]['id'] for segment, label in labels.items()}
+            if self.outfile_prefix is not None:
+                written = self._write(data_sample, pred, ids)
+                if self.format_only:
+                    self.results.append(written)
+                    continue
+            else:
+                written = None
+            truth, truth_ids, crowds = self._ground_truth(data_sample, categories)
+            self.results.append((panoptic_counts(truth, pred, truth_ids, ids, crowds), written))
+
+    def _segments(self, data_sample: dict) -> tuple[np.ndarray, dict[int, int]]:
+        """The predicted map, with ids from 1 and 0 for void, and the label of each id."""
+        from mmdet.structures.mask import INSTANCE_OFFSET
+
+        coded = _numpy(data_sample['pred_panoptic_seg']['sem_seg']).reshape(data_sample['ori_shape'][:2])
+        values, inverse = np.unique(coded, return_inverse=True)
+        classes = len(self.dataset_meta['classes'])
+        labels = values.astype(np.int64) % INSTANCE_OFFSET
+        ids = np.where(labels < classes, np.arange(1, len(values) + 1), VOID)
+        found = {int(i): int(label) for i, label in zip(ids, labels, strict=True) if i != VOID}
+        return ids[inverse].reshape(coded.shape), found
+
+    def _ground_truth(self, data_sample: dict, categories: list[dict]) -> tuple[np.ndarray, dict[int, int], set[int]]:
+        import cv2
+
+        if self._truth is not None:
+            entry = self._truth.get(data_sample['img_id'])
+            if entry is None:
+                raise ValueError(f'The annotations have no image {data_sample["img_id"]!r}.')
+            path = f'{str(self.seg_prefix).rstrip("/")}/{entry["file_name"]}'
+            known = {category['id'] for category in categories}
+            segments = [s for s in entry['segments_info'] if s['category_id'] in known]
+            ids = {s['id']: s['category_id'] for s in segments}
+        else:
+            if 'segments_info' not in data_sample or 'seg_map_path' not in data_sample:
+                raise ValueError(
+                    'CocoPanopticMetric without ann_file needs segments_info and seg_map_path among the meta_keys of '
+                    'PackDetInputs.'
+                )
+            path = data_sample['seg_map_path']
+            segments = data_sample['segments_info']
+            ids = {s['id']: categories[s['category']]['id'] for s in segments}
+        image = cv2.imdecode(np.frombuffer(get(path, backend_args=self.backend_args), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(f'{path} is not a readable image.')
+        crowds = {s['id'] for s in segments if s.get('iscrowd', 0)}
+        return rgb2id(image[..., ::-1]), ids, crowds
+
+    def _write(self, data_sample: dict, pred: np.ndarray, ids: dict[int, int]) -> dict:
+        import cv2
+
+        folder = Path(f'{self.outfile_prefix}.panoptic')
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f'{Path(data_sample["img_path"]).stem}.png'
+        cv2.imwrite(str(folder / name), id2rgb(pred)[..., ::-1])
+        area = np.bincount(pred.ravel(), minlength=max(ids, default=0) + 1)
+        segments = [dict(id=i, category_id=category, area=int(area[i])) for i, category in ids.items()]
+        return dict(image_id=data_sample['img_id'], file_name=name, segments_info=segments)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        logger = MMLogger.get_current_instance()
+        if self.outfile_prefix is not None:
+            written = results if self.format_only else [entry for _, entry in results]
+            path = f'{self.outfile_prefix}.panoptic.json'
+            dump(dict(annotations=written, categories=self.categories()), path)
+            logger.info(f'The predictions are saved as {path}.')
+            if self.format_only:
+                return OrderedDict()
+        sums = defaultdict(lambda: np.zeros(4))
+        for counts, _ in results:
+            for category, values in counts.items():
+                sums[category] += values
+        categories = self.categories()
+        quality = 100 * panoptic_quality(np.stack([sums[category['id']] for category in categories]))  # (K, 3)
+        isthing = np.array([bool(category.get('isthing', 1)) for category in categories])
+        rows, numbers = [['', 'PQ', 'SQ', 'RQ', 'categories']], OrderedDict()
+        for name, suffix, group in (
+            ('All', '', isthing | True),
+            ('Things', '_th', isthing),
+            ('Stuff', '_st', ~isthing),
+        ):
+            values = quality[group]
+            values = values[~np.isnan(values[:, 0])]
+            mean = values.mean(0) if len(values) else np.zeros(3)
+            numbers.update({f'{q}{suffix}': float(v) for q, v in zip(('PQ', 'SQ', 'RQ'), mean, strict=True)})
+            rows.append([name, *(f'{value:.3f}' for value in mean), len(values)])
+        from terminaltables import AsciiTable
+
+        logger.info('Panoptic quality:\n' + AsciiTable(rows).table)
+        if self.classwise:
+            rows = [['category', 'PQ', 'SQ', 'RQ']]
+            for category, values in zip(categories, quality, strict=True):
+                rows.append([category['name'], *('-' if np.isnan(v) else f'{v:.3f}' for v in values)])
+            logger.info('\n' + AsciiTable(rows).table)
+        return numbers
