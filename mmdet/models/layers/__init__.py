@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         'normed_predictor': 'Linear NormedConv2d NormedLinear',
         'patch': 'AdaptivePadding PatchEmbed PatchMerging nchw_to_nlc nlc_to_nchw',
         'res_layer': 'ResLayer SimplifiedBasicBlock',
+        'saconv': 'SAC SAConv2d',
         'se_layer': 'ChannelAttention DyReLU SELayer',
     },
 )
