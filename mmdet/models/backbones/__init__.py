@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'csp_darknet': 'CSPDarknet',
         'cspnext': 'CSPNeXt',
         'darknet': 'Darknet',
+        'detectors_resnet': 'DetectoRS_ResNeXt DetectoRS_ResNet',
         'hourglass': 'HourglassNet',
         'hrnet': 'HRNet',
         'mobilenet_v2': 'MobileNetV2',

@@ -1,0 +1,145 @@
+"""ResNets of DetectoRS (arXiv:2006.02334): switchable atrous convolution and recursive feedback."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
+from mmdet.models.backbones.resnet import ResNet
+from mmdet.models.layers.building import build_conv_layer, conv_norm_init_cfg, pretrained_init_cfg
+from mmdet.models.layers.res_layer import ResLayer
+from mmdet.registry import MODELS
+
+
+class Bottleneck(_Bottleneck):
+    """Bottleneck with an optional switchable 3x3 convolution and an input for features that are fed back.
+
+    Args:
+        rfp_inplanes: Channels of the features that are fed back, None for no such input.
+        sac: Config of the convolution in place of the 3x3 one.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        rfp_inplanes: int | None = None,
+        sac: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if sac is not None and kwargs.get('dcn') is not None:
+            raise ValueError(f'sac ({sac!r}) cannot stand beside dcn ({kwargs["dcn"]!r})')
+        self.sac = sac
+        self.with_sac = sac is not None
+        self.rfp_inplanes = rfp_inplanes
+        if init_cfg is None and rfp_inplanes:
+            init_cfg = dict(type='Constant', val=0, override=dict(name='rfp_conv'))
+        super().__init__(inplanes, planes, init_cfg=init_cfg, **kwargs)
+        if rfp_inplanes:
+            self.rfp_conv = build_conv_layer(None, rfp_inplanes, planes * self.expansion, 1, bias=True)
+
+    def _conv2_cfg(self) -> dict | None:
+        return self.sac if self.with_sac else super()._conv2_cfg()
+
+    def rfp_forward(self, x: Tensor, rfp_feat: Tensor | None) -> Tensor:
+        """``forward`` with ``rfp_feat`` added before the last ReLU."""
+        out = self._forward(x)
+        if self.rfp_inplanes:
+            out = out + self.rfp_conv(rfp_feat)
+        return self.relu(out)
+
+
+@MODELS.register_module()
+class DetectoRS_ResNet(ResNet):
+    """ResNet for DetectoRS.
+
+    Args:
+        sac: Config of the switchable convolution, used in the stages chosen by ``stage_with_sac``.
+        rfp_inplanes: Channels of the features that :meth:`rfp_forward` takes.
+        output_img: Return the image before the feature maps, for the recursive pyramid.
+    """
+
+    arch_settings = {
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
+
+    def __init__(
+        self,
+        sac: dict | None = None,
+        stage_with_sac: tuple[bool, ...] = (False, False, False, False),
+        rfp_inplanes: int | None = None,
+        output_img: bool = False,
+        pretrained: str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.sac = sac
+        self.stage_with_sac = stage_with_sac
+        self.rfp_inplanes = rfp_inplanes
+        self.output_img = output_img
+        super().__init__(init_cfg=pretrained_init_cfg(pretrained, init_cfg, conv_norm_init_cfg()), **kwargs)
+
+    def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        stage = len(self.res_layers)
+        first = dict(rfp_inplanes=self.rfp_inplanes) if stage > 0 else None
+        sac = self.sac if self.stage_with_sac[stage] else None
+        return ResLayer(sac=sac, first_block_kwargs=first, **kwargs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outs = super().forward(x)
+        return (x, *outs) if self.output_img else outs
+
+    def rfp_forward(self, x: Tensor, rfp_feats: list[Tensor]) -> tuple[Tensor, ...]:
+        """The outputs for image ``x`` with a feature map fed back into every stage but the first."""
+        x = self.maxpool(self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x))))
+        outs = []
+        for i, name in enumerate(self.res_layers):
+            for block in getattr(self, name):
+                x = block.rfp_forward(x, rfp_feats[i] if i > 0 else None)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+
+class GroupedBottleneck(Bottleneck):
+    """The same with the grouped 3x3 convolution of ResNeXt."""
+
+    def __init__(
+        self, inplanes: int, planes: int, groups: int = 1, base_width: int = 4, base_channels: int = 64, **kwargs: Any
+    ) -> None:
+        width = planes if groups == 1 else math.floor(planes * (base_width / base_channels)) * groups
+        super().__init__(inplanes, planes, width=width, groups=groups, **kwargs)
+
+
+@MODELS.register_module()
+class DetectoRS_ResNeXt(DetectoRS_ResNet):
+    """ResNeXt for DetectoRS.
+
+    Args:
+        groups: Number of groups (the cardinality).
+        base_width: Channels of each group in the first stage.
+    """
+
+    arch_settings = {
+        50: (GroupedBottleneck, (3, 4, 6, 3)),
+        101: (GroupedBottleneck, (3, 4, 23, 3)),
+        152: (GroupedBottleneck, (3, 8, 36, 3)),
+    }
+
+    def __init__(self, groups: int = 1, base_width: int = 4, **kwargs: Any) -> None:
+        self.groups = groups
+        self.base_width = base_width
+        super().__init__(**kwargs)
+
+    def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        return super().make_res_layer(
+            groups=self.groups, base_width=self.base_width, base_channels=self.base_channels, **kwargs
+        )
