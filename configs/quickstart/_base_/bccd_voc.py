@@ -2,7 +2,7 @@
 # Half size: 640x480 pictures become 320x240.
 dataset_type = 'VOCDataset'
 data_root = 'data/bccd/'
-metainfo = dict(classes=('RBC', 'WBC', 'Platelets'), palette=[(220, 20, 60), (65, 105, 225), (46, 139, 87)])
+metainfo = dict(classes=('Platelets', 'RBC', 'WBC'), palette=[(46, 139, 87), (220, 20, 60), (65, 105, 225)])
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
