@@ -129,3 +129,40 @@ def test_flops_of_a_convolution():
     counts = module.count(Detector(), module.random_picture([8, 16]))
     assert counts == {'': 128 * (108 + 8), 'backbone': 128 * 108, 'bbox_head': 128 * 8}
     assert module.parse_args(['config.py', '--shape', '64']).shape == [64]
+
+
+def test_errors_are_told_apart(tmp_path, capsys):
+    module = tool('coco_error_analysis')
+    categories = [('cat', 'pet'), ('dog', 'pet'), ('cup', 'thing')]
+    places = [10, 60, 110, 160]
+    truth = dict(
+        images=[dict(id=1, width=250, height=100)],
+        categories=[dict(id=i + 1, name=name, supercategory=kind) for i, (name, kind) in enumerate(categories)],
+        annotations=[
+            dict(id=i + 1, image_id=1, bbox=[x, 10, 40, 40], area=1600, iscrowd=0, category_id=category)
+            for i, (x, category) in enumerate(zip(places, (1, 1, 2, 3), strict=True))
+        ],
+    )
+    boxes = {'dog': [110, 10, 40, 40], 'cup': [160, 10, 40, 40], 'nothing': [205, 60, 40, 40]}
+    boxes |= {'loose': [10, 10, 40, 24], 'exact': [60, 10, 40, 40]}  # IoU 0.6 and 1, the last one has the lowest score
+    found = [dict(image_id=1, category_id=1, bbox=box, score=0.9 - i / 10) for i, box in enumerate(boxes.values())]
+    (tmp_path / 'ann.json').write_text(json.dumps(truth))
+    (tmp_path / 'found.json').write_text(json.dumps(found))
+    arguments = [str(tmp_path / 'found.json'), str(tmp_path / 'out'), '--ann', str(tmp_path / 'ann.json')]
+    module.main(module.parse_args([*arguments, '--extended']))
+    assert '| cat' in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / 'out' / 'bbox').iterdir()} >= {
+        'bbox-cat-all.png',
+        'bbox-allclass-all.png',
+    }
+    names, table = module.analyze(truth, found, tmp_path / 'again')
+    cat = dict(zip(module.KINDS, table[names.index('cat')], strict=True))
+    half = 51 / 101  # recall up to one half
+    assert cat['C75'] == pytest.approx(half / 5, abs=1e-6)
+    assert cat['C50'] == cat['Loc'] == pytest.approx(2 / 5, abs=1e-6)
+    assert cat['Sim'] == pytest.approx(2 / 4, abs=1e-6)
+    assert cat['Oth'] == pytest.approx(2 / 3, abs=1e-6)
+    assert cat['BG'] == cat['FN'] == 1
+    assert dict(zip(module.KINDS, table[names.index('dog')], strict=True)) == dict.fromkeys(module.KINDS[:6], 0) | {
+        'FN': 1
+    }
