@@ -38,7 +38,9 @@ def scene(seed, images=6, crowd=True, masks=False):
                 iscrowd=int(crowd and rng.random() < 0.2),
                 category_id=7 * (int(label) + 1),
             )
-            entry['segmentation'] = _rle(box)
+            x1, y1, x2, y2 = box.tolist()
+            polygon = [[x1, y1 + 3, x1 + 2, y1, x2, y1, x2, y2, (x1 + x2) / 2, y2 - 1.5, x1, y2]]
+            entry['segmentation'] = _rle(box) if entry['iscrowd'] or entry['id'] % 2 else polygon
             dataset['annotations'].append(entry)
         keep = rng.random(count) < 0.8
         found = boxes[keep] + rng.normal(0, 4, (int(keep.sum()), 4))
@@ -294,6 +296,10 @@ def test_errors_name_what_is_wrong(tmp_path):
         CocoMetric(path, format_only=True)
     with pytest.raises(KeyError, match="metric='segm' needs masks"):
         run(CocoMetric(path, 'segm'), samples)
+    with pytest.raises(KeyError, match="annotation 1 of image 100 has no 'segmentation'"):
+        boxes_only = [{k: v for k, v in entry.items() if k != 'segmentation'} for entry in dataset['annotations']]
+        only = write(tmp_path / 'boxes.json', dict(dataset, annotations=boxes_only))
+        run(CocoMetric(only, 'segm'), scene(7, masks=True)[1])
     with pytest.raises(KeyError, match='mAP_10'):
         run(CocoMetric(path, metric_items=['mAP_10']), samples)
     with pytest.raises(ValueError, match='num_classes'):

@@ -268,6 +268,13 @@ class CocoMetric(BaseMetric):
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         if metric == 'segm' and any(len(pred['scores']) and 'masks' not in pred for pred in preds):
             raise KeyError("metric='segm' needs masks, but the predictions have none. Is the model box-only?")
+        if metric == 'segm':
+            for annotation in self._coco_api.dataset['annotations']:
+                if 'segmentation' not in annotation:
+                    raise KeyError(
+                        f"metric='segm' needs masks, but annotation {annotation['id']} of image "
+                        f"{annotation['image_id']} has no 'segmentation'."
+                    )
         if len(self.proposal_nums) != 3:
             raise ValueError(f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.')
         detections = self._detections(preds, metric)
