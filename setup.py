@@ -21,7 +21,7 @@ class BuildWithConfigs(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            for folder in ('configs', 'tools'):
+            for folder in ('configs', 'demo', 'tools'):
                 target = Path(self.build_lib, 'mmdet', '.mim', folder)
                 shutil.copytree(HERE / folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns('__pycache__'))
 
