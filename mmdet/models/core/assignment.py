@@ -73,14 +73,15 @@ def best_of_candidates(candidates: Tensor, scores: Tensor, positive: Tensor, num
     """
     batch, num_gt, _ = candidates.shape
     flat = candidates.flatten(1)
-    wanted = torch.where(positive, scores, -1.0).flatten(1)
-    best = scores.new_full((batch, num_priors), -1.0).scatter_reduce(1, flat, wanted, 'amax')
+    wanted = torch.where(positive, scores, -torch.inf).flatten(1)
+    best = scores.new_full((batch, num_priors), -torch.inf).scatter_reduce(1, flat, wanted, 'amax')
     order = torch.arange(1, num_gt + 1, device=flat.device)[None, :, None].expand_as(candidates).flatten(1)
     wins = positive.flatten(1) & (wanted == best.gather(1, flat))
     order = torch.where(wins, order, num_gt + 1)
     first = torch.full((batch, num_priors), num_gt + 1, dtype=torch.long, device=flat.device)
     first = first.scatter_reduce(1, flat, order, 'amin')
-    return torch.where(first <= num_gt, first, 0), best
+    won = first <= num_gt
+    return torch.where(won, first, 0), torch.where(won, best, -1.0)
 
 
 def labels_of(assignment: Assignment, gt: PaddedGT) -> Tensor:

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'fsaf_head': 'FSAFHead',
         'gfl_head': 'GFLHead Integral',
         'paa_head': 'PAAHead levels_to_images',
+        'reppoints_head': 'RepPointsHead',
         'ssd_head': 'SSDHead',
         'rpn_head': 'RPNHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',

@@ -95,3 +95,8 @@ class AutoAssign(SingleStageDetector):
 @MODELS.register_module()
 class FSAF(SingleStageDetector):
     """`Feature Selective Anchor-Free Module <https://arxiv.org/abs/1903.00621>`_"""
+
+
+@MODELS.register_module()
+class RepPointsDetector(SingleStageDetector):
+    """`RepPoints: Point Set Representation for Object Detection <https://arxiv.org/abs/1904.11490>`_"""

@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = attach(
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',
-        'atss_assigner': 'ATSSAssigner',
-        'point_assigners': 'space_scale_match',
+        'atss_assigner': 'ATSSAssigner TopkAssigner',
+        'space_scale_assigner': 'SpaceScaleAssigner',
+        'point_assigners': 'PointAssigner space_scale_match',
     },
 )

@@ -60,14 +60,15 @@ class ATSSAssigner(BaseAssigner):
         seen = usable.gather(1, candidates.flatten(1)).view_as(candidates)
         centers, overlaps = self._overlaps(boxes, gt, candidates, scores, bboxes)
 
-        # Mean and standard deviation over the candidates that exist.
-        count = seen.sum(-1, keepdim=True)
-        mean = (overlaps * seen).sum(-1, keepdim=True) / count
-        deviation = (((overlaps - mean) ** 2 * seen).sum(-1, keepdim=True) / (count - 1)).sqrt()
-        positive = (overlaps >= mean + deviation) & inside(centers, gt) & seen & gt.mask[..., None]
-
+        positive = (overlaps >= self._threshold(overlaps, seen)) & inside(centers, gt) & seen & gt.mask[..., None]
         inds, quality = best_of_candidates(candidates, overlaps, positive, boxes.shape[1])
         return Assignment(inds.masked_fill(~usable, -1), quality)
+
+    def _threshold(self, overlaps: Tensor, seen: Tensor) -> Tensor | float:
+        """``(B, G, 1)`` mean plus standard deviation of the overlaps ``(B, G, K)`` over the candidates that exist."""
+        count = seen.sum(-1, keepdim=True)
+        mean = (overlaps * seen).sum(-1, keepdim=True) / count
+        return mean + (((overlaps - mean) ** 2 * seen).sum(-1, keepdim=True) / (count - 1)).sqrt()
 
     def _overlaps(
         self, boxes: Tensor, gt: PaddedGT, candidates: Tensor, scores: Tensor | None, bboxes: Tensor | None
@@ -84,6 +85,17 @@ class ATSSAssigner(BaseAssigner):
         flat = candidates * scores.shape[2] + column
         score = scores.detach().sigmoid().flatten(1).gather(1, flat.flatten(1)).view_as(overlap)
         return centers, score ** (1 - self.alpha) * overlap**self.alpha
+
+
+@TASK_UTILS.register_module()
+class TopkAssigner(ATSSAssigner):
+    """All candidates of ATSS whose centre lies inside the box are positive, whatever their overlap.
+
+    An ablation of the authors' code: what the statistics add to the ``topk`` nearest priors of each level.
+    """
+
+    def _threshold(self, overlaps: Tensor, seen: Tensor) -> float:
+        return 0.0
 
 
 def gather_boxes(boxes: Tensor, candidates: Tensor) -> Tensor:

@@ -8,26 +8,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.models.core import Assignment, BestMatch, PaddedGT
+from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors, best_of_candidates
+from mmdet.registry import TASK_UTILS
+
+from .base_assigner import BaseAssigner
 
 INF = 1e8
 
 
 def space_scale_match(
-    points: Tensor, strides: Tensor, ranges: Tensor, gt: PaddedGT, radius: float | None = None
+    points: Tensor,
+    strides: Tensor | None,
+    ranges: Tensor,
+    gt: PaddedGT,
+    radius: float | None = None,
+    margin: float = 0,
 ) -> Assignment:
     """FCOS, Sec. 3.2: a point inside a box, whose farthest side is in its level's range; the smallest box wins.
 
     Args:
-        points: ``(P, 2)``.
-        strides: ``(P,)`` of each point's level.
+        points: ``(P, 2)``, or ``(B, P, 2)`` where every image has its own.
+        strides: ``(P,)`` of each point's level, needed with ``radius``.
         ranges: ``(P, 2)`` lowest and highest farthest side, in pixels.
         radius: With it a point must be this many strides from the box's centre at most, along both axes.
+        margin: How far inside the box a point must lie, in pixels.
     """
-    x, y = points.unbind(-1)  # (P,)
-    match = BestMatch(gt.mask.new_empty(len(gt.mask), len(points)), start=-INF)
+    x, y = points[..., None, :, 0], points[..., None, :, 1]  # (1, P) or (B, 1, P)
+    num_points = points.shape[-2]
+    match = BestMatch(gt.mask.new_empty(len(gt.mask), num_points), start=-INF)
     reach = None if radius is None else strides * radius
-    for part in gt.chunks(len(points), matrices=6):
+    for part in gt.chunks(num_points, matrices=6):
         x1, y1, x2, y2 = gt.boxes[:, part].unbind(-1)  # (B, g)
         left, right = x - x1[..., None], x2[..., None] - x  # (B, g, P)
         top, bottom = y - y1[..., None], y2[..., None] - y
@@ -39,7 +49,44 @@ def space_scale_match(
             left, right = x - torch.maximum(cx - reach, x1[..., None]), torch.minimum(cx + reach, x2[..., None]) - x
             top, bottom = y - torch.maximum(cy - reach, y1[..., None]), torch.minimum(cy + reach, y2[..., None]) - y
             nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-        fits = (nearest > 0) & (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1]) & gt.mask[:, part, None]
+        fits = (nearest > margin) & (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1]) & gt.mask[:, part, None]
         area = (x2 - x1) * (y2 - y1)
         match.update(torch.where(fits, -area[..., None], -INF), part)
     return Assignment(torch.where(match.score > -INF, match.gt_inds, 0), match.score)
+
+
+@TASK_UTILS.register_module()
+class PointAssigner(BaseAssigner):
+    """The ``pos_num`` points nearest to a box's centre on the one level that fits its size (RepPoints, Sec. 3.3).
+
+    Distances are in units of the box's sides. Priors are ``(..., 3 or 4)``: x, y and stride.
+
+    Args:
+        scale: A box of this many strides belongs to the level.
+    """
+
+    def __init__(self, scale: float = 4, pos_num: int = 3) -> None:
+        self.scale, self.pos_num = scale, pos_num
+
+    @torch.no_grad()
+    def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
+        points = priors.expanded()
+        level = points[..., 2].log2().int()  # (B, P)
+        sides = (gt.boxes[..., 2:] - gt.boxes[..., :2]).clamp(min=1e-6)
+        wanted = (sides / self.scale).log2().mean(-1).int()  # (B, G)
+        low = torch.where(priors.valid, level, level.amax()).amin(1, keepdim=True)
+        high = torch.where(priors.valid, level, level.amin()).amax(1, keepdim=True)
+        wanted = torch.minimum(torch.maximum(wanted, low), high)
+        center = (gt.boxes[..., :2] + gt.boxes[..., 2:]) / 2
+        chosen, distances = [], []
+        for part in gt.chunks(points.shape[1], matrices=3):
+            offset = (points[:, None, :, :2] - center[:, part, None]) / sides[:, part, None]
+            fits = (level[:, None] == wanted[:, part, None]) & priors.valid[:, None]
+            distance = offset.norm(dim=-1).masked_fill(~fits, torch.inf)
+            nearest = distance.topk(min(self.pos_num, distance.shape[2]), largest=False)
+            chosen.append(nearest.indices)
+            distances.append(nearest.values)
+        candidates, distance = torch.cat(chosen, 1), torch.cat(distances, 1)
+        positive = distance.isfinite() & gt.mask[..., None]
+        inds, _ = best_of_candidates(candidates, -distance, positive, points.shape[1])
+        return Assignment(inds.masked_fill(~priors.valid, -1))
