@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections import defaultdict
 from functools import partial
@@ -27,6 +28,7 @@ from functools import partial
 import numpy as np
 from mmengine.logging import MMLogger
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.functional.coco_eval import load_coco
 
