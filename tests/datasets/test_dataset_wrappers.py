@@ -81,6 +81,19 @@ def test_mosaic_from_a_config(config):
         assert dataset[i]['inputs'].shape == (3, 32, 40)
 
 
+def test_mixed_samples_are_functions_of_seed_epoch_and_index(config):
+    from mmdet.utils.randomness import EpochIndex, SeededFetch
+
+    pipeline = [dict(type='Mosaic', img_scale=(40, 32)), dict(type='MixUp', img_scale=(40, 32))]
+    pipeline += [dict(type='RandomAffine', border=(-20, -16)), dict(type='YOLOXHSVRandomAug')]
+    fetch = SeededFetch(MultiImageMixDataset(config, pipeline), seed=5)
+    first = [x['img'] for x in fetch([EpochIndex(0, 1), EpochIndex(1, 1)])]
+    again = [x['img'] for x in fetch([EpochIndex(1, 1), EpochIndex(0, 1)])]
+    other = [x['img'] for x in fetch([EpochIndex(0, 2), EpochIndex(1, 2)])]
+    assert np.array_equal(first[0], again[1]) and np.array_equal(first[1], again[0])
+    assert not np.array_equal(first[0], other[0])
+
+
 def test_pipelines_do_not_depend_on_the_default_scope(config):
     names = [
         type(t).__module__ for t in CocoDataset(**{k: v for k, v in config.items() if k != 'type'}).pipeline.transforms

@@ -37,8 +37,6 @@ def read_image(path: str, backend_args: dict | None, flag: str = 'color', backen
         raise FileNotFoundError(f'image {path!r} does not exist{hint}') from None
     try:
         img = mmcv.imfrombytes(content, flag=flag, backend=backend) if content else None
-    except ValueError:  # an unknown flag or backend, not a bad file
-        raise
     except Exception as error:
         raise ValueError(f'image {path!r} cannot be decoded: {error}') from error
     if img is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -27,7 +28,7 @@ class Corrupt(BaseTransform):
         try:
             from imagecorruptions import corrupt
         except ImportError as error:
-            raise ImportError('Corrupt needs imagecorruptions: pip install imagecorruptions') from error
+            raise ImportError(f'Corrupt needs imagecorruptions: pip install imagecorruptions ({error})') from error
         img = results['img']
         results['img'] = corrupt(img.astype(np.uint8), corruption_name=self.corruption, severity=self.severity).astype(
             img.dtype
@@ -60,7 +61,7 @@ class Albu(BaseTransform):
         try:
             import albumentations
         except ImportError as error:
-            raise ImportError('Albu needs albumentations: pip install albumentations') from error
+            raise ImportError(f'Albu needs albumentations: pip install albumentations ({error})') from error
         self.library = albumentations
         self.transforms = copy.deepcopy(transforms)
         self.bbox_params = copy.deepcopy(bbox_params)
@@ -74,8 +75,12 @@ class Albu(BaseTransform):
         args = dict(cfg)
         kind = args.pop('type')
         if isinstance(kind, str):
+            if kind == 'JpegCompression' and not hasattr(self.library, kind):  # its name until albumentations 1.4
+                kind = 'ImageCompression'
+                args['quality_range'] = args.pop('quality_lower', 99), args.pop('quality_upper', 100)
             if not hasattr(self.library, kind):
-                raise ValueError(f'albumentations has no transform {kind!r}')
+                near = ', '.join(difflib.get_close_matches(kind, dir(self.library), n=3)) or 'none'
+                raise ValueError(f'albumentations {self.library.__version__} has no {kind!r}; nearest: {near}')
             kind = getattr(self.library, kind)
         if 'transforms' in args:
             args['transforms'] = [self._build(inner) for inner in args['transforms']]
@@ -100,6 +105,8 @@ class Albu(BaseTransform):
             fields |= {self.keymap.get('gt_bboxes', 'bboxes'): array[kept].tolist(), 'index': kept.tolist()}
         if masks is not None and len(masks):
             fields[self.keymap.get('gt_masks', 'masks')] = list(masks.to_ndarray())
+        if hasattr(self.aug, 'set_random_seed'):  # since 1.4 it draws from a generator of its own
+            self.aug.set_random_seed(np.random.randint(2**31 - 1))
         output = self.aug(**fields)
         set_image(results, output[self.keymap.get('img', 'image')])
         if masks is not None:

@@ -158,3 +158,24 @@ def test_optional_libraries(name, library, sample):
             )
     else:
         pytest.skip(f'{library} is installed')
+
+
+def test_albu(sample):
+    pytest.importorskip('albumentations', reason='albumentations is not installed')
+    flip = [dict(type='HorizontalFlip', p=1.0), dict(type='Crop', x_min=0, y_min=0, x_max=40, y_max=60, p=1.0)]
+    params = dict(type='BboxParams', format='pascal_voc', label_fields=['gt_ignore_flags'], min_visibility=0.6)
+    transform = TRANSFORMS.build(dict(type='Albu', transforms=flip, bbox_params=params, skip_img_without_anno=True))
+    results = transform(sample(masks='bitmap'))
+    assert results['img'].shape == (60, 40, 3)
+    assert results['gt_bboxes_labels'].tolist() == [2]  # the others are cut by more than 40 %
+    assert results['gt_bboxes'].numpy().tolist() == [[10, 30, 40, 55]]
+    assert np.array_equal(results['gt_masks'].get_bboxes(HorizontalBoxes).numpy(), results['gt_bboxes'].numpy())
+    assert transform(sample([])) is None
+    noise = dict(type='Albu', transforms=[dict(type='RandomBrightnessContrast', p=1.0)])
+    images = []
+    for seed in (0, 0, 1):
+        np.random.seed(seed)
+        images.append(TRANSFORMS.build(noise)(sample())['img'])
+    assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
+    with pytest.raises(ValueError, match="has no 'HorizontalFlop'; nearest: HorizontalFlip"):
+        TRANSFORMS.build(dict(type='Albu', transforms=[dict(type='HorizontalFlop')]))
