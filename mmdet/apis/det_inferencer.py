@@ -249,8 +249,8 @@ class DetInferencer(BaseInferencer):
             return None
         started = time.perf_counter()
         drawings = []
-        for item, sample in zip(inputs, preds, strict=True):
-            image, name = self._read_for_drawing(item)
+        for index, (item, sample) in enumerate(zip(inputs, preds, strict=True), self.num_predicted_imgs):
+            image, name = self._read_for_drawing(item, index)
             self.num_visualized_imgs += 1
             self.visualizer.add_datasample(
                 name,
@@ -268,13 +268,13 @@ class DetInferencer(BaseInferencer):
         self.seconds['draw'] += time.perf_counter() - started
         return drawings if return_vis else None
 
-    def _read_for_drawing(self, item: Any) -> tuple[np.ndarray, str]:
-        """(h, w, 3) RGB and a file name that no other picture of this inferencer has."""
+    def _read_for_drawing(self, item: Any, index: int) -> tuple[np.ndarray, str]:
+        """(h, w, 3) RGB and a file name that no other picture has; that of an array is its number."""
         if isinstance(item, dict):
             item = item.get('img_path', item.get('img'))
         if isinstance(item, np.ndarray):
             image = item if item.ndim == 3 else np.repeat(item[..., None], 3, axis=2)
-            return image[..., ::-1], f'{self.num_visualized_imgs:08}.jpg'
+            return image[..., ::-1], f'{index:08}.jpg'
         import mmcv
         from mmengine import fileio
 
