@@ -140,6 +140,33 @@ def test_images_to_coco(tmp_path):
     assert [category['name'] for category in content['categories']] == ['cat', 'dog']
 
 
+def test_cityscapes_to_coco(tmp_path):
+    from mmdet.datasets import CityscapesDataset
+
+    for folder in ('leftImg8bit/val/ulm', 'gtFine/val/ulm'):
+        (tmp_path / folder).mkdir(parents=True)
+    ids = np.zeros((60, 80), np.uint16)
+    ids[10:20, 30:50] = 26000  # a car
+    ids[30:40, 5:15] = 24001  # a person
+    ids[50:, :] = 24  # a crowd
+    ids[:5, :] = 7  # road
+    cv2.imwrite(str(tmp_path / 'leftImg8bit/val/ulm/ulm_0_leftImg8bit.png'), np.zeros((60, 80, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'gtFine/val/ulm/ulm_0_gtFine_instanceIds.png'), ids)
+    tool('dataset_converters/cityscapes').main([str(tmp_path), '-o', str(tmp_path / 'annotations')])
+    dataset = CityscapesDataset(
+        data_root=str(tmp_path),
+        ann_file='annotations/instancesonly_filtered_gtFine_val.json',
+        data_prefix=dict(img='leftImg8bit/val/'),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_mask=True)],
+    )
+    sample = dataset[0]
+    names = [dataset.metainfo['classes'][label] for label in sample['gt_bboxes_labels']]
+    assert names == ['person', 'person', 'car']
+    assert sample['gt_ignore_flags'].tolist() == [True, False, False]
+    assert sample['gt_bboxes'].tensor.tolist() == [[0, 50, 80, 60], [5, 30, 15, 40], [30, 10, 50, 20]]
+    assert sample['gt_masks'].areas.tolist() == [800, 100, 200]
+
+
 def test_browse_dataset(shapes, tmp_path, default_scope):
     config = tmp_path / 'config.py'
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
