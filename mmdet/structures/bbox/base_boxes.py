@@ -48,7 +48,7 @@ class BaseBoxes(metaclass=ABCMeta):
     def _like(self, data: Tensor) -> BaseBoxes:
         return type(self)(data, clone=False)
 
-    def convert_to(self, dst_type: str | type) -> BaseBoxes:
+    def convert_to(self, dst_type: str | type) -> Any:
         """These boxes as another registered box type."""
         from mmdet.structures.bbox.box_type import convert_box_type
 

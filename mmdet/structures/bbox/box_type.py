@@ -28,8 +28,10 @@ def register_box(name: str, box_type: type | None = None, force: bool = False) -
         key = name.lower()
         if not force and (key in box_types or cls in _box_type_to_name):
             raise KeyError(f'box type {key!r} or class {cls.__name__} is already registered; force=True replaces it')
-        _box_type_to_name.pop(box_types.get(key), None)
-        box_types.pop(_box_type_to_name.get(cls), None)
+        if key in box_types:
+            _box_type_to_name.pop(box_types[key], None)
+        if cls in _box_type_to_name:
+            box_types.pop(_box_type_to_name[cls], None)
         box_types[key] = cls
         _box_type_to_name[cls] = key
         return cls
@@ -79,10 +81,11 @@ def convert_box_type(
     """Boxes as ``dst_type``, in the kind of container they came in (array, tensor or boxes)."""
     if dst_type is None:
         raise ValueError('convert_box_type needs dst_type')
-    is_boxes = isinstance(boxes, BaseBoxes)
-    if not is_boxes and src_type is None:
+    if isinstance(boxes, BaseBoxes):
+        src_type = type(boxes)
+    elif src_type is None:
         raise ValueError('an array or tensor does not know its box type; give src_type')
-    src_name, _ = get_box_type(type(boxes) if is_boxes else src_type)
+    src_name, _ = get_box_type(src_type)
     dst_name, dst_class = get_box_type(dst_type)
     if src_name == dst_name:
         return boxes
@@ -92,7 +95,7 @@ def convert_box_type(
             f'no conversion {key!r} is registered (there are: {", ".join(sorted(box_converters)) or "none"})'
         )
     converter = box_converters[key]
-    if is_boxes:
+    if isinstance(boxes, BaseBoxes):
         return dst_class(converter(boxes.tensor))
     if isinstance(boxes, Tensor):
         return converter(boxes)

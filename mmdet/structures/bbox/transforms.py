@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,21 +83,21 @@ def bbox2result(bboxes: Tensor | np.ndarray, labels: Tensor | np.ndarray, num_cl
     """(N, 5) boxes with scores -> one array per class, the result format of 2.x."""
     if isinstance(bboxes, Tensor):
         bboxes = bboxes.detach().cpu().numpy()
+    if isinstance(labels, Tensor):
         labels = labels.detach().cpu().numpy()
     if len(bboxes) == 0:
         return [np.zeros((0, 5), dtype=np.float32) for _ in range(num_classes)]
     return [bboxes[labels == i] for i in range(num_classes)]
 
 
-def distance2bbox(
-    points: Tensor, distance: Tensor, max_shape: Sequence[int] | Tensor | Sequence[Sequence[int]] | None = None
-) -> Tensor:
+def distance2bbox(points: Tensor, distance: Tensor, max_shape: Any = None) -> Tensor:
     """Boxes from distances (left, top, right, bottom) to their sides.
 
     Args:
         points: (..., N, 2).
         distance: (..., N, 4).
-        max_shape: (h, w, ...) that boxes are clipped to, or one per image for (B, N, 4) distances.
+        max_shape: (h, w, ...) that boxes are clipped to, a sequence or a tensor, or one per image for (B, N, 4)
+            distances.
     """
     x, y = points[..., 0], points[..., 1]
     left, top, right, bottom = distance.unbind(-1)
@@ -178,15 +179,15 @@ def bbox_project(
     return boxes.numpy() if isinstance(bboxes, np.ndarray) else boxes
 
 
-def cat_boxes(data_list: list[Tensor | BaseBoxes], dim: int = 0) -> Tensor | BaseBoxes:
-    """``torch.cat`` for tensors and box containers alike."""
+def cat_boxes(data_list: Any, dim: int = 0) -> Tensor | BaseBoxes:
+    """``torch.cat`` for a list of tensors and a list of box containers alike."""
     if data_list and isinstance(data_list[0], BaseBoxes):
         return data_list[0].cat(data_list, dim=dim)
     return torch.cat(data_list, dim=dim)
 
 
-def stack_boxes(data_list: list[Tensor | BaseBoxes], dim: int = 0) -> Tensor | BaseBoxes:
-    """``torch.stack`` for tensors and box containers alike."""
+def stack_boxes(data_list: Any, dim: int = 0) -> Tensor | BaseBoxes:
+    """``torch.stack`` for a list of tensors and a list of box containers alike."""
     if data_list and isinstance(data_list[0], BaseBoxes):
         return data_list[0].stack(data_list, dim=dim)
     return torch.stack(data_list, dim=dim)

@@ -258,12 +258,11 @@ class BitmapMasks(BaseInstanceMasks):
             return self._new([], *out_shape)
         from torchvision.ops import roi_align
 
-        bboxes = torch.as_tensor(bboxes, device=device)
-        inds = torch.as_tensor(inds, device=device)
+        boxes = torch.as_tensor(bboxes, dtype=torch.float32, device=device)
         # Only the masks that are asked for, each once.
-        used, inds = torch.unique(inds, return_inverse=True)
-        masks = torch.as_tensor(self.masks[used.cpu().numpy()], device=device).to(bboxes.dtype)
-        rois = torch.cat([inds[:, None].to(bboxes.dtype), bboxes], dim=1)
+        used, rows = torch.unique(torch.as_tensor(inds, device=device), return_inverse=True)
+        masks = torch.as_tensor(self.masks[used.cpu().numpy()], dtype=torch.float32, device=device)
+        rois = torch.cat([rows[:, None].to(boxes), boxes], dim=1)
         targets = roi_align(masks[:, None], rois, out_shape, 1.0, sampling_ratio=0, aligned=True).squeeze(1)
         if binarize:
             targets = targets >= 0.5
