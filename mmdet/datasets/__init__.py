@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'dataset_wrappers': 'ClassBalancedDataset ConcatDataset MultiImageMixDataset RepeatDataset',
         'deepfashion': 'DeepFashionDataset',
         'lvis': 'LVISDataset LVISV05Dataset LVISV1Dataset',
+        'openimages': 'OpenImagesChallengeDataset OpenImagesDataset',
         'objects365': 'Objects365V1Dataset Objects365V2Dataset',
         'voc': 'VOCDataset',
         'wider_face': 'WIDERFaceDataset',

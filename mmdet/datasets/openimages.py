@@ -1,0 +1,209 @@
+"""Open Images (arXiv:1811.00982): the v4 to v7 box annotations and the 2019 challenge."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os.path as osp
+import pickle
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from mmengine.fileio import get_local_path
+
+from mmdet.registry import DATASETS
+
+from .base_det_dataset import BaseDetDataset
+
+FLAGS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, strings and containers only: nothing that could run code."""
+
+    def find_class(self, module: str, name: str):
+        raise ValueError(f'{module}.{name} is not plain data')
+
+
+@DATASETS.register_module()
+class OpenImagesDataset(BaseDetDataset):
+    """Open Images boxes (a CSV file); an instance has ``is_group_of`` and its kin.
+
+    Args:
+        label_file: CSV of label id and class name, in label order.
+        meta_file: Pickled list of ``filename`` and ``ori_shape`` by image, or '' to read the sizes from the images.
+        hierarchy_file: JSON tree of the labels; gives ``metainfo['RELATION_MATRIX']`` (classes, classes), 1 where the
+            class of the row is, or descends from, that of the column.
+        image_level_ann_file: CSV of image labels; gives ``image_level_labels`` and ``confidences`` of a sample.
+    """
+
+    METAINFO: dict = dict(dataset_type='oid_v6')
+
+    def __init__(
+        self,
+        label_file: str,
+        meta_file: str,
+        hierarchy_file: str,
+        image_level_ann_file: str | None = None,
+        **kwargs,
+    ) -> None:
+        self.label_file = label_file
+        self.meta_file = meta_file
+        self.hierarchy_file = hierarchy_file
+        self.image_level_ann_file = image_level_ann_file
+        super().__init__(**kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        for name in ('label_file', 'meta_file', 'hierarchy_file', 'image_level_ann_file'):
+            path = getattr(self, name)
+            if path and self.data_root and not osp.isabs(path):
+                setattr(self, name, osp.join(self.data_root, path))
+
+    def load_data_list(self) -> list[dict]:
+        names, self.label_id_mapping = self._parse_label_file(self.label_file)
+        self._metainfo['classes'] = tuple(names)
+        self._metainfo['RELATION_MATRIX'] = self._get_relation_matrix(self.hierarchy_file)
+        image_labels = self._image_level_labels()
+        sizes = self._sizes()
+        data_list = []
+        for img_id, file_name, instances in self._images():
+            img_path = osp.join(self.data_prefix.get('img') or '', file_name)
+            height, width = sizes[img_id] if sizes else self._size_of(img_path)
+            for instance in instances:  # the files hold parts of the sides
+                x1, y1, x2, y2 = instance['bbox']
+                instance['bbox'] = [x1 * width, y1 * height, x2 * width, y2 * height]
+            info = dict(img_path=img_path, img_id=img_id, height=height, width=width, instances=instances)
+            if image_labels is not None:
+                found = image_labels.get(img_id, [])
+                info['image_level_labels'] = np.array([label for label, _ in found], dtype=np.int64)
+                info['confidences'] = np.array([confidence for _, confidence in found], dtype=np.float32)
+            data_list.append(info)
+        return data_list
+
+    def _rows(self, path: str) -> Iterator[list[str]]:
+        with get_local_path(path, backend_args=self.backend_args) as local_path, open(local_path) as file:
+            yield from csv.reader(file)
+
+    def _parse_label_file(self, label_file: str) -> tuple[list[str], dict[str, int]]:
+        """Class names in label order, and the label of each label id."""
+        rows = [row for row in self._rows(label_file) if row]
+        return [row[1] for row in rows], {row[0]: label for label, row in enumerate(rows)}
+
+    def _label(self, label_id: str, source: str) -> int:
+        if label_id not in self.label_id_mapping:
+            raise ValueError(f'{source!r}: label {label_id!r} is not in {self.label_file!r}')
+        return self.label_id_mapping[label_id]
+
+    def _images(self) -> Iterator[tuple[str, str, list[dict]]]:
+        """Id, file name and instances (boxes as parts of the sides) of each image, in the order of the file."""
+        images: dict[str, list[dict]] = {}
+        rows = self._rows(self.ann_file)
+        next(rows, None)
+        for row in rows:
+            if len(row) < 13:
+                raise ValueError(f'{self.ann_file!r}: {row} has not the 13 columns of a box annotation')
+            x1, x2, y1, y2 = map(float, row[4:8])
+            instance = dict(bbox=[x1, y1, x2, y2], bbox_label=self._label(row[2], self.ann_file), ignore_flag=0)
+            instance.update((flag, row[column] == '1') for flag, column in zip(FLAGS, range(8, 13), strict=True))
+            images.setdefault(row[0], []).append(instance)
+        for img_id, instances in images.items():
+            yield img_id, f'{img_id}.jpg', instances
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """(height, width) by image id."""
+        if not self.meta_file:
+            return {}
+        with get_local_path(self.meta_file, backend_args=self.backend_args) as local_path, open(local_path, 'rb') as f:
+            try:
+                metas = _PlainUnpickler(f).load()
+            except (pickle.UnpicklingError, ValueError, EOFError) as error:
+                raise ValueError(f'{self.meta_file!r} is not a plain list of image sizes: {error}') from error
+        return {osp.splitext(osp.basename(meta['filename']))[0]: tuple(meta['ori_shape'][:2]) for meta in metas}
+
+    def _size_of(self, img_path: str) -> tuple[int, int]:
+        from PIL import Image
+
+        with get_local_path(img_path, backend_args=self.backend_args) as local_path, Image.open(local_path) as image:
+            return image.height, image.width
+
+    def _image_level_labels(self) -> dict[str, list[tuple[int, float]]] | None:
+        if self.image_level_ann_file is None:
+            return None
+        labels = defaultdict(list)
+        rows = self._rows(self.image_level_ann_file)
+        next(rows, None)
+        for row in rows:
+            labels[row[0]].append((self._label(row[2], self.image_level_ann_file), float(row[3])))
+        return labels
+
+    def _get_relation_matrix(self, hierarchy_file: str) -> np.ndarray:
+        with get_local_path(hierarchy_file, backend_args=self.backend_args) as local_path, open(local_path) as file:
+            tree = json.load(file)
+        matrix = np.eye(len(self.label_id_mapping), dtype=np.int64)
+
+        def descend(node: dict, ancestors: tuple[int, ...]) -> None:
+            for child in node.get('Subcategory', ()):
+                label = self.label_id_mapping.get(child['LabelName'])
+                if label is None:
+                    descend(child, ancestors)
+                else:
+                    matrix[label, list(ancestors)] = 1
+                    descend(child, (*ancestors, label))
+
+        descend(tree, ())
+        return matrix
+
+    def filter_data(self) -> list[dict]:
+        """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
+        if self.test_mode or self.filter_cfg is None:
+            return self.data_list
+        rules = {}
+        if self.filter_cfg.get('filter_empty_gt', False):
+            rules['filter_empty_gt (no box)'] = lambda info: not info['instances']
+        return self._filter({**rules, **self._size_rule()})
+
+
+@DATASETS.register_module()
+class OpenImagesChallengeDataset(OpenImagesDataset):
+    """The 500 classes of the 2019 challenge, from its text file.
+
+    Args:
+        label_file: CSV of class name, label id and number, which counts from 1.
+        hierarchy_file: A numpy file of the relation matrix with a first row and column for the background.
+    """
+
+    METAINFO: dict = dict(dataset_type='oid_challenge')
+
+    def _parse_label_file(self, label_file: str) -> tuple[list[str], dict[str, int]]:
+        rows = sorted((row for row in self._rows(label_file) if row), key=lambda row: int(row[2]))
+        return [row[0] for row in rows], {row[1]: label for label, row in enumerate(rows)}
+
+    def _images(self) -> Iterator[tuple[str, str, list[dict]]]:
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path, open(local_path) as file:
+            lines = file.read().splitlines()
+        at = 0
+        while at < len(lines):
+            name, count = lines[at].strip(), int(lines[at + 2])  # between them stands the number of the image
+            instances = []
+            for line in lines[at + 3 : at + 3 + count]:
+                label, *numbers = line.split()
+                instances.append(
+                    dict(
+                        bbox=[float(x) for x in numbers[:4]],
+                        bbox_label=int(label) - 1,
+                        ignore_flag=0,
+                        is_group_of=numbers[4] == '1',
+                    )
+                )
+            yield osp.splitext(osp.basename(name))[0], name, instances
+            at += 3 + count
+
+    def _get_relation_matrix(self, hierarchy_file: str) -> np.ndarray:
+        with get_local_path(hierarchy_file, backend_args=self.backend_args) as local_path:
+            try:
+                tree = np.load(local_path, allow_pickle=False)
+            except ValueError as error:
+                raise ValueError(f'{hierarchy_file!r} is not a plain numpy array: {error}') from error
+        return tree[1:, 1:]
