@@ -4,14 +4,24 @@ from torch import nn
 
 from mmdet.models.backbones import (
     SSDVGG,
+    CSPDarknet,
+    CSPNeXt,
+    Darknet,
+    DetectoRS_ResNet,
+    DetectoRS_ResNeXt,
+    HourglassNet,
     HRNet,
     MobileNetV2,
+    PyramidVisionTransformer,
+    PyramidVisionTransformerV2,
     RegNet,
     Res2Net,
+    ResNeSt,
     ResNet,
     ResNetV1d,
     ResNeXt,
     SwinTransformer,
+    TridentResNet,
 )
 from mmdet.registry import MODELS
 
@@ -21,6 +31,8 @@ STAGES = dict(
     stage3=dict(num_modules=2, num_branches=3, block='BASIC', num_blocks=(1, 1, 1), num_channels=(4, 8, 16)),
     stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1, 1, 1, 1), num_channels=(4, 8, 16, 32)),
 )
+PVT = dict(embed_dims=8, num_layers=[1, 1, 1, 2], pretrain_img_size=64)
+SAC = dict(type='SAC', use_deform=True)
 SWIN = dict(embed_dims=8, depths=(2, 2, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)
 
 # class, arguments, channels and strides of the outputs
@@ -51,6 +63,47 @@ BACKBONES = [
     (MobileNetV2, dict(widen_factor=0.25, out_indices=(1, 2, 4, 7)), (8, 8, 24, 1280), (4, 8, 16, 32)),
     (SSDVGG, dict(depth=11, out_feature_indices=(14, 24)), (512, 1024), (8, 16)),
     (SwinTransformer, dict(SWIN), (8, 16, 32, 64), (4, 8, 16, 32)),
+    (
+        ResNeSt,
+        dict(depth=50, base_channels=16, groups=2, base_width=8, stem_channels=16),
+        (64, 128, 256, 512),
+        (4, 8, 16, 32),
+    ),
+    (ResNeSt, dict(depth=50, base_channels=16, radix=1, avg_down_stride=False), (64, 128, 256, 512), (4, 8, 16, 32)),
+    (PyramidVisionTransformer, PVT, (8, 16, 40, 64), (4, 8, 16, 32)),
+    (PyramidVisionTransformerV2, PVT, (8, 16, 40, 64), (4, 8, 16, 32)),
+    (Darknet, dict(depth=53, out_indices=(3, 4, 5)), (256, 512, 1024), (8, 16, 32)),
+    (CSPDarknet, dict(deepen_factor=0.33, widen_factor=0.125), (32, 64, 128), (8, 16, 32)),
+    (
+        CSPDarknet,
+        dict(
+            arch_ovewrite=[[64, 128, 1, True, False], [128, 256, 1, False, True]],
+            widen_factor=0.125,
+            use_depthwise=True,
+            out_indices=(0, 2),
+        ),
+        (8, 32),
+        (2, 8),
+    ),
+    (CSPNeXt, dict(deepen_factor=0.17, widen_factor=0.125), (32, 64, 128), (8, 16, 32)),
+    (
+        HourglassNet,
+        dict(downsample_times=2, stage_channels=(8, 8, 16), stage_blocks=(1, 1, 2), feat_channel=12),
+        (12, 12),
+        (4, 4),
+    ),
+    (
+        DetectoRS_ResNet,
+        dict(depth=50, base_channels=4, sac=SAC, stage_with_sac=(False, True, True, False)),
+        (16, 32, 64, 128),
+        (4, 8, 16, 32),
+    ),
+    (
+        DetectoRS_ResNeXt,
+        dict(depth=50, base_channels=16, groups=2, base_width=8, conv_cfg=dict(type='ConvAWS')),
+        (64, 128, 256, 512),
+        (4, 8, 16, 32),
+    ),
     (SwinTransformer, dict(SWIN, use_abs_pos_embed=True, pretrain_img_size=32), (8, 16, 32, 64), (4, 8, 16, 32)),
 ]
 
@@ -105,6 +158,8 @@ def test_checkpointing_changes_no_number(cls, kwargs):
         (RegNet, dict(arch='regnetx_400mf'), ('conv1', 'bn1', 'layer1'), ('layer2', 'layer4')),
         (MobileNetV2, dict(widen_factor=0.25), ('conv1', 'layer1'), ('layer2', 'conv2')),
         (SwinTransformer, dict(SWIN), ('patch_embed', 'stages.0', 'norm0'), ('stages.1', 'norm1')),
+        (Darknet, dict(), ('conv1',), ('conv_res_block1',)),
+        (CSPDarknet, dict(widen_factor=0.125), ('stem', 'stage1'), ('stage2',)),
     ],
 )
 def test_frozen_stages(cls, kwargs, frozen, trained):
@@ -214,3 +269,36 @@ def test_research_code_overrides_the_joints(default_scope):
     assert [len(getattr(model, name)) for name in model.res_layers] == [1, 1, 1, 1]
     assert model(torch.randn(1, 3, 32, 32))[0].shape[-1] == 16
     assert type(MODELS.build(dict(type='mmdet.ResNet', depth=18))) is ResNet
+
+
+@pytest.mark.parametrize('test_branch_idx', [1, -1])
+def test_trident_branches_lie_along_the_batch(test_branch_idx):
+    torch.manual_seed(0)
+    args = dict(depth=50, base_channels=4, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    model = TridentResNet(num_branch=3, test_branch_idx=test_branch_idx, trident_dilations=(1, 2, 3), **args)
+    plain = {dilation: ResNet(**{**args, 'dilations': (1, 1, dilation)}) for dilation in (1, 2, 3)}
+    x = torch.randn(2, 3, 32, 32)
+    model.train()
+    branches = model(x)[0].chunk(3)
+    for out, (_, reference) in zip(branches, plain.items(), strict=True):
+        reference.load_state_dict(model.state_dict())
+        torch.testing.assert_close(out, reference.train()(x)[0])
+    model.eval()
+    assert len(model(x)[0]) == (2 if test_branch_idx == 1 else 6)
+    if test_branch_idx == 1:
+        torch.testing.assert_close(model(x)[0], plain[2].eval()(x)[0])
+
+
+def test_feedback_into_the_stages():
+    torch.manual_seed(0)
+    model = DetectoRS_ResNet(depth=50, base_channels=4, rfp_inplanes=8, output_img=True).eval()
+    x = torch.randn(1, 3, 64, 64)
+    image, *outs = model(x)
+    assert image is x
+    back = [torch.randn(1, 8, 64 // s, 64 // s) for s in (4, 8, 16, 32)]
+    again = model.rfp_forward(x, back)
+    assert torch.equal(again[0], outs[0])  # nothing is fed into the first stage
+    assert not torch.allclose(again[1], outs[1])
+    model.init_weights()
+    for a, b in zip(model.rfp_forward(x, back), model(x)[1:], strict=True):
+        torch.testing.assert_close(a, b)  # the feedback starts at zero

@@ -2,7 +2,25 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet.models.necks import BFP, FPN, HRFPN, PAFPN, SSH, ChannelMapper, DilatedEncoder, SSDNeck
+from mmdet.models.necks import (
+    BFP,
+    FPG,
+    FPN,
+    FPN_CARAFE,
+    HRFPN,
+    NASFPN,
+    PAFPN,
+    RFP,
+    SSH,
+    YOLOXPAFPN,
+    ChannelMapper,
+    CSPNeXtPAFPN,
+    CTResNetNeck,
+    DilatedEncoder,
+    DyHead,
+    SSDNeck,
+    YOLOV3Neck,
+)
 from mmdet.models.necks.ssd_neck import L2Norm
 
 CHANNELS = [8, 16, 32, 64]
@@ -17,6 +35,7 @@ def features(channels=CHANNELS, sizes=SIZES, value=None):
 
 # class, arguments, channels of the inputs, sizes of the outputs
 FPN_ARGS = dict(in_channels=CHANNELS, out_channels=8, num_outs=5)
+UP = dict(type='interpolation_conv', mode='nearest', kernel_size=3)
 NECKS = [
     (FPN, FPN_ARGS, [*SIZES, (1, 2)]),
     (FPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_input'), [*SIZES[1:], (1, 2), (1, 1)]),
@@ -36,6 +55,28 @@ NECKS = [
         [*SIZES, (1, 2), (1, 2)],
     ),
     (SSH, dict(num_scales=4, in_channels=CHANNELS, out_channels=[8, 8, 16, 4]), SIZES),
+    (FPN_CARAFE, FPN_ARGS, [*SIZES, (1, 2)]),
+    (FPN_CARAFE, dict(FPN_ARGS, num_outs=6, upsample_cfg=dict(type='bilinear')), [*SIZES, (1, 2), (1, 1)]),
+    (FPN_CARAFE, dict(FPN_ARGS, num_outs=4, upsample_cfg=dict(type='deconv')), SIZES),
+    (FPN_CARAFE, dict(FPN_ARGS, num_outs=4, upsample_cfg=dict(type='pixel_shuffle')), SIZES),
+    (NASFPN, dict(FPN_ARGS, stack_times=2, norm_cfg=dict(type='BN')), [*SIZES, (1, 1)]),
+    (
+        FPG,
+        dict(
+            FPN_ARGS,
+            stack_times=2,
+            paths=['td', 'td'],
+            same_up_trans=None,
+            same_down_trans=UP,
+            across_down_trans=UP,
+            num_outs=4,
+        ),
+        SIZES,
+    ),
+    (YOLOXPAFPN, dict(in_channels=CHANNELS, out_channels=8, num_csp_blocks=1), SIZES),
+    (CSPNeXtPAFPN, dict(in_channels=CHANNELS, out_channels=8, num_csp_blocks=1, use_depthwise=True), SIZES),
+    (YOLOV3Neck, dict(num_scales=4, in_channels=CHANNELS[::-1], out_channels=[32, 16, 8, 4]), SIZES[::-1]),
+    (CTResNetNeck, dict(in_channels=64, num_deconv_filters=(16, 8), num_deconv_kernels=(4, 4)), [(8, 12)]),
     (
         DilatedEncoder,
         dict(in_channels=64, out_channels=8, block_mid_channels=4, num_residual_blocks=2, block_dilations=[2, 4]),
@@ -134,3 +175,52 @@ def test_ssd_neck_keeps_its_scale_when_initialised():
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_dynamic_head_keeps_the_sizes():
+    torch.manual_seed(0)
+    neck = DyHead(16, 16, num_blocks=2, zero_init_offset=False)
+    outs = neck(features([16] * 4))
+    assert [tuple(x.shape[1:]) for x in outs] == [(16, *size) for size in SIZES]
+    sum(x.square().mean() for x in outs).backward()
+    assert all(p.grad is not None for p in neck.parameters())
+
+
+def test_transposed_convolutions_start_bilinear():
+    neck = CTResNetNeck(8, (4,), (4,), use_dcn=False)
+    neck.init_weights()
+    up = neck.deconv_layers[1].conv
+    assert up.weight[2, 0, 1].tolist() == pytest.approx([0.1875, 0.5625, 0.5625, 0.1875])
+
+
+def test_recursive_pyramid_starts_from_the_mean_of_both_rounds():
+    torch.manual_seed(0)
+    backbone = dict(type='DetectoRS_ResNet', depth=50, base_channels=4, rfp_inplanes=8)
+    neck = RFP(2, backbone, 2, in_channels=[16, 32, 64, 128], out_channels=8, num_outs=5)
+    neck.init_weights()
+    neck.eval()
+    image = torch.randn(1, 3, 64, 64)
+    feats = neck.rfp_modules[0](image)
+    outs = neck((image, *feats))
+    # the feedback and the gate start at zero, so that both rounds give the same
+    for out, once in zip(outs, FPN.forward(neck, feats), strict=True):
+        torch.testing.assert_close(out, once)
+
+
+def test_fpg_sums_its_connections():
+    kwargs = dict(
+        in_channels=[1, 1], out_channels=1, num_outs=2, stack_times=1, across_skip_trans=dict(type='identity')
+    )
+    up = dict(type='interpolation_conv', kernel_size=3, act_cfg=None)
+    plain = dict(kernel_size=1, act_cfg=None)
+    neck = FPG(
+        paths=['bu'],
+        same_up_trans=dict(type='conv', kernel_size=3, stride=2, padding=1, act_cfg=None),
+        across_lateral_trans=dict(type='conv', **plain),
+        across_down_trans=up,
+        output_trans=dict(type='last_conv', **plain),
+        **kwargs,
+    )
+    fine, coarse = identity(neck)((torch.full((1, 1, 4, 4), 1.0), torch.full((1, 1, 2, 2), 10.0)))
+    assert fine.unique().tolist() == [1 + 1 + 10]  # lateral, skip and from the coarser level
+    assert coarse.unique().tolist() == [10 + 10 + 12]  # lateral, skip and from the finer node
