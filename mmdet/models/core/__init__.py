@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         'postprocess': 'TestCfg gather_rows image_results image_shapes rescale_results select_topk suppress',
         'pyramid': 'Priors as_level flatten_levels map_sizes per_level rows split_levels',
         'rois': 'RoISamples pad_proposals',
-        'sampling': 'as_masks as_slots draw first negative_room rank_within',
+        'sampling': 'as_masks as_slots draw first hard_negatives negative_room rank_within',
         'sampling_result': 'SamplingResult',
         'targets': 'DenseTargets PointTargets count_per_image mean_count',
     },

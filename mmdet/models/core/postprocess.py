@@ -121,10 +121,12 @@ def suppress(results: InstanceData, test_cfg: TestCfg, with_nms: bool = True, gr
 
 
 def rescale_results(results: InstanceData, img_meta: dict) -> InstanceData:
-    """Boxes in pixels of the original image."""
+    """Boxes, and keypoints where there are any, in pixels of the original image."""
     if img_meta.get('scale_factor') is None:
         raise ValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
     results.bboxes = scale_boxes(results.bboxes, [1 / s for s in img_meta['scale_factor']])
+    if 'keypoints' in results:
+        results.keypoints = results.keypoints / results.keypoints.new_tensor(img_meta['scale_factor'])
     return results
 
 

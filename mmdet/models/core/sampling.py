@@ -53,6 +53,12 @@ def rank_within(groups: Tensor, keys: Tensor, num_groups: int) -> Tensor:
     return torch.empty_like(rank).scatter(1, order, rank)
 
 
+def hard_negatives(loss: Tensor, pos: Tensor, neg: Tensor, ratio: float) -> Tensor:
+    """``(B, P)`` bool: the negatives of the highest loss, ``ratio`` for each positive of the image."""
+    rank = torch.where(neg, loss.detach(), -1.0).argsort(1, descending=True).argsort(1)
+    return neg & (rank < pos.sum(1, keepdim=True) * ratio)
+
+
 def as_masks(index: Tensor, valid: Tensor, count: int) -> Tensor:
     """Indices ``(B, K)`` as a mask ``(B, count)``."""
     mask = torch.zeros(len(index), count, dtype=torch.bool, device=index.device)

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'gfl_head': 'GFLHead Integral',
         'paa_head': 'PAAHead levels_to_images',
         'reppoints_head': 'RepPointsHead',
+        'retinaface_head': 'RetinaFaceHead',
         'ssd_head': 'SSDHead',
         'rpn_head': 'RPNHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',

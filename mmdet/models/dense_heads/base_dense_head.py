@@ -181,7 +181,8 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
                 cls_score, self.cls_out_channels, test_cfg.nms_pre, self._activate, self._is_monotonic()
             )
             level = dict(scores=scores, labels=labels, level_ids=torch.full_like(labels, i))
-            level['preds'] = gather_rows(bbox_pred, index, self.reg_dim)
+            num_priors = cls_score.shape[1] // self.cls_out_channels
+            level['preds'] = gather_rows(bbox_pred, index, bbox_pred.shape[1] // num_priors)
             level['priors'] = (
                 priors[index]
                 if priors.dim() == 2
@@ -193,7 +194,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         sizes = [level['scores'].shape[1] for level in levels]
         fields = {name: torch.cat([level[name] for level in levels], 1) for name in levels[0]}
         priors, preds = fields.pop('priors'), fields.pop('preds')
-        fields['bboxes'] = self._decode_boxes(priors, preds, sizes, image_shapes(metas))
+        fields.update(self._decode(priors, preds, sizes, image_shapes(metas)))
         return [
             self._bbox_post_process(results, cfg, rescale=rescale, with_nms=with_nms, img_meta=meta)
             for results, meta in zip(image_results(fields, test_cfg.score_thr), metas)
@@ -207,6 +208,10 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
 
     def _is_monotonic(self) -> bool:
         return self.use_sigmoid_cls and not getattr(self.loss_cls, 'custom_cls_channels', False)
+
+    def _decode(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> dict:
+        """Fields ``(B, K, ...)`` of the results that predictions give: the boxes, for most heads."""
+        return dict(bboxes=self._decode_boxes(priors, preds, sizes, shapes))
 
     def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
         """xyxy boxes ``(B, K, 4)`` of predictions ``(B, K, reg_dim)``, clipped to ``shapes``.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet.models.core import multi_apply, rows
+from mmdet.models.core import hard_negatives, multi_apply, rows
 from mmdet.models.losses import smooth_l1_loss
 from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.registry import MODELS, TASK_UTILS
@@ -119,10 +119,7 @@ class SSDHead(AnchorHead):
         loss = F.cross_entropy(rows(cls_score, self.cls_out_channels), labels.flatten(), reduction='none')
         loss = loss.view_as(labels) * label_weights  # (B, P)
         pos = (labels >= 0) & (labels < self.num_classes)
-        negative = labels == self.num_classes
-        wanted = pos.sum(1, keepdim=True) * self.train_cfg['neg_pos_ratio']
-        hardness = torch.where(negative, loss.detach(), -1.0)
-        hard = negative & (hardness.argsort(1, descending=True).argsort(1) < wanted)
+        hard = hard_negatives(loss, pos, labels == self.num_classes, self.train_cfg['neg_pos_ratio'])
         loss_cls = (loss * (pos | hard)).sum() / avg_factor
         pred, target, weight = rows(bbox_pred, 4), bbox_targets.flatten(0, 1), bbox_weights.flatten(0, 1)
         if self.reg_decoded_bbox:

@@ -100,3 +100,8 @@ class FSAF(SingleStageDetector):
 @MODELS.register_module()
 class RepPointsDetector(SingleStageDetector):
     """`RepPoints: Point Set Representation for Object Detection <https://arxiv.org/abs/1904.11490>`_"""
+
+
+@MODELS.register_module()
+class RetinaFace(SingleStageDetector):
+    """`RetinaFace: Single-stage Dense Face Localisation in the Wild <https://arxiv.org/abs/1905.00641>`_"""
