@@ -6,6 +6,7 @@ import copy
 import difflib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -108,6 +109,11 @@ class DetInferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg: Any) -> Visualizer:
         return build_visualizer(cfg, self.model.dataset_meta)
+
+    @staticmethod
+    def list_models(scope: str | None = 'mmdet', patterns: str = '.*') -> list[str]:
+        """Names of configs that match a regular expression, as the constructor takes them."""
+        return [name for name in config_files() if re.match(patterns, name)]
 
     def _inputs_to_list(self, inputs: ImagesType) -> list:
         return list_inputs(inputs)
@@ -384,20 +390,25 @@ def _as_config(model: str | Path | Config | dict) -> Config | ConfigDict:
     return load_config(find_config(str(model)))
 
 
+def config_files() -> dict[str, Path]:
+    """The configs that lie beside the package or are installed with it, by name."""
+    package = Path(mmdet.__file__).resolve().parent
+    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
+        if folder.is_dir():
+            return {file.stem: file for file in sorted(folder.rglob('*.py')) if '_base_' not in file.parts}
+    return {}
+
+
 def find_config(name: str) -> Path:
     """The file of a config that is given by its name alone.
 
     Raises:
         FileNotFoundError: with the nearest names.
     """
-    package = Path(mmdet.__file__).resolve().parent
-    folder = next((f for f in (package / '.mim' / 'configs', package.parent / 'configs') if f.is_dir()), None)
-    if folder is None:
-        raise FileNotFoundError(f'{name!r} is no config file, and the folder of configs is not installed')
-    known = {file.stem: file for file in sorted(folder.rglob('*.py')) if '_base_' not in file.parts}
+    known = config_files()
     for stem in (name, name.replace('-', '_')):
         if stem in known:
             return known[stem]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f' Did you mean {" or ".join(near)}?' if near else ''
-    raise FileNotFoundError(f'{name!r} is no config file, and no config in {str(folder)!r} has this name.{hint}')
+    raise FileNotFoundError(f'{name!r} is neither a config file nor the name of one of our configs.{hint}')

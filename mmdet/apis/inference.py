@@ -150,7 +150,7 @@ def inference_pipeline(cfg: Any) -> list[dict]:
         kind = kind.rpartition('.')[2]
         if kind in ANNOTATION_LOADERS:
             continue
-        transform = copy.deepcopy(dict(transform))
+        transform = copy.deepcopy(transform)  # a ConfigDict imports the classes that lazy configs name
         if kind in IMAGE_LOADERS:
             loads = True
             transform['type'] = 'mmdet.InferencerLoader'
@@ -231,7 +231,7 @@ def build_visualizer(cfg: Any, meta: dict) -> Any:
     """The visualizer of a config for the classes of ``meta``, without its backends, which write into a work folder."""
     from mmdet.registry import VISUALIZERS
 
-    visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'))
+    visualizer = copy.deepcopy(cfg.get('visualizer') or dict(type='DetLocalVisualizer'))
     visualizer.update(vis_backends=None, name=f'inference-{uuid.uuid4()}')  # instances are kept by name
     visualizer = VISUALIZERS.build(visualizer)
     visualizer.dataset_meta = meta

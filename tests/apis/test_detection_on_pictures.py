@@ -288,6 +288,34 @@ def test_config_by_name():
         find_config('retinanet_r18_fpn_1x_cocoo')
 
 
+def test_list_models():
+    names = DetInferencer.list_models(patterns='retinanet_r18')
+    assert 'retinanet_r18_fpn_1x_coco' in names and all(name.startswith('retinanet_r18') for name in names)
+
+
+def test_lazy_config(files, tmp_path):
+    """Configs that name classes by import in place of strings."""
+    lazy = CONFIG.replace("dict(type='LoadImageFromFile', backend_args=None)", 'dict(type=LoadImageFromFile)')
+    lazy = lazy.replace("type='Resize'", 'type=Resize').replace("type='LoadAnnotations'", 'type=LoadAnnotations')
+    lazy = lazy.replace("type='DetLocalVisualizer'", 'type=DetLocalVisualizer')
+    lazy = lazy.replace("type='CocoDataset'", 'type=CocoDataset').replace("type='RetinaNet'", 'type=RetinaNet')
+    (tmp_path / 'base.py').write_text('scale = (96, 64)')
+    (tmp_path / 'lazy.py').write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n    from .base import *\n'
+        'from mmdet.datasets import CocoDataset\n'
+        'from mmdet.datasets.transforms import LoadAnnotations, LoadImageFromFile, Resize\n'
+        'from mmdet.models.detectors import RetinaNet\n'
+        'from mmdet.visualization import DetLocalVisualizer\n' + lazy
+    )
+    inferencer = DetInferencer(tmp_path / 'lazy.py', str(files / 'weights.pth'), device='cpu', show_progress=False)
+    model = inferencer.model
+    picture = str(files / 'pictures' / '0.png')
+    plain = init_detector(files / 'config.py', str(files / 'weights.pth'), device='cpu')
+    same(inferencer(picture, return_datasamples=True)['predictions'][0], inference_detector(plain, picture))
+    assert model.dataset_meta['classes'] == CLASSES
+
+
 def run_demo(name, *arguments):
     command = [sys.executable, str(ROOT / 'demo' / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
