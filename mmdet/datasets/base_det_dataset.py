@@ -6,10 +6,11 @@ import os.path as osp
 from collections.abc import Callable
 
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import load
 from mmengine.utils import is_abs
 
 from mmdet.registry import DATASETS, TRANSFORMS
+
+from .proposals import read_proposals
 
 
 @DATASETS.register_module()
@@ -106,14 +107,10 @@ class BaseDetDataset(BaseDataset):
         return {f'min_size={min_size} (shorter side in pixels)': lambda x: min(x['width'], x['height']) < min_size}
 
     def load_proposals(self) -> None:
-        """Attach ``proposals`` of :attr:`proposal_file` to the samples.
-
-        The file holds a dict from ``<folder>/<file name>`` to proposals (an ``InstanceData`` with ``bboxes`` and
-        ``scores``, or an array of 5 columns). A pickle runs code when it is read: take it from no stranger.
-        """
+        """Attach ``proposals`` of :attr:`proposal_file` to the samples; the file is read by :func:`read_proposals`."""
         if not is_abs(self.proposal_file):
             self.proposal_file = osp.join(self.data_root, self.proposal_file)
-        proposals = load(self.proposal_file, backend_args=self.backend_args)
+        proposals = read_proposals(self.proposal_file, self.backend_args)
         for info in self.data_list:
             folder, name = osp.split(info['img_path'])
             key = osp.join(osp.basename(folder), name)

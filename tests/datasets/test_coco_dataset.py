@@ -1,6 +1,9 @@
 import json
+import pickle
 
+import numpy as np
 import pytest
+from mmengine.structures import InstanceData
 
 from mmdet.datasets import CityscapesDataset, CocoDataset, CocoPanopticDataset, LVISDataset, LVISV1Dataset
 from mmdet.datasets.class_order import resolve_classes
@@ -165,6 +168,27 @@ def test_proposals_by_folder_and_name(coco_file, tmp_path):
     (tmp_path / 'p.json').write_text('{}')
     with pytest.raises(KeyError, match='has no proposals for'):
         CocoDataset(**args, **THREE, proposal_file='p.json')
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ('harm',)
+
+
+def test_pickled_proposals(coco_file, tmp_path, capsys):
+    """What DumpProposals writes is read; anything that asks for more than arrays is not."""
+    args = coco_file()
+    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
+    dumped = {f'{tmp_path.name}/{i}.jpg': InstanceData(bboxes=boxes * i, scores=boxes[:, 0]) for i in (1, 2, 3)}
+    (tmp_path / 'p.pkl').write_bytes(pickle.dumps(dumped))
+    pipeline = [dict(type='LoadProposals', num_max_proposals=1)]
+    sample = CocoDataset(**args, **THREE, proposal_file='p.pkl', pipeline=pipeline)[1]
+    assert sample['proposals'].tolist() == [[0, 2, 4, 6]] and sample['proposals_scores'].tolist() == [0]
+    for content, message in ((pickle.dumps({'a': Harm()}), 'builtins.print'), (b'no pickle', 'cannot be read')):
+        (tmp_path / 'p.pkl').write_bytes(content)
+        with pytest.raises(ValueError, match=f'p.pkl.*{message}'):
+            CocoDataset(**args, **THREE, proposal_file='p.pkl')
+    assert 'harm' not in capsys.readouterr().out
 
 
 def test_cityscapes_counts_crowds_as_empty(coco_file):
