@@ -71,6 +71,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
+    _delete_=True,
     type='CocoMetric',
     metric='bbox',
     ann_file='data/VOCdevkit/annotations/voc07_test.json',

@@ -41,6 +41,10 @@ def resolve(name):
     return Config.fromfile(CONFIGS / name)._cfg_dict.to_dict()
 
 
+# Where ours leaves the reference on purpose; the README of the family says why.
+ON_PURPOSE = {'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712-cocofmt.py'}
+
+
 def family_files(family):
     return [name for name in FILES if name.split('/')[0] == family]
 
@@ -105,7 +109,7 @@ def test_loads(family):
 def test_resolves_as_the_reference(family, shared_dir):
     wanted = reference(shared_dir, family)
     found = {}
-    for name in set(wanted) & set(FILES):
+    for name in set(wanted) & set(FILES) - ON_PURPOSE:
         have, want = ({k: v[k] for k in KEYS if k in v} for v in (resolve(name), wanted[name]))
         found[name] = list(differences(have, want))
     assert not {name: diffs[:3] for name, diffs in found.items() if diffs}
