@@ -1,0 +1,206 @@
+"""Small configurations of every dense head, by registered name or by name and variant."""
+
+import copy
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+
+STRIDES = [8, 16]
+IMAGE = (64, 64)
+NUM_CLASSES = 4
+
+MAX_IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1)
+ATSS = dict(type='ATSSAssigner', topk=4)
+GN = dict(type='GN', num_groups=2, requires_grad=True)
+FOCAL = dict(type='FocalLoss', use_sigmoid=True)
+TOWER = dict(num_classes=NUM_CLASSES, in_channels=8, feat_channels=8, stacked_convs=1)
+THREE_ANCHORS = dict(type='AnchorGenerator', scales=[4], ratios=[0.5, 1.0, 2.0], strides=STRIDES)
+ONE_ANCHOR = dict(type='AnchorGenerator', scales=[4], ratios=[1.0], strides=STRIDES)
+STDS = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2])
+
+
+def anchors(assigner, **head):
+    return dict(anchor_generator=THREE_ANCHORS, train_cfg=dict(assigner=assigner, pos_weight=-1), **head)
+
+
+def atss(assigner=ATSS, **head):
+    given = dict(anchor_generator=ONE_ANCHOR, norm_cfg=GN, bbox_coder=STDS, loss_cls=FOCAL)
+    given.update(loss_bbox=dict(type='GIoULoss'), train_cfg=dict(assigner=assigner))
+    return {**TOWER, 'type': 'ATSSHead', **given, **head}
+
+
+HEADS = {
+    'AnchorHead': anchors(MAX_IOU, type='AnchorHead', num_classes=NUM_CLASSES, in_channels=8),
+    'RetinaHead': anchors(MAX_IOU, type='RetinaHead', loss_cls=FOCAL, **TOWER),
+    'RetinaHead softmax': anchors(
+        dict(MAX_IOU, neg_iou_thr=[0.1, 0.4]), type='RetinaHead', loss_cls=dict(type='CrossEntropyLoss'), **TOWER
+    ),
+    'RetinaHead decoded': anchors(
+        MAX_IOU, type='RetinaHead', loss_cls=FOCAL, loss_bbox=dict(type='GIoULoss'), reg_decoded_bbox=True, **TOWER
+    ),
+    'RetinaHead GHM': anchors(
+        MAX_IOU,
+        type='RetinaHead',
+        loss_cls=dict(type='GHMC', bins=30, momentum=0, use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type='GHMR', mu=0.02, bins=10, momentum=0, loss_weight=10.0),
+        **TOWER,
+    ),
+    'RetinaHead balanced': anchors(
+        MAX_IOU, type='RetinaHead', loss_cls=FOCAL, loss_bbox=dict(type='BalancedL1Loss', beta=0.11), **TOWER
+    ),
+    'RetinaSepBNHead': anchors(
+        MAX_IOU, type='RetinaSepBNHead', num_ins=2, norm_cfg=dict(type='BN'), loss_cls=FOCAL, **TOWER
+    ),
+    'RPNHead': dict(
+        type='RPNHead',
+        in_channels=8,
+        feat_channels=8,
+        anchor_generator=THREE_ANCHORS,
+        train_cfg=dict(
+            assigner=MAX_IOU,
+            sampler=dict(type='RandomSampler', num=10**6, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+        ),
+    ),
+    'FCOSHead': dict(TOWER, type='FCOSHead', strides=STRIDES, norm_cfg=GN, regress_ranges=((-1, 24), (24, 1e8))),
+    'FCOSHead center': dict(
+        TOWER,
+        type='FCOSHead',
+        strides=STRIDES,
+        norm_cfg=GN,
+        regress_ranges=((-1, 24), (24, 1e8)),
+        center_sampling=True,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        dcn_on_last_conv=True,
+        loss_bbox=dict(type='GIoULoss'),
+    ),
+    'ATSSHead': atss(),
+    'ATSSHead several anchors': atss(anchor_generator=THREE_ANCHORS),
+    'ATSSHead point': atss(
+        bbox_coder=dict(type='AnchorPointBBoxCoder', scale=4),
+        init_cfg=dict(
+            type='Normal', layer='Conv2d', std=0.01, override=dict(type='Normal', name='atss_reg', std=0.01, bias=2.0)
+        ),
+    ),
+    'ATSSHead space and scale': atss(dict(type='SpaceScaleAssigner', regress_ranges=((-1, 24), (24, 1e8)))),
+    'ATSSHead overlap': atss(MAX_IOU),
+    'ATSSHead nearest': atss(dict(type='TopkAssigner', topk=4)),
+    'ATSSHead deformable': atss(dcn_on_last_conv=True),
+    'GFLHead': atss(
+        type='GFLHead',
+        bbox_coder=dict(type='DistancePointBBoxCoder'),
+        reg_max=8,
+        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True),
+    ),
+    'PAAHead': atss(dict(MAX_IOU, pos_iou_thr=0.1, neg_iou_thr=0.1), type='PAAHead', reg_decoded_bbox=True),
+    'AutoAssignHead': dict(
+        TOWER, type='AutoAssignHead', strides=STRIDES, norm_cfg=GN, loss_bbox=dict(type='GIoULoss', loss_weight=5.0)
+    ),
+    'AutoAssignHead forced': dict(
+        TOWER, type='AutoAssignHead', strides=STRIDES, norm_cfg=GN, loss_bbox=dict(type='GIoULoss'), force_topk=True
+    ),
+    'FSAFHead': dict(
+        TOWER,
+        type='FSAFHead',
+        anchor_generator=dict(ONE_ANCHOR, scales=[1]),
+        bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.0),
+        loss_cls=dict(FOCAL, reduction='none'),
+        loss_bbox=dict(type='IoULoss', reduction='none'),
+        reg_decoded_bbox=True,
+        train_cfg=dict(
+            assigner=dict(type='CenterRegionAssigner', pos_scale=0.2, neg_scale=0.2, min_pos_iof=0.01),
+            sampler=dict(type='PseudoSampler'),
+        ),
+    ),
+    'SSDHead': dict(
+        type='SSDHead',
+        num_classes=NUM_CLASSES,
+        in_channels=(8, 8),
+        anchor_generator=dict(
+            type='SSDAnchorGenerator', strides=STRIDES, ratios=([2], [2]), min_sizes=[16, 32], max_sizes=[32, 64]
+        ),
+        train_cfg=dict(
+            assigner=dict(MAX_IOU, neg_iou_thr=0.5, gt_max_assign_all=False),
+            sampler=dict(type='PseudoSampler'),
+            smoothl1_beta=1.0,
+            allowed_border=-1,
+            pos_weight=-1,
+            neg_pos_ratio=3,
+        ),
+    ),
+    'RepPointsHead': dict(
+        TOWER,
+        type='RepPointsHead',
+        point_feat_channels=8,
+        point_strides=STRIDES,
+        norm_cfg=GN,
+        train_cfg=dict(
+            init=dict(assigner=dict(type='PointAssigner', scale=4, pos_num=1), pos_weight=-1),
+            refine=dict(assigner=MAX_IOU, pos_weight=-1),
+        ),
+    ),
+}
+TEST_CFG = dict(nms_pre=20, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.6), max_per_img=10)
+
+# Heads whose loss must look at the data: what draws, fits or ranks on the host.
+LOOKS_AT_DATA = {'PAAHead'}
+
+BOXES = {
+    'many': ([[4.0, 6, 30, 34], [20, 10, 60, 58], [1, 1, 13, 12], [22, 12, 58, 60]], [1, 3, 0, 3]),
+    'one': ([[10.0, 12, 44, 40]], [2]),
+    'empty': ([], []),
+}
+
+
+def build_head(name, init=True, **changes):
+    """A head with the initialisation of training, or else with PyTorch's own, whose scores are near 0.5."""
+    torch.manual_seed(0)
+    cfg = ConfigDict(copy.deepcopy({**HEADS[name], 'test_cfg': TEST_CFG, **changes}))
+    head = MODELS.build(cfg)
+    if init:
+        head.init_weights()
+    return head
+
+
+def features(batch, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(IMAGE[0] // s, IMAGE[1] // s) for s in STRIDES]
+    return tuple(torch.randn(batch, 8, *size, generator=generator) for size in sizes)
+
+
+def samples(*kinds):
+    out = []
+    for kind in kinds:
+        boxes, labels = BOXES[kind]
+        shape = IMAGE if kind != 'one' else (IMAGE[0], IMAGE[1] - 16)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape, pad_shape=IMAGE, batch_input_shape=IMAGE, ori_shape=shape, scale_factor=(1.0, 1.0)
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.tensor(labels, dtype=torch.long)
+        )
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        out.append(sample)
+    return out
+
+
+def class_free(name, data_samples):
+    """RPN knows objects only: labels become 0, as the two-stage detectors make them."""
+    if HEADS[name]['type'] == 'RPNHead':
+        for sample in data_samples:
+            sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+    return data_samples
+
+
+def totals(losses):
+    """Each value by name; lists are summed as training does."""
+    return {
+        key: sum(v.mean() for v in value) if isinstance(value, (list, tuple)) else value.float().mean()
+        for key, value in losses.items()
+    }

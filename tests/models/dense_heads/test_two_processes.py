@@ -1,0 +1,63 @@
+"""Two processes over gloo, one of them without an object: losses share their normalisers and nobody waits forever."""
+
+import os
+import socket
+
+import pytest
+import torch
+from torch import nn
+
+NAMES = ['RetinaHead', 'ATSSHead', 'FCOSHead center', 'GFLHead', 'PAAHead', 'AutoAssignHead', 'FSAFHead']
+
+
+class Step(nn.Module):
+    """A head whose call is its loss, so that DistributedDataParallel sees the backward pass."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, feats, samples):
+        from head_table import totals
+
+        losses = totals(self.head.loss(feats, samples))
+        return sum(value for key, value in losses.items() if 'loss' in key)
+
+
+def work(rank, port, results):
+    from datetime import timedelta
+
+    import torch.distributed as dist
+    from head_table import build_head, features, samples
+    from mmengine.registry import init_default_scope
+
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=50))
+    init_default_scope('mmdet')
+    for name in NAMES:
+        step = nn.parallel.DistributedDataParallel(Step(build_head(name)))
+        loss = step(features(2, seed=rank), samples(*(('empty', 'empty') if rank else ('many', 'one'))))
+        loss.backward()
+        norm = sum(p.grad.abs().sum() for p in step.parameters())
+        results.put((name, rank, float(loss), float(norm)))
+    dist.destroy_process_group()
+
+
+def test_a_rank_without_objects():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    context = torch.multiprocessing.get_context('spawn')
+    results = context.SimpleQueue()
+    torch.multiprocessing.start_processes(work, (port, results), nprocs=2, start_method='spawn')
+    found = {}
+    while not results.empty():
+        name, rank, loss, norm = results.get()
+        found[name, rank] = loss, norm
+    assert len(found) == 2 * len(NAMES)
+    for name in NAMES:
+        (loss, norm), (other_loss, other_norm) = found[name, 0], found[name, 1]
+        assert loss > 0
+        assert torch.tensor([loss, other_loss, norm]).isfinite().all(), name
+        assert norm == pytest.approx(other_norm), name  # the gradient is that of both
