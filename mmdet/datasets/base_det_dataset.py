@@ -6,6 +6,7 @@ import os.path as osp
 from collections.abc import Callable
 
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import get_local_path
 from mmengine.utils import is_abs
 
 from mmdet.registry import DATASETS, TRANSFORMS
@@ -106,6 +107,13 @@ class BaseDetDataset(BaseDataset):
         min_size = self.filter_cfg.get('min_size', 0)
         return {f'min_size={min_size} (shorter side in pixels)': lambda x: min(x['width'], x['height']) < min_size}
 
+    def _plain_rules(self) -> dict[str, Callable[[dict], bool]]:
+        """``filter_empty_gt`` by the instances of a sample, and ``min_size``."""
+        rules = {}
+        if self.filter_cfg.get('filter_empty_gt', False):
+            rules['filter_empty_gt (no box of the classes)'] = lambda info: not info['instances']
+        return {**rules, **self._size_rule()}
+
     def load_proposals(self) -> None:
         """Attach ``proposals`` of :attr:`proposal_file` to the samples; the file is read by :func:`read_proposals`."""
         if not is_abs(self.proposal_file):
@@ -121,6 +129,16 @@ class BaseDetDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of the boxes of a sample, one for each box."""
         return [instance['bbox_label'] for instance in self.get_data_info(idx)['instances']]
+
+    def _picture_size(self, img_path: str) -> dict[str, int]:
+        """``height`` and ``width`` from the header of an image file."""
+        from PIL import Image
+
+        try:
+            with get_local_path(img_path, backend_args=self.backend_args) as path, Image.open(path) as image:
+                return dict(height=image.height, width=image.width)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'image {img_path!r}, which {self.ann_file!r} names, does not exist') from None
 
     def _text_fields(self) -> dict:
         if not self.return_classes:

@@ -8,7 +8,7 @@ from .api_wrappers import COCO
 from .coco import CocoDataset
 
 
-class _NamesFromFile(CocoDataset):
+class NamesFromFile(CocoDataset):
     """COCO format with class names from the annotation file, numbered by category id."""
 
     METAINFO = dict(classes=None, palette=None)
@@ -18,7 +18,7 @@ class _NamesFromFile(CocoDataset):
 
 
 @DATASETS.register_module(name=['LVISV05Dataset', 'LVISDataset'])
-class LVISV05Dataset(_NamesFromFile):
+class LVISV05Dataset(NamesFromFile):
     """LVIS 0.5."""
 
     def _image_info(self, img_id: int) -> dict:
@@ -36,7 +36,7 @@ class _LVISV1(COCO):
 
 
 @DATASETS.register_module()
-class LVISV1Dataset(_NamesFromFile):
+class LVISV1Dataset(NamesFromFile):
     """LVIS 1.0, whose images are named by their URL: train and val lie in COCO's train2017 and val2017."""
 
     COCOAPI = _LVISV1

@@ -6,16 +6,16 @@ import os.path as osp
 
 from mmdet.registry import DATASETS
 
-from .lvis import _NamesFromFile
+from .lvis import NamesFromFile
 
 
 @DATASETS.register_module()
-class Objects365V1Dataset(_NamesFromFile):
+class Objects365V1Dataset(NamesFromFile):
     """Objects365 v1."""
 
 
 @DATASETS.register_module()
-class Objects365V2Dataset(_NamesFromFile):
+class Objects365V2Dataset(NamesFromFile):
     """Objects365 v2, whose images lie in folders ``patch*`` that only the last two parts of ``file_name`` name."""
 
     def _image_info(self, img_id: int) -> dict:

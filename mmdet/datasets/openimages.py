@@ -70,7 +70,8 @@ class OpenImagesDataset(BaseDetDataset):
         data_list = []
         for img_id, file_name, instances in self._images():
             img_path = osp.join(self.data_prefix.get('img') or '', file_name)
-            height, width = sizes[img_id] if sizes else self._size_of(img_path)
+            size = sizes[img_id] if sizes else self._picture_size(img_path)
+            height, width = size['height'], size['width']
             for instance in instances:  # the files hold parts of the sides
                 x1, y1, x2, y2 = instance['bbox']
                 instance['bbox'] = [x1 * width, y1 * height, x2 * width, y2 * height]
@@ -111,8 +112,8 @@ class OpenImagesDataset(BaseDetDataset):
         for img_id, instances in images.items():
             yield img_id, f'{img_id}.jpg', instances
 
-    def _sizes(self) -> dict[str, tuple[int, int]]:
-        """(height, width) by image id."""
+    def _sizes(self) -> dict[str, dict[str, int]]:
+        """``height`` and ``width`` by image id."""
         if not self.meta_file:
             return {}
         with get_local_path(self.meta_file, backend_args=self.backend_args) as local_path, open(local_path, 'rb') as f:
@@ -120,13 +121,8 @@ class OpenImagesDataset(BaseDetDataset):
                 metas = _PlainUnpickler(f).load()
             except (pickle.UnpicklingError, ValueError, EOFError) as error:
                 raise ValueError(f'{self.meta_file!r} is not a plain list of image sizes: {error}') from error
-        return {osp.splitext(osp.basename(meta['filename']))[0]: tuple(meta['ori_shape'][:2]) for meta in metas}
-
-    def _size_of(self, img_path: str) -> tuple[int, int]:
-        from PIL import Image
-
-        with get_local_path(img_path, backend_args=self.backend_args) as local_path, Image.open(local_path) as image:
-            return image.height, image.width
+        shapes = {osp.splitext(osp.basename(meta['filename']))[0]: meta['ori_shape'] for meta in metas}
+        return {name: dict(height=shape[0], width=shape[1]) for name, shape in shapes.items()}
 
     def _image_level_labels(self) -> dict[str, list[tuple[int, float]]] | None:
         if self.image_level_ann_file is None:
@@ -157,12 +153,7 @@ class OpenImagesDataset(BaseDetDataset):
 
     def filter_data(self) -> list[dict]:
         """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
-        if self.test_mode or self.filter_cfg is None:
-            return self.data_list
-        rules = {}
-        if self.filter_cfg.get('filter_empty_gt', False):
-            rules['filter_empty_gt (no box)'] = lambda info: not info['instances']
-        return self._filter({**rules, **self._size_rule()})
+        return self.data_list if self.test_mode or self.filter_cfg is None else self._filter(self._plain_rules())
 
 
 @DATASETS.register_module()

@@ -4,8 +4,6 @@ import os.path as osp
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from mmengine.fileio import get_local_path
-
 from mmdet.registry import DATASETS
 
 from .xml_style import XMLDataset
@@ -58,18 +56,6 @@ class WIDERFaceDataset(XMLDataset):
         if self.bbox_min_size is not None and min(x2 - x1, y2 - y1) < self.bbox_min_size:
             face['ignore_flag'] = 1
         return x2 > x1 and y2 > y1
-
-    def _picture_size(self, img_path: str) -> dict:
-        from PIL import Image
-
-        try:
-            with (
-                get_local_path(img_path, backend_args=self.backend_args) as local_path,
-                Image.open(local_path) as image,  # reads the header only
-            ):
-                return dict(height=image.height, width=image.width)
-        except FileNotFoundError:
-            raise FileNotFoundError(f'image {img_path!r} of {self.ann_file!r} does not exist') from None
 
     def _raw_info(self, img_id: str) -> dict:
         return dict(

@@ -4,7 +4,7 @@ import difflib
 import os.path as osp
 from xml.etree import ElementTree
 
-from mmengine.fileio import get, get_local_path, list_from_file
+from mmengine.fileio import get_local_path, list_from_file
 
 from mmdet.registry import DATASETS
 
@@ -106,10 +106,7 @@ class XMLDataset(BaseDetDataset):
         size = root.find('size')
         if size is not None:
             return dict(height=int(size.findtext('height')), width=int(size.findtext('width')))
-        import mmcv
-
-        height, width = mmcv.imfrombytes(get(img_path, backend_args=self.backend_args), backend='cv2').shape[:2]
-        return dict(height=height, width=width)
+        return self._picture_size(img_path)
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         """The boxes of an annotation; ``minus_one`` makes coordinates that count from 1 count from 0."""
@@ -133,9 +130,4 @@ class XMLDataset(BaseDetDataset):
 
     def filter_data(self) -> list[dict]:
         """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
-        if self.test_mode or self.filter_cfg is None:
-            return self.data_list
-        rules = {}
-        if self.filter_cfg.get('filter_empty_gt', False):
-            rules['filter_empty_gt (no box of the classes)'] = lambda info: not info['instances']
-        return self._filter({**rules, **self._size_rule()})
+        return self.data_list if self.test_mode or self.filter_cfg is None else self._filter(self._plain_rules())

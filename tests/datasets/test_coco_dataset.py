@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from mmengine.structures import InstanceData
 
-from mmdet.datasets import CityscapesDataset, CocoDataset, CocoPanopticDataset, LVISDataset, LVISV1Dataset
+from mmdet.datasets import (
+    CityscapesDataset,
+    CocoDataset,
+    CocoPanopticDataset,
+    CrowdHumanDataset,
+    LVISDataset,
+    LVISV1Dataset,
+    V3DetDataset,
+)
 from mmdet.datasets.class_order import resolve_classes
 
 THREE = dict(metainfo=dict(classes=('cat', 'dog', 'cow')))
@@ -217,6 +225,31 @@ def test_lvis_names_files_and_classes(coco_file):
     images = [dict(id=5, width=80, height=60, file_name='COCO_val2014_000000000005.jpg')]
     dataset = LVISDataset(**coco_file(replaced=dict(images=images, annotations=[], categories=categories)))
     assert dataset.get_data_info(0)['img_path'].endswith('/000000000005.jpg')
+
+
+def test_v3det_reads_its_names(coco_file):
+    dataset = V3DetDataset(**coco_file(categories=[dict(id=2, name='dog'), dict(id=1, name='cat')]))
+    assert dataset.metainfo['classes'] == ('cat', 'dog') and dataset.get_cat_ids(1) == [1]
+
+
+@pytest.mark.parametrize('sizes', [None, {'1': [600, 800]}])
+def test_crowdhuman(coco_file, tmp_path, sizes):
+    coco_file()  # for the pictures
+    boxes = [
+        dict(tag='person', fbox=[1, 2, 3, 4], extra=dict(box_id=0)),
+        dict(tag='person', fbox=[1, 2, 3, 4], extra=dict(ignore=1)),
+        dict(tag='mask', fbox=[5, 5, 5, 5], extra=dict(ignore=1)),
+    ]
+    (tmp_path / 'annotation_val.odgt').write_text(json.dumps(dict(ID='1', gtboxes=boxes)) + '\n')
+    if sizes:
+        (tmp_path / 'id_hw_val.json').write_text(json.dumps(sizes))
+    args = dict(data_root=str(tmp_path), ann_file='annotation_val.odgt', data_prefix=dict(img=''))
+    dataset = CrowdHumanDataset(**args)
+    assert boxes_of(dataset) == {'1': [(0, [1, 2, 4, 6], 0), (-1, [1, 2, 4, 6], 1), (-1, [5, 5, 10, 10], 1)]}
+    assert dataset.get_data_info(0)['height'] == (600 if sizes else 60)
+    (tmp_path / 'annotation_val.odgt').write_text('{"ID": "1"}\n')
+    with pytest.raises(ValueError, match=r'line 1: no object with ID and gtboxes'):
+        CrowdHumanDataset(**args)
 
 
 def test_panoptic_segments(coco_file):

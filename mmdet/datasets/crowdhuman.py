@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import os.path as osp
+
+from mmengine.fileio import get_text
+
+from mmdet.registry import DATASETS
+
+from .base_det_dataset import BaseDetDataset
+
+
+@DATASETS.register_module()
+class CrowdHumanDataset(BaseDetDataset):
+    """CrowdHuman (arXiv:1805.00123), whose annotation file has one JSON object (``ID``, ``gtboxes``) in each line.
+
+    The full-body boxes are used. What is marked to be ignored, or is no person, gets ``ignore_flag=1`` and label -1.
+    Sizes are read from ``id_hw_<split>.json`` ([height, width] by id) beside the annotation file, else from the images.
+    """
+
+    METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+
+    def load_data_list(self) -> list[dict]:
+        lines = get_text(self.ann_file, backend_args=self.backend_args).splitlines()
+        sizes = self._sizes()
+        data_list = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+                img_id, boxes = entry['ID'], entry['gtboxes']
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f'{self.ann_file!r}, line {number}: no object with ID and gtboxes: {error!r}'
+                ) from error
+            img_path = osp.join(self.data_prefix.get('img') or '', f'{img_id}.jpg')
+            size = sizes[img_id] if img_id in sizes else self._picture_size(img_path)
+            instances = [self._instance(box) for box in boxes]
+            data_list.append(dict(img_path=img_path, img_id=img_id, **size, instances=instances))
+        return data_list
+
+    def _sizes(self) -> dict[str, dict[str, int]]:
+        split = 'train' if 'train' in osp.basename(self.ann_file) else 'val'
+        path = osp.join(osp.dirname(self.ann_file), f'id_hw_{split}.json')
+        if not osp.isfile(path):
+            return {}
+        with open(path) as file:
+            return {img_id: dict(height=hw[0], width=hw[1]) for img_id, hw in json.load(file).items()}
+
+    def _instance(self, box: dict) -> dict:
+        x, y, w, h = box['fbox']
+        classes = self._metainfo['classes']
+        ignored = box['tag'] not in classes or box.get('extra', {}).get('ignore', 0) != 0
+        label = -1 if ignored else classes.index(box['tag'])
+        return dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=int(ignored))
+
+    def filter_data(self) -> list[dict]:
+        """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""
+        return self.data_list if self.test_mode or self.filter_cfg is None else self._filter(self._plain_rules())
