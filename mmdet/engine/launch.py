@@ -143,9 +143,9 @@ def test(args: argparse.Namespace) -> None:
         _use_tta(cfg)
     runner = build_runner(cfg)
     if args.out:
-        from mmdet.evaluation import DumpDetResults
+        from mmdet.registry import METRICS
 
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(METRICS.build(dict(type='DumpDetResults', out_file_path=args.out)))
     runner.test()
 
 

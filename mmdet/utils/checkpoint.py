@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -109,12 +110,20 @@ def _no_getattr(owner: Any = None, name: Any = None, default: Any = None) -> Any
     return None
 
 
+def _latin1(text: Any, encoding: Any = 'latin1') -> bytes:
+    """How pickles of protocol 2 write bytes"""
+    if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
+        raise UnpicklingError('only latin-1 text is turned into bytes')
+    return text.encode('latin1')
+
+
 _TABLE: list[tuple[Callable, str]] = [
     (_DType, 'numpy.dtype'),
     (_NDArray, 'numpy.ndarray'),
     (_Array, f'{__name__}._Array'),
     (_HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
     (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
+    (_latin1, '_codecs.encode'),
     (_no_getattr, 'builtins.getattr'),
     (_no_getattr, '__builtin__.getattr'),
     *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
@@ -189,8 +198,11 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     try:
-        with _only(_TABLE):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        if path.suffix == '.pkl':
+            checkpoint = _read_pickle(path)
+        else:
+            with _only(_TABLE):
+                checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         checkpoint = _resolve(checkpoint, set())
     except UnpicklingError as error:
         # torch's own text suggests weights_only=False, which is what a malicious file waits for
@@ -201,6 +213,23 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)  # MMDetection 1.x; mmengine's resume would execute it
     return checkpoint
+
+
+class _TableUnpickler(pickle.Unpickler):
+    """Plain pickles of arrays, such as detectron2's: every name is looked up in the same closed table."""
+
+    table: ClassVar[dict[str, Any]] = {name: stand_in for stand_in, name in _TABLE}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.table[f'{module}.{name}']
+        except KeyError:
+            raise UnpicklingError(f'it asks for {module}.{name}, which weights never need') from None
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open('rb') as file:
+        return _TableUnpickler(file, encoding='latin1').load()
 
 
 def _reason(error: Exception) -> str:

@@ -53,16 +53,15 @@ def test_wrong_config_path_gives_nearest_names():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['model.type=ToyModell'], "UnknownNameError: 'ToyModell' is not in the 'model' registry"),
-        (['model.dropuot=0.1'], "ToyModel has no argument 'dropuot' (given 0.1). Did you mean dropout?"),
-        (['train_dataloader.dataset.type=ToyDatset'], 'Did you mean ToyDataset?'),
+        (['model.type=ToyModell'], "'ToyModell' is not in the 'model' registry of mmdet. Did you mean ToyModel"),
+        (['model.dropuot=0.1'], "ToyModel has no argument 'dropuot'. Did you mean dropout?"),
+        (['train_dataloader.dataset.type=ToyDatset'], 'Did you mean ToyDataset'),
         (['train_dataloader.dataset.lenght=3'], 'Did you mean length?'),
-        (['val_evaluator.type=ToyMetrik'], 'Did you mean ToyMetric?'),
-        (['default_hooks.logger.intervall=3'], 'Did you mean interval?'),
+        (['val_evaluator.type=ToyMetrik'], 'Did you mean ToyMetric'),
+        (['default_hooks.logger.intervall=3'], 'Did you mean interval'),
         (['train_cfg.max_epoch=3'], 'Did you mean max_epochs?'),
         (['optim_wrapper.optimizer.type=SDG'], 'Did you mean'),
         (['optim_wrapper.optimizer.momentumm=0.9'], 'Did you mean momentum?'),
-        (['custom_imports.imports=nowhere'], 'nowhere'),
     ],
 )
 def test_mistakes_in_the_config_are_one_message(options, message, tmp_path):

@@ -1,18 +1,233 @@
-"""Names of weights in other libraries' detectors, as the names of ours."""
+"""Names of weights in other libraries' detectors, as the names of ours.
+
+One table of (pattern, replacement) per library; the first pattern that matches a whole name counts, names that none
+matches are dropped (anchors, pixel means). Where the layout differs too, ``_LAYOUTS`` says how: torchvision puts the
+background first and counts COCO's classes by their ids of 1 to 90, detectron2's RetinaNet has anchors by size, then
+ratio.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
+# The ids that COCO's 80 classes have among 1 to 90
+COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+
+_TORCHVISION = [
+    (r'backbone\.body\.(.+)', r'backbone.\1'),
+    # the plain convolution of older files, the Conv2dNormActivation of newer ones, and its norm
+    (r'backbone\.fpn\.inner_blocks\.(\d+)(?:\.0)?\.(weight|bias)', r'neck.lateral_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.inner_blocks\.(\d+)\.1\.(.+)', r'neck.lateral_convs.\1.bn.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d+)(?:\.0)?\.(weight|bias)', r'neck.fpn_convs.\1.conv.\2'),
+    (r'backbone\.fpn\.layer_blocks\.(\d+)\.1\.(.+)', r'neck.fpn_convs.\1.bn.\2'),
+    (r'backbone\.fpn\.extra_blocks\.p6\.(.+)', r'neck.fpn_convs.3.conv.\1'),
+    (r'backbone\.fpn\.extra_blocks\.p7\.(.+)', r'neck.fpn_convs.4.conv.\1'),
+    (r'rpn\.head\.conv\.(\d+)\.0\.(.+)', r'rpn_head.rpn_conv.\1.conv.\2'),
+    (r'rpn\.head\.conv\.(weight|bias)', r'rpn_head.rpn_conv.\1'),
+    (r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    (r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
+    (r'roi_heads\.box_head\.fc6\.(.+)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_head\.fc7\.(.+)', r'roi_head.bbox_head.shared_fcs.1.\1'),
+    (r'roi_heads\.box_head\.(\d)\.0\.(.+)', r'roi_head.bbox_head.shared_convs.\1.conv.\2'),
+    (r'roi_heads\.box_head\.(\d)\.1\.(.+)', r'roi_head.bbox_head.shared_convs.\1.bn.\2'),
+    (r'roi_heads\.box_head\.5\.(weight|bias)', r'roi_head.bbox_head.shared_fcs.0.\1'),
+    (r'roi_heads\.box_predictor\.cls_score\.(.+)', r'roi_head.bbox_head.fc_cls.\1'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.(.+)', r'roi_head.bbox_head.fc_reg.\1'),
+    (r'roi_heads\.mask_head\.mask_fcn(\d)\.(.+)', r'roi_head.mask_head.convs.{\1-1}.conv.\2'),
+    (r'roi_heads\.mask_head\.(\d)\.0\.(.+)', r'roi_head.mask_head.convs.\1.conv.\2'),
+    (r'roi_heads\.mask_head\.(\d)\.1\.(.+)', r'roi_head.mask_head.convs.\1.bn.\2'),
+    (r'roi_heads\.mask_predictor\.conv5_mask\.(.+)', r'roi_head.mask_head.upsample.\1'),
+    (r'roi_heads\.mask_predictor\.mask_fcn_logits\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
+]
+_TORCHVISION_RETINANET = [
+    (r'head\.classification_head\.conv\.(\d)\.0\.(.+)', r'bbox_head.cls_convs.\1.conv.\2'),
+    (r'head\.classification_head\.conv\.(\d)\.1\.(.+)', r'bbox_head.cls_convs.\1.gn.\2'),
+    (r'head\.regression_head\.conv\.(\d)\.0\.(.+)', r'bbox_head.reg_convs.\1.conv.\2'),
+    (r'head\.regression_head\.conv\.(\d)\.1\.(.+)', r'bbox_head.reg_convs.\1.gn.\2'),
+    # of files older than version 2, which have convolution and ReLU in turn
+    (r'head\.classification_head\.conv\.(\d)\.(weight|bias)', r'bbox_head.cls_convs.{\1/2}.conv.\2'),
+    (r'head\.regression_head\.conv\.(\d)\.(weight|bias)', r'bbox_head.reg_convs.{\1/2}.conv.\2'),
+    (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.retina_cls.\1'),
+    (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.retina_reg.\1'),
+    *_TORCHVISION,
+]
+_TORCHVISION_FCOS = [
+    # convolution, group norm and ReLU in turn
+    (r'head\.classification_head\.conv\.(0|3|6|9)\.(.+)', r'bbox_head.cls_convs.{\1/3}.conv.\2'),
+    (r'head\.classification_head\.conv\.(1|4|7|10)\.(.+)', r'bbox_head.cls_convs.{\1/3}.gn.\2'),
+    (r'head\.regression_head\.conv\.(0|3|6|9)\.(.+)', r'bbox_head.reg_convs.{\1/3}.conv.\2'),
+    (r'head\.regression_head\.conv\.(1|4|7|10)\.(.+)', r'bbox_head.reg_convs.{\1/3}.gn.\2'),
+    (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.conv_cls.\1'),
+    (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.conv_reg.\1'),
+    (r'head\.regression_head\.bbox_ctrness\.(.+)', r'bbox_head.conv_centerness.\1'),
+    *_TORCHVISION,
+]
+_TORCHVISION_SSD = [
+    (r'backbone\.features\.(\d+)\.(.+)', r'backbone.features.\1.\2'),
+    (r'backbone\.scale_weight', r'neck.l2_norm.weight'),
+    (r'backbone\.extra\.0\.(1|3|5)\.(.+)', r'backbone.features.{\1+23}.\2'),  # conv5
+    (r'backbone\.extra\.0\.7\.(1|3)\.(.+)', r'backbone.features.{\1+30}.\2'),  # fc6, fc7
+    (r'backbone\.extra\.(\d)\.0\.(.+)', r'neck.extra_layers.{\1-1}.0.conv.\2'),
+    (r'backbone\.extra\.(\d)\.2\.(.+)', r'neck.extra_layers.{\1-1}.1.conv.\2'),
+    (r'head\.classification_head\.module_list\.(\d)\.(.+)', r'bbox_head.cls_convs.\1.0.\2'),
+    (r'head\.regression_head\.module_list\.(\d)\.(.+)', r'bbox_head.reg_convs.\1.0.\2'),
+]
+_DETECTRON2 = [
+    (r'(?:backbone\.bottom_up|backbone)\.stem\.conv1\.weight', r'backbone.conv1.weight'),
+    (r'(?:backbone\.bottom_up|backbone)\.stem\.conv1\.norm\.(.+)', r'backbone.bn1.\1'),
+    (
+        r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.shortcut\.weight',
+        r'backbone.layer{\1-1}.\2.downsample.0.weight',
+    ),
+    (
+        r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.shortcut\.norm\.(.+)',
+        r'backbone.layer{\1-1}.\2.downsample.1.\3',
+    ),
+    (r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.conv(\d)\.weight', r'backbone.layer{\1-1}.\2.conv\3.weight'),
+    (r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.conv(\d)\.norm\.(.+)', r'backbone.layer{\1-1}.\2.bn\3.\4'),
+    (r'backbone\.fpn_lateral(\d)\.(.+)', r'neck.lateral_convs.{\1-LOW}.conv.\2'),
+    (r'backbone\.fpn_output(\d)\.(.+)', r'neck.fpn_convs.{\1-LOW}.conv.\2'),
+    (r'backbone\.top_block\.p(\d)\.(.+)', r'neck.fpn_convs.{\1-3}.conv.\2'),
+    (r'proposal_generator\.rpn_head\.conv\.(weight|bias)', r'rpn_head.rpn_conv.\1'),
+    (r'proposal_generator\.rpn_head\.objectness_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    (r'proposal_generator\.rpn_head\.anchor_deltas\.(.+)', r'rpn_head.rpn_reg.\1'),
+    (r'roi_heads\.box_head\.fc(\d)\.(.+)', r'roi_head.bbox_head.shared_fcs.{\1-1}.\2'),
+    (r'roi_heads\.box_predictor\.cls_score\.(.+)', r'roi_head.bbox_head.fc_cls.\1'),
+    (r'roi_heads\.box_predictor\.bbox_pred\.(.+)', r'roi_head.bbox_head.fc_reg.\1'),
+    (r'roi_heads\.box_head\.(\d)\.fc(\d)\.(.+)', r'roi_head.bbox_head.\1.shared_fcs.{\2-1}.\3'),
+    (r'roi_heads\.box_predictor\.(\d)\.cls_score\.(.+)', r'roi_head.bbox_head.\1.fc_cls.\2'),
+    (r'roi_heads\.box_predictor\.(\d)\.bbox_pred\.(.+)', r'roi_head.bbox_head.\1.fc_reg.\2'),
+    (r'roi_heads\.mask_head\.mask_fcn(\d)\.(.+)', r'roi_head.mask_head.convs.{\1-1}.conv.\2'),
+    (r'roi_heads\.mask_head\.deconv\.(.+)', r'roi_head.mask_head.upsample.\1'),
+    (r'roi_heads\.mask_head\.predictor\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
+    (r'head\.cls_subnet\.(\d)\.(.+)', r'bbox_head.cls_convs.{\1/2}.conv.\2'),
+    (r'head\.bbox_subnet\.(\d)\.(.+)', r'bbox_head.reg_convs.{\1/2}.conv.\2'),
+    (r'head\.cls_score\.(.+)', r'bbox_head.retina_cls.\1'),
+    (r'head\.bbox_pred\.(.+)', r'bbox_head.retina_reg.\1'),
+]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Layouts: the value as it is and the tensor that it is for -> the value as it must be
+def _foreground(per_class: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Classes without a background in ours, ``per_class`` rows each."""
+
+    def pick(value: Tensor, target: Tensor) -> Tensor:
+        return _rows(value, target, per_class, background=False)
+
+    return pick
+
+
+def _background_last(value: Tensor, target: Tensor) -> Tensor:
+    return _rows(value, target, 1, background=True)
+
+
+def _rows(value: Tensor, target: Tensor, per_class: int, background: bool) -> Tensor:
+    """Rows (anchors * classes * per_class) of torchvision in our order of classes."""
+    if len(value) == len(target) and not background:
+        return value
+    for theirs, ids in _class_tables(value, per_class):
+        ours = len(ids) + background
+        anchors = len(value) // (theirs * per_class)
+        if len(target) == anchors * ours * per_class:
+            table = torch.tensor([*ids, 0] if background else ids)
+            split = value.reshape(anchors, theirs, per_class, *value.shape[1:])
+            return split[:, table].reshape(target.shape[0], *value.shape[1:])
+    return value
+
+
+def _class_tables(value: Tensor, per_class: int):
+    """Possible numbers of classes, background included, with the ids to keep."""
+    rows = len(value) // per_class
+    if rows % 91 == 0:
+        yield 91, COCO_IDS
+    for anchors in (1, 9, 3, 4, 6):
+        if rows % anchors == 0 and rows // anchors > 1:
+            yield rows // anchors, list(range(1, rows // anchors))
+
+
+def _ratio_major(value: Tensor, target: Tensor) -> Tensor:
+    """detectron2's nine anchors (size, ratio) as ours (ratio, size)."""
+    if len(value) % 9:
+        return value
+    split = value.reshape(3, 3, len(value) // 9, *value.shape[1:])
+    return split.transpose(0, 1).reshape(value.shape)
+
+
+_ANY = r'\.(?:weight|bias)'
+_LAYOUTS: dict[str, list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]] = {
+    'torchvision RetinaNet': [(rf'bbox_head\.retina_cls{_ANY}', _foreground(1))],
+    'torchvision FCOS': [(rf'bbox_head\.conv_cls{_ANY}', _foreground(1))],
+    'torchvision SSD': [(rf'bbox_head\.cls_convs\.\d\.0{_ANY}', _background_last)],
+    'torchvision R-CNN': [
+        (rf'roi_head\.bbox_head\.fc_cls{_ANY}', _background_last),
+        (rf'roi_head\.bbox_head\.fc_reg{_ANY}', _foreground(4)),
+        (rf'roi_head\.mask_head\.conv_logits{_ANY}', _foreground(1)),
+    ],
+    'detectron2': [(rf'bbox_head\.retina_(?:cls|reg){_ANY}', _ratio_major)],
+}
+_TABLES = {
+    'torchvision R-CNN': _TORCHVISION,  # first: the next two contain it, and the first of equals is taken
+    'torchvision RetinaNet': _TORCHVISION_RETINANET,
+    'torchvision FCOS': _TORCHVISION_FCOS,
+    'torchvision SSD': _TORCHVISION_SSD,
+    'detectron2': _DETECTRON2,
+}
 
 
 def translate_state_dict(
-    weights: OrderedDict[str, torch.Tensor], own: dict[str, torch.Tensor]
-) -> tuple[OrderedDict[str, torch.Tensor], str | None]:
+    weights: OrderedDict[str, Tensor], own: dict[str, Tensor]
+) -> tuple[OrderedDict[str, Tensor], str | None]:
     """Rename weights with the map that gives most names of ``own``.
 
     Returns:
-        The weights and the name of the library that they came from, or the weights unchanged and None.
+        The weights and the name of the library that they came from, or the weights unchanged and None when no map
+        gives more names than they have.
     """
-    return weights, None
+    best, source, most = weights, None, sum(name in own for name in weights)
+    for library, table in _TABLES.items():
+        renamed = _rename(weights, table, own)
+        count = sum(name in own for name in renamed)
+        if count > most:
+            best, source, most = renamed, library, count
+    if source is None:
+        return weights, None
+    for name, value in best.items():
+        for pattern, layout in _LAYOUTS[source]:
+            if name in own and re.fullmatch(pattern, name):
+                best[name] = layout(value, own[name])
+    return best, source
+
+
+def _rename(
+    weights: OrderedDict[str, Tensor], table: list[tuple[str, str]], own: dict[str, Tensor]
+) -> OrderedDict[str, Tensor]:
+    renamed: OrderedDict[str, Tensor] = OrderedDict()
+    lowest = min(
+        (int(m.group(1)) for m in (re.match(r'backbone\.fpn_lateral(\d)', n) for n in weights) if m), default=2
+    )
+    for name, value in weights.items():
+        for pattern, replacement in table:
+            match = re.fullmatch(pattern, name)
+            if match:
+                target = _calculate(match.expand(replacement), lowest)
+                single = target.replace('rpn_conv.0.conv.', 'rpn_conv.')  # RPNHead with one convolution
+                renamed[single if target not in own and single in own else target] = value
+                break
+    return renamed
+
+
+def _calculate(name: str, lowest: int) -> str:
+    """``{5-1}``, ``{6/3}`` and ``{1+23}`` in a replacement, with LOW for the lowest level of an FPN."""
+
+    def result(match: re.Match) -> str:
+        left, sign, right = re.fullmatch(r'(\d+)([-+/])(\w+)', match.group(1)).groups()
+        left, right = int(left), lowest if right == 'LOW' else int(right)
+        return str({'-': left - right, '+': left + right, '/': left // right}[sign])
+
+    return re.sub(r'\{([^}]+)\}', result, name)
