@@ -38,6 +38,8 @@ ARROWS = {
     'datasets': GROUND | {'registry', 'utils', 'structures'},
     'evaluation': GROUND | {'registry', 'utils', 'structures'},
     'visualization': GROUND | {'registry', 'utils', 'structures'},
+    # names of other projects' weights are kept beside the models
+    'engine.checkpoint': GROUND | {'registry', 'utils', 'structures', 'engine', 'models.utils.key_maps'},
     'engine': GROUND | {'registry', 'utils', 'structures'},
     'apis': {''},
 }
