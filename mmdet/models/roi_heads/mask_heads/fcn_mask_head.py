@@ -210,7 +210,7 @@ class FCNMaskHead(BaseModule):
         """
         factors = bboxes.new_tensor(img_meta['scale_factor'])
         height, width = img_meta['ori_shape'][:2]
-        mask_preds = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
+        mask_preds = mask_preds.to(bboxes) if activate_map else mask_preds.sigmoid()
         if rescale:
             bboxes /= factors.repeat(2)
         else:

@@ -3,6 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'approx_max_iou_assigner': 'ApproxMaxIoUAssigner',
         'assign_result': 'AssignResult',
         'base_assigner': 'BaseAssigner assign_each in_ignored_region',
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',

@@ -60,7 +60,7 @@ class MaxIoUAssigner(BaseAssigner):
         claimed = torch.zeros_like(match.index)
         for part in gt.chunks(boxes.shape[1], matrices=2):
             group = gt.take(part)
-            overlaps = self.iou_calculator(group.boxes.float(), boxes)  # (B, g, P)
+            overlaps = self.overlaps(group.boxes.float(), boxes, **kwargs)  # (B, g, P)
             overlaps = overlaps.masked_fill(~group.mask[..., None], 0).float()
             match.update(overlaps, part)
             if self.match_low_quality:
@@ -70,6 +70,10 @@ class MaxIoUAssigner(BaseAssigner):
         inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
         inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
         return Assignment(inds.masked_fill(~usable, -1), match.score)
+
+    def overlaps(self, gt_boxes: Tensor, boxes: Tensor, **kwargs) -> Tensor:
+        """``(B, g, P)`` of ground truths ``(B, g, 4)`` with priors ``(B, P, 4)``."""
+        return self.iou_calculator(gt_boxes, boxes)
 
     def by_threshold(self, match: BestMatch) -> Tensor:
         """``(B, P)`` ground truth indices by the overlap alone."""

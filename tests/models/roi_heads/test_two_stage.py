@@ -1,0 +1,114 @@
+"""Every two-stage detector: full, half-empty and empty batches, and prediction."""
+
+import os
+import socket
+from datetime import timedelta
+
+import pytest
+import torch
+from torch import nn
+from two_stage_table import IMAGE, TABLE, build, images, sample, total
+
+
+@pytest.fixture(autouse=True)
+def _scope(default_scope):
+    """Every test builds by name."""
+
+
+@pytest.mark.parametrize('name', TABLE)
+def test_losses(name):
+    model = build(name).train()
+    keys = None
+    for counts in ((3, 2), (3, 0), (0, 0)):
+        model.zero_grad()
+        losses, loss = total(model.loss(images(), [sample(n, seed) for seed, n in enumerate(counts)]))
+        loss.backward()
+        keys = keys or set(losses)
+        assert set(losses) == keys
+        assert all(torch.isfinite(value).all() for value in losses.values()), (counts, losses)
+        missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not missing, (counts, missing)
+        if counts == (0, 0):
+            assert all(value == 0 for key, value in losses.items() if key.endswith(('loss_bbox', 'loss_mask')))
+
+
+@pytest.mark.parametrize('name', TABLE)
+def test_predictions(name):
+    model = build(name).eval()
+    with torch.no_grad():
+        batch = model.predict(images(), [sample(1), sample(0)], rescale=False)
+        alone = model.predict(images()[:1], [sample(1)], rescale=False)
+    first, single = batch[0].pred_instances, alone[0].pred_instances
+    assert len(first) == len(single) == 10
+    torch.testing.assert_close(first.scores, single.scores, atol=1e-5, rtol=1e-4)
+    assert (first.scores.diff() <= 0).all()
+    if model.with_mask:
+        assert first.masks.shape == (10, *IMAGE) and first.masks.dtype == torch.bool
+
+
+def test_dynamic_thresholds_follow_the_proposals():
+    model = build('Dynamic').train()
+    head = model.roi_head
+    assert head.bbox_assigner.pos_iou_thr == 0.5
+    for step in range(2):
+        model.loss(images(), [sample(3), sample(2, step)])
+    assert head.bbox_assigner.pos_iou_thr == head.bbox_assigner.min_pos_iou >= 0.4
+    assert head.bbox_assigner.pos_iou_thr != 0.5 and head.bbox_head.loss_bbox.beta <= 1.0
+    assert head.iou_history == [] and head.beta_history == []
+
+
+def test_proposals_of_the_dataset_are_required_without_an_rpn():
+    model = build('Faster')
+    del model.rpn_head
+    with pytest.raises(ValueError, match=r'x\.jpg has no proposals'):
+        model.loss(images(), [sample(1), sample(1)])
+
+
+def test_num_classes_of_the_rpn_must_be_one():
+    from mmdet.registry import MODELS
+
+    with pytest.raises(ValueError, match='num_classes must be 1, not 3'):
+        MODELS.build(dict(type='RPNHead', in_channels=4, num_classes=3))
+
+
+class Step(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs, samples):
+        return total(self.model.loss(inputs, samples))[1]
+
+
+def work(rank, port, results):
+    import torch.distributed as dist
+    from mmengine.registry import init_default_scope
+
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    init_default_scope('mmdet')
+    for name in ('Faster', 'Mask', 'Cascade Mask'):
+        step = nn.parallel.DistributedDataParallel(Step(build(name).train()))
+        counts = (0, 0) if rank else (3, 1)
+        loss = step(images(seed=rank), [sample(n) for n in counts])
+        loss.backward()
+        norm = sum(p.grad.abs().sum() for p in step.parameters() if p.grad is not None)
+        results.put((name, rank, float(loss), float(norm)))
+    dist.destroy_process_group()
+
+
+def test_a_rank_without_objects():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    results = torch.multiprocessing.get_context('spawn').SimpleQueue()
+    torch.multiprocessing.start_processes(work, (port, results), nprocs=2, start_method='spawn')
+    found = {}
+    while not results.empty():
+        name, rank, loss, norm = results.get()
+        found[name, rank] = loss, norm
+    assert len(found) == 6
+    for name in ('Faster', 'Mask', 'Cascade Mask'):
+        assert torch.tensor([*found[name, 0], *found[name, 1]]).isfinite().all()
+        assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)

@@ -1,0 +1,195 @@
+"""Small two-stage detectors, by name."""
+
+import copy
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+
+NUM_CLASSES = 3
+IMAGE = (96, 128)
+
+L1 = dict(type='L1Loss', loss_weight=1.0)
+CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2])
+RANDOM = dict(type='RandomSampler', num=32, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True)
+
+
+def assigner(threshold, low_quality=False):
+    return dict(
+        type='MaxIoUAssigner',
+        pos_iou_thr=threshold,
+        neg_iou_thr=threshold,
+        min_pos_iou=threshold,
+        match_low_quality=low_quality,
+        ignore_iof_thr=-1,
+    )
+
+
+def rcnn(threshold=0.5, sampler=RANDOM, **more):
+    return dict(assigner=assigner(threshold), sampler=sampler, mask_size=14, pos_weight=-1, debug=False, **more)
+
+
+def pooling(size):
+    return dict(
+        type='SingleRoIExtractor',
+        roi_layer=dict(type='RoIAlign', output_size=size, sampling_ratio=0),
+        out_channels=16,
+        featmap_strides=[4, 8],
+    )
+
+
+def box_head(kind='Shared2FCBBoxHead', **more):
+    return dict(
+        type=kind,
+        in_channels=16,
+        fc_out_channels=16,
+        roi_feat_size=7,
+        num_classes=NUM_CLASSES,
+        bbox_coder=CODER,
+        **{'reg_class_agnostic': False, 'loss_bbox': L1, **more},
+    )
+
+
+MASK = dict(
+    mask_roi_extractor=pooling(14 // 2),
+    mask_head=dict(type='FCNMaskHead', num_convs=1, in_channels=16, conv_out_channels=16, num_classes=NUM_CLASSES),
+)
+
+
+def standard(kind='StandardRoIHead', head=None, extractor=None, **more):
+    return dict(type=kind, bbox_roi_extractor=extractor or pooling(7), bbox_head=head or box_head(), **more)
+
+
+def cascade(**more):
+    return dict(
+        type='CascadeRoIHead',
+        num_stages=3,
+        stage_loss_weights=[1, 0.5, 0.25],
+        bbox_roi_extractor=pooling(7),
+        bbox_head=[box_head(reg_class_agnostic=True) for _ in range(3)],
+        **more,
+    )
+
+
+STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
+BALANCED = dict(
+    type='CombinedSampler',
+    num=32,
+    pos_fraction=0.25,
+    add_gt_as_proposals=True,
+    pos_sampler=dict(type='InstanceBalancedPosSampler'),
+    neg_sampler=dict(type='IoUBalancedNegSampler', floor_thr=-1, floor_fraction=0, num_bins=3),
+)
+DYNAMIC = dict(iou_topk=8, beta_topk=2, update_iter_interval=2, initial_iou=0.4, initial_beta=1.0)
+GENERIC = dict(
+    type='GenericRoIExtractor',
+    aggregation='sum',
+    roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+    out_channels=16,
+    featmap_strides=[4, 8],
+)
+
+# name -> (detector, roi head, train_cfg.rcnn)
+TABLE = {
+    'Faster': ('FasterRCNN', standard(), rcnn()),
+    'Faster agnostic': ('FasterRCNN', standard(head=box_head(reg_class_agnostic=True)), rcnn()),
+    'Faster decoded': (
+        'FasterRCNN',
+        standard(head=box_head(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))),
+        rcnn(),
+    ),
+    'Faster generic': ('FasterRCNN', standard(extractor=GENERIC), rcnn()),
+    'Faster OHEM': ('FasterRCNN', standard(), rcnn(sampler=dict(RANDOM, type='OHEMSampler'))),
+    'Libra': ('FasterRCNN', standard(head=box_head(loss_bbox=dict(type='BalancedL1Loss'))), rcnn(sampler=BALANCED)),
+    'Dynamic': (
+        'FasterRCNN',
+        standard('DynamicRoIHead', head=box_head(loss_bbox=dict(type='SmoothL1Loss'))),
+        rcnn(dynamic_rcnn=DYNAMIC),
+    ),
+    'Double': (
+        'FasterRCNN',
+        standard(
+            'DoubleHeadRoIHead',
+            head=box_head('DoubleConvFCBBoxHead', num_convs=1, num_fcs=1, conv_out_channels=16),
+            reg_roi_scale_factor=1.3,
+        ),
+        rcnn(),
+    ),
+    'Mask': ('MaskRCNN', standard(**MASK), rcnn()),
+    'Mask shared': (
+        'MaskRCNN',
+        standard(mask_head=dict(MASK['mask_head'], class_agnostic=True)),
+        rcnn(),
+    ),
+    'Cascade': ('CascadeRCNN', cascade(), STAGES),
+    'Cascade Mask': ('CascadeRCNN', cascade(**MASK), STAGES),
+}
+
+
+def build(name):
+    kind, roi_head, train = TABLE[name]
+    proposal = dict(nms_pre=50, max_per_img=20, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0)
+    config = dict(
+        type=kind,
+        data_preprocessor=dict(type='DetDataPreprocessor'),
+        backbone=dict(type='ResNet', depth=18, base_channels=8, num_stages=2, out_indices=(0, 1), strides=(1, 2),
+                      dilations=(1, 1), init_cfg=None),
+        neck=dict(type='FPN', in_channels=[8, 16], out_channels=16, num_outs=2),
+        rpn_head=dict(
+            type='RPNHead',
+            in_channels=16,
+            feat_channels=16,
+            anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8]),
+            bbox_coder=dict(CODER, target_stds=[1.0] * 4),
+            loss_bbox=L1,
+        ),
+        roi_head=roi_head,
+        train_cfg=dict(
+            rpn=dict(
+                assigner=dict(assigner(0.7, True), neg_iou_thr=0.3, min_pos_iou=0.3),
+                sampler=dict(RANDOM, add_gt_as_proposals=False),
+                allowed_border=0,
+                pos_weight=-1,
+            ),
+            rpn_proposal=proposal,
+            rcnn=train,
+        ),
+        test_cfg=dict(
+            rpn=proposal,
+            rcnn=dict(score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=10, mask_thr_binary=0.5),
+        ),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return MODELS.build(ConfigDict(copy.deepcopy(config)))
+
+
+def sample(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 50
+    boxes = torch.cat([corner, corner + 16 + torch.rand(count, 2, generator=generator) * 30], 1)
+    masks = np.zeros((count, *IMAGE), np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
+        mask[y1:y2, x1:x2] = 1
+    out = DetDataSample(
+        metainfo=dict(img_shape=IMAGE, pad_shape=IMAGE, ori_shape=IMAGE, scale_factor=(1.0, 1.0), img_path='x.jpg')
+    )
+    out.gt_instances = InstanceData(
+        bboxes=boxes,
+        labels=torch.randint(0, NUM_CLASSES, (count,), generator=generator),
+        masks=BitmapMasks(masks, *IMAGE),
+    )
+    return out
+
+
+def images(count=2, seed=0):
+    return torch.randn(count, 3, *IMAGE, generator=torch.Generator().manual_seed(seed))
+
+
+def total(losses):
+    flat = {key: sum(value) if isinstance(value, list) else value for key, value in losses.items()}
+    return flat, sum(value.sum() for key, value in flat.items() if 'loss' in key)
