@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
 import os
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
@@ -31,6 +30,7 @@ from mmdet.utils.score_thresholds import ScoreThresholds
 
 from .inference import (
     ImagesType,
+    as_config,
     build_detector,
     build_visualizer,
     compose,
@@ -378,11 +378,9 @@ def _describe(item: Any) -> str:
     return f'an array of shape {item.shape}' if isinstance(item, np.ndarray) else repr(item)
 
 
-def _as_config(model: str | Path | Config | dict) -> Config | ConfigDict:
-    if isinstance(model, (Config, ConfigDict)):
-        return copy.deepcopy(model)
-    if isinstance(model, dict):
-        return ConfigDict(copy.deepcopy(model))
+def _as_config(model: str | Path | Config | dict) -> Config:
+    if isinstance(model, (Config, dict)):
+        return as_config(model)
     if not isinstance(model, (str, Path)):
         raise TypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
     if Path(model).suffix in ('.py', '.json', '.yml', '.yaml'):

@@ -20,6 +20,7 @@ from torch import nn
 
 from mmdet.engine.checkpoint import load_weights, read_checkpoint
 from mmdet.engine.config import load_config, parse_stored_config
+from mmdet.engine.config_v2 import is_v2, translate_v2
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
@@ -46,7 +47,7 @@ def init_detector(
         device: A CUDA device gives way to the CPU, with a note, where there is none.
     """
     if isinstance(config, Config):
-        config = copy.deepcopy(config)
+        config = as_config(config)
         if cfg_options:
             config.merge_from_dict(cfg_options)
     elif isinstance(config, (str, Path)):
@@ -124,6 +125,14 @@ def _configured_meta(cfg: Any) -> dict:
     return {**meta, **own}
 
 
+def as_config(values: Config | dict) -> Config:
+    """A copy of a config that is not in a file; one of MMDetection 2.x is translated."""
+    values = copy.deepcopy(values if isinstance(values, Config) else Config(values, format_python_code=False))
+    if is_v2(values):
+        values = Config(translate_v2(values._cfg_dict.to_dict())[0], format_python_code=False)
+    return values
+
+
 def stored_config(checkpoint: dict, source: str) -> Config:
     """The config with which a checkpoint was trained.
 
@@ -134,7 +143,7 @@ def stored_config(checkpoint: dict, source: str) -> Config:
     text = runtime.get('cfg') or (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
         raise ValueError(f'{source} carries no config; give the config file as the model, and {source} as its weights')
-    return Config(parse_stored_config(text))
+    return as_config(parse_stored_config(text))
 
 
 def inference_pipeline(cfg: Any) -> list[dict]:

@@ -92,9 +92,10 @@ def _model(new: dict, old: dict, note: Any) -> None:
 
 
 def _pad_divisor(old: dict) -> int:
-    for transform in _flat(_innermost(old.get('data', {}).get('train')).get('pipeline', ())):
-        if transform.get('type') == 'Pad' and 'size_divisor' in transform:
-            return transform['size_divisor']
+    for split in ('train', 'test', 'val'):
+        for transform in _flat(_innermost(old.get('data', {}).get(split)).get('pipeline', ())):
+            if transform.get('type') == 'Pad' and 'size_divisor' in transform:
+                return transform['size_divisor']
     return 1
 
 

@@ -282,6 +282,37 @@ def test_inferencer_errors(files, tmp_path):
         DetInferencer(str(files / 'config.py'), device='cpu')(str(files / 'pictures'), drawing=True)
 
 
+def test_weights_of_version_2(files, tmp_path, inferencer):
+    """The weights carry a config with the sections, and the names of the classes in the place, of 2.x."""
+    model, test = Config.fromfile(files / 'config.py').model.to_dict(), {}
+    model.pop('data_preprocessor')
+    test['pipeline'] = [
+        dict(type='LoadImageFromFile'),
+        dict(
+            type='MultiScaleFlipAug',
+            img_scale=(96, 64),
+            flip=False,
+            transforms=[
+                dict(type='Resize', keep_ratio=True),
+                dict(type='RandomFlip'),
+                dict(type='Normalize', mean=[0, 0, 0], std=[255, 255, 255], to_rgb=True),
+                dict(type='Pad', size_divisor=32),
+                dict(type='ImageToTensor', keys=['img']),
+                dict(type='Collect', keys=['img']),
+            ],
+        ),
+    ]
+    test.update(type='CocoDataset', classes=CLASSES)
+    old = Config(dict(model=model, data=dict(test=test)), format_python_code=False)
+    meta = dict(cfg=old.pretty_text, CLASSES=CLASSES)
+    torch.save({'state_dict': inferencer.model.state_dict(), 'meta': meta}, tmp_path / 'old.pth')
+    from_old = DetInferencer(weights=str(tmp_path / 'old.pth'), device='cpu', show_progress=False)
+    picture = str(files / 'pictures' / '0.png')
+    a, b = (detect(picture, return_datasamples=True)['predictions'][0] for detect in (from_old, inferencer))
+    same(a, b)
+    assert from_old.model.dataset_meta['classes'] == CLASSES
+
+
 def test_config_by_name():
     assert find_config('retinanet_r18_fpn_1x_coco').parent.name == 'retinanet'
     with pytest.raises(FileNotFoundError, match='Did you mean retinanet_r18_fpn_1x_coco'):
