@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'cspnext': 'CSPNeXt',
         'darknet': 'Darknet',
         'detectors_resnet': 'DetectoRS_ResNeXt DetectoRS_ResNet',
+        'efficientnet': 'EfficientNet',
         'hourglass': 'HourglassNet',
         'hrnet': 'HRNet',
         'mobilenet_v2': 'MobileNetV2',

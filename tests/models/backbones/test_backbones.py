@@ -9,6 +9,7 @@ from mmdet.models.backbones import (
     Darknet,
     DetectoRS_ResNet,
     DetectoRS_ResNeXt,
+    EfficientNet,
     HourglassNet,
     HRNet,
     MobileNetV2,
@@ -72,6 +73,7 @@ BACKBONES = [
     (ResNeSt, dict(depth=50, base_channels=16, radix=1, avg_down_stride=False), (64, 128, 256, 512), (4, 8, 16, 32)),
     (PyramidVisionTransformer, PVT, (8, 16, 40, 64), (4, 8, 16, 32)),
     (PyramidVisionTransformerV2, PVT, (8, 16, 40, 64), (4, 8, 16, 32)),
+    (EfficientNet, dict(arch='b0', out_indices=(1, 3, 5, 6)), (16, 40, 320, 1280), (2, 8, 32, 32)),
     (Darknet, dict(depth=53, out_indices=(3, 4, 5)), (256, 512, 1024), (8, 16, 32)),
     (CSPDarknet, dict(deepen_factor=0.33, widen_factor=0.125), (32, 64, 128), (8, 16, 32)),
     (
@@ -302,3 +304,12 @@ def test_feedback_into_the_stages():
     model.init_weights()
     for a, b in zip(model.rfp_forward(x, back), model(x)[1:], strict=True):
         torch.testing.assert_close(a, b)  # the feedback starts at zero
+
+
+def test_efficientnet_b3_as_in_published_detectors():
+    with torch.device('meta'):
+        model = EfficientNet('b3', out_indices=(3, 4, 5), drop_path_rate=0.2)
+        outs = model(torch.empty(1, 3, 64, 64))
+    assert [x.shape[1] for x in outs] == [48, 136, 384]
+    assert [len(stage) for stage in model.layers[1:]] == [2, 3, 3, 10, 8]
+    assert model.layers[2][0].se.conv1.conv.out_channels == 24 // 4
