@@ -15,7 +15,7 @@ class BaseMergeCell(nn.Module):
 
     Args:
         fused_channels: Channels of the merged map.
-        with_input1_conv, with_input2_conv: A convolution on an input before it is resized.
+        with_input1_conv, with_input2_conv: A convolution on an input (of ``out_channels``) before it is resized.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class BaseMergeCell(nn.Module):
             if not wanted:
                 return nn.Sequential()
             return ConvModule(
-                fused_channels,
-                fused_channels,
+                out_channels,
+                out_channels,
                 3,
                 padding=1,
                 conv_cfg=resolve_layer(input_conv_cfg),

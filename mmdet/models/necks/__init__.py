@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'fpn_carafe': 'FPN_CARAFE',
         'hrfpn': 'HRFPN',
         'nas_fpn': 'NASFPN',
+        'nasfcos_fpn': 'NASFCOS_FPN',
         'pafpn': 'PAFPN',
         'rfp': 'RFP',
         'ssd_neck': 'SSDNeck',
