@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.registry import MODELS
 
-MODELS.register_module('Linear', module=nn.Linear)
+Linear = MODELS.register_module('Linear', module=nn.Linear)
 
 
 @MODELS.register_module()

@@ -78,3 +78,6 @@ class SAConv2d(ConvAWS2d):
             offset = getattr(self, offset_name)(mean)
             return deform_conv2d(x, offset, weight, self.stride, padding, dilation, self.groups, 1)
         return F.conv2d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
+
+
+SAC = SAConv2d  # the name in configs
