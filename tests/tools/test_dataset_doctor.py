@@ -1,0 +1,175 @@
+"""Every mistake that the doctor looks for, planted in a tiny dataset."""
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from mmdet.engine.dataset_doctor import as_html, as_json, as_text, examine, polygon_problem
+
+
+def write(folder, images, annotations, name='train.json', categories=('a', 'b')):
+    content = dict(
+        images=[dict(id=i, file_name=f, width=w, height=h) for i, (f, w, h) in enumerate(images)],
+        annotations=[dict(id=i, **annotation) for i, annotation in enumerate(annotations)],
+        categories=[dict(id=i, name=c) for i, c in enumerate(categories)],
+    )
+    (folder / name).write_text(json.dumps(content))
+
+
+def picture(folder, name, width=100, height=80, seed=0):
+    image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / name), image)
+
+
+def config(folder, **val):
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='train.json', metainfo=dict(classes=('a', 'b')))
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(50, 40), keep_ratio=True)]
+    cfg = dict(train_dataloader=dict(dataset=dict(dataset, pipeline=pipeline)))
+    if val:
+        cfg['val_dataloader'] = dict(dataset=dict(dataset, test_mode=True, **val))
+    return Config(cfg, format_python_code=False)
+
+
+def box(image, *xywh, category=0, **more):
+    return dict(image_id=image, category_id=category, bbox=list(xywh), **more)
+
+
+def found(diagnosis):
+    return Counter(problem.kind for problem in diagnosis.problems)
+
+
+GOOD = [box(0, 10, 10, 20, 20), box(0, 30, 30, 20, 20, category=1)]
+
+
+def test_sound_dataset(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    diagnosis = examine(config(tmp_path))
+    assert not diagnosis.problems and not diagnosis.has_errors
+    assert as_text(diagnosis).endswith('nothing found')
+
+
+@pytest.mark.parametrize(
+    ('annotations', 'kind', 'words'),
+    [
+        ([box(0, 10, 10, 0, 20)], 'degenerate box', 'a at x 10 to 10, y 10 to 30 has no area'),
+        ([box(0, 10, 10, float('nan'), 20)], 'degenerate box', 'has no area'),
+        ([box(0, 120, 10, 20, 20)], 'box outside', 'lies outside of the 100x80 image'),
+        ([box(0, 90, 10, 20, 20)], 'box across the border', 'x 90 to 110'),
+        ([GOOD[0]], 'duplicate box', 'is annotation 0 again'),
+        ([box(7, 1, 1, 5, 5)], 'orphan image id', 'annotation 2 belongs to image 7'),
+        ([box(0, 1, 1, 5, 5, category=9)], 'orphan category id', 'annotation 2 has category 9'),
+        ([dict(image_id=0, category_id=0)], 'unreadable annotation', 'annotation 2 has the box None'),
+        ([box(0, 1, 1, 9, 9, segmentation=[[1, 2, 3]])], 'unreadable polygon', '3 numbers, which are no pairs'),
+        ([box(0, 1, 1, 1.5, 9)], 'lost by resizing', 'a is 0.8x4.5 after resizing'),
+    ],
+)
+def test_mistakes_in_annotations(annotations, kind, words, tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD + annotations)
+    diagnosis = examine(config(tmp_path))
+    problems = [p for p in diagnosis.problems if p.kind == kind]
+    assert len(problems) == 1 and words in problems[0].detail
+    assert f'{kind}: 1' in as_text(diagnosis) and kind in as_html(diagnosis)
+    assert json.loads(as_json(diagnosis))['problems']
+
+
+def test_mistakes_in_images(tmp_path):
+    picture(tmp_path, 'size.jpg')
+    picture(tmp_path, 'cut.jpg', seed=1)
+    data = (tmp_path / 'cut.jpg').read_bytes()
+    (tmp_path / 'cut.jpg').write_bytes(data[: len(data) // 2])
+    (tmp_path / 'empty.jpg').write_bytes(b'nonsense')
+    names = ('size.jpg', 'cut.jpg', 'empty.jpg', 'missing.jpg')
+    write(tmp_path, [(name, 90 if name == 'size.jpg' else 100, 80) for name in names], GOOD)
+    diagnosis = examine(config(tmp_path))
+    assert found(diagnosis) == {'wrong size': 1, 'corrupt image': 2, 'missing image': 1}
+    assert diagnosis.has_errors
+    assert 'the annotation says 90x80, the image is 100x80' in as_text(diagnosis)
+
+
+def test_corners_written_as_width_and_height(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    corners = [box(0, 60 - i, 50 - i, 99, 79, category=i % 2) for i in range(6)]
+    write(tmp_path, [('a.jpg', 100, 80)], corners)
+    diagnosis = examine(config(tmp_path))
+    assert found(diagnosis) == {'xyxy as xywh': 1}
+    assert '6 of 6 boxes leave their image' in as_text(diagnosis)
+
+
+def test_splits_that_share_a_picture_and_classes(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    (tmp_path / 'copy.jpg').write_bytes((tmp_path / 'a.jpg').read_bytes())
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    annotations = [box(0, 1, 1, 9, 9), box(0, 1, 20, 9, 9, category=1)]
+    write(tmp_path, [('copy.jpg', 100, 80)], annotations, 'val.json', ('a', 'other'))
+    diagnosis = examine(config(tmp_path, ann_file='val.json'))
+    assert found(diagnosis) == {'same picture in two splits': 1, 'class without boxes': 1, 'unknown class': 1}
+    assert 'a.jpg of the training data is the same picture' in as_text(diagnosis)
+
+
+def test_boxes_that_no_anchor_resembles(tmp_path):
+    pytest.importorskip('mmdet.models.task_modules.prior_generators.anchor_generator')
+    picture(tmp_path, 'a.jpg', 400, 300)
+    write(tmp_path, [('a.jpg', 400, 300)], [box(0, 10, 10, 300, 3), box(0, 10, 50, 60, 60, category=1)])
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.pipeline = []
+    cfg.train_dataloader.dataset.pipeline = [dict(type='Resize', scale=(400, 300), keep_ratio=True)]
+    cfg.model = dict(
+        bbox_head=dict(
+            anchor_generator=dict(
+                type='AnchorGenerator',
+                ratios=[0.5, 1.0, 2.0],
+                octave_base_scale=4,
+                scales_per_octave=3,
+                strides=[8, 16, 32],
+            )
+        ),
+        train_cfg=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0.3)),
+    )
+    diagnosis = examine(cfg)
+    assert found(diagnosis) == {'no anchor matches': 1}
+    assert 'a is 300.0x3.0 after resizing: at best IoU' in as_text(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'reason'),
+    [
+        (None, None),
+        ([[0, 0, 4, 0, 4, 4]], None),
+        (dict(size=[2, 2], counts=[1, 3]), None),
+        ([[0, 0, 4, 0]], 'a polygon has only 2 corners'),
+        (['x'], "a polygon is 'x', not a list of numbers"),
+        (dict(size=[2, 2], counts=[1, 9]), 'its run lengths do not add up to the image'),
+    ],
+)
+def test_polygons(segmentation, reason):
+    assert polygon_problem(segmentation) == reason
+
+
+def test_annotation_files_that_cannot_be_read(tmp_path):
+    cfg = config(tmp_path)
+    with pytest.raises(FileNotFoundError, match='There is no annotation file'):
+        examine(cfg)
+    (tmp_path / 'train.json').write_text('{"images": [')
+    with pytest.raises(ValueError, match='is not JSON'):
+        examine(cfg)
+    (tmp_path / 'train.json').write_text('{"images": []}')
+    with pytest.raises(ValueError, match="is not a COCO file: it lacks 'annotations'"):
+        examine(cfg)
+
+
+def test_real_data_has_exactly_two_degenerate_boxes(shared_dir):
+    dataset = dict(type='VOCDataset', data_root=str(shared_dir / 'data' / 'bccd'), data_prefix=dict(sub_data_root=''))
+    dataset['metainfo'] = dict(classes=('Platelets', 'RBC', 'WBC'))
+    loaders = {
+        f'{loader}_dataloader': dict(dataset=dict(dataset, ann_file=f'ImageSets/Main/{name}.txt'))
+        for loader, name in (('train', 'trainval'), ('val', 'test'))
+    }
+    diagnosis = examine(Config(loaders, format_python_code=False))
+    assert found(diagnosis) == {'degenerate box': 2}
+    assert {p.picture.name for p in diagnosis.problems} == {'BloodImage_00338', 'BloodImage_00343'}
