@@ -1,7 +1,6 @@
 import asyncio
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import cv2
@@ -348,33 +347,61 @@ def test_lazy_config(files, tmp_path):
 
 
 def run_demo(name, *arguments):
-    command = [sys.executable, str(ROOT / 'demo' / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    """Exit code of a demo that runs in this process."""
+    from mmdet.engine.launch import run_tool
+
+    demo = runpy.run_path(str(ROOT / 'demo' / name))
+    return run_tool(demo['main'], demo['parse_args']([str(argument) for argument in arguments]))
 
 
-@pytest.mark.slow
-def test_image_demo(files, tmp_path):
+def test_image_demo(files, tmp_path, capsys):
     thresholds = tmp_path / 'thresholds.json'
     thresholds.write_text('{"cat": {"threshold": 0.2}}')
     arguments = (files / 'pictures', files / 'weights.pth', '--out-dir', tmp_path, '--device', 'cpu')
-    done = run_demo('image_demo.py', *arguments, '--batch-size', 2, '--class-thresholds', thresholds)
-    assert done.returncode == 0, done.stderr
-    assert '3 pictures,' in done.stdout and 's per picture' in done.stdout
+    assert run_demo('image_demo.py', *arguments, '--batch-size', 2, '--class-thresholds', thresholds) == 0
+    printed = capsys.readouterr().out
+    assert '3 pictures,' in printed and 's per picture' in printed
     assert len(list((tmp_path / 'vis').iterdir())) == len(list((tmp_path / 'preds').iterdir())) == 3
-    failed = run_demo('image_demo.py', 'nowhere.png', files / 'weights.pth', '--device', 'cpu')
-    assert failed.returncode == 1 and 'nowhere.png' in failed.stderr and 'Traceback' not in failed.stderr
+    assert run_demo('image_demo.py', 'nowhere.png', files / 'weights.pth', '--device', 'cpu') == 1
+    failure = capsys.readouterr().err
+    assert 'nowhere.png' in failure and 'Traceback' not in failure
 
 
-@pytest.mark.slow
-def test_video_demo(files, tmp_path):
+def test_video_demo(files, tmp_path, capsys):
     video, out = tmp_path / 'video.avi', tmp_path / 'out' / 'drawn.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
     for value in (0, 100, 200):
         writer.write(np.full((48, 64, 3), value, np.uint8))
     writer.release()
-    done = run_demo('video_demo.py', video, files / 'config.py', files / 'weights.pth', '--out', out, '--device', 'cpu')
-    assert done.returncode == 0, done.stderr
-    assert '3 frames' in done.stdout
+    config, weights = files / 'config.py', files / 'weights.pth'
+    assert run_demo('video_demo.py', video, config, weights, '--out', out, '--device', 'cpu') == 0
+    assert '3 frames' in capsys.readouterr().out
     assert int(cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FRAME_COUNT)) == 3
-    failed = run_demo('video_demo.py', files / 'config.py', files / 'config.py', 'x.pth', '--out', out)
-    assert failed.returncode == 1 and 'cannot be read as a video' in failed.stderr
+    assert run_demo('video_demo.py', config, config, weights, '--out', out) == 1
+    assert 'cannot be read as a video' in capsys.readouterr().err
+
+
+def test_webcam_demo(files, monkeypatch, capsys):
+    class Camera:
+        def __init__(self, number):
+            self.frames = [np.full((48, 64, 3), value, np.uint8) for value in (0, 200)] if number == 1 else None
+
+        def isOpened(self):
+            return self.frames is not None
+
+        def read(self):
+            return (True, self.frames.pop()) if self.frames else (False, None)
+
+        def release(self):
+            pass
+
+    shown = []
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    monkeypatch.setattr(cv2, 'imshow', lambda name, image: shown.append(image))
+    for name in ('namedWindow', 'waitKey', 'destroyAllWindows'):
+        monkeypatch.setattr(cv2, name, lambda *args: -1)
+    arguments = (files / 'config.py', files / 'weights.pth', '--device', 'cpu', '--camera-id')
+    assert run_demo('webcam_demo.py', *arguments, 1) == 0
+    assert len(shown) == 2 and shown[0].shape == (48, 64, 3) and '2 frames' in capsys.readouterr().out
+    assert run_demo('webcam_demo.py', *arguments, 7) == 1
+    assert 'camera 7' in capsys.readouterr().err
