@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData
@@ -30,6 +32,13 @@ def test_conversions_reach_the_fields():
     assert not sample.detach().gt_instances.labels.requires_grad
     assert sample.to(torch.float64).gt_instances.labels.dtype == torch.float64
     assert sample.clone() is not sample and 'gt_instances' in sample.clone()
+
+
+def test_pickle():
+    """Samples travel from the loader's workers."""
+    sample = DetDataSample(metainfo={'img_id': 3}, pred_instances=InstanceData(labels=torch.ones(2)))
+    back = pickle.loads(pickle.dumps(sample))
+    assert back.img_id == 3 and back.pred_instances.labels.tolist() == [1, 1] and back.keys() == ['pred_instances']
 
 
 def test_video():
