@@ -1,7 +1,3 @@
-_base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = './faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py'
 
-model = dict(
-    backbone=dict(
-        dcn=dict(type='DCNv2', deform_groups=4, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)
-    )
-)
+model = dict(backbone=dict(dcn=dict(deform_groups=4)))

@@ -1,25 +1,6 @@
-_base_ = [
-    '../_base_/models/mask-rcnn_r50_fpn.py',
-    '../_base_/datasets/coco_instance.py',
-    '../_base_/schedules/schedule_2x.py',
-    '../_base_/default_runtime.py',
-]
-
-norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
-conv_cfg = dict(type='ConvWS')
-
-model = dict(
-    backbone=dict(norm_cfg=norm_cfg, init_cfg=dict(checkpoint='open-mmlab://jhu/resnet50_gn_ws'), conv_cfg=conv_cfg),
-    neck=dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg),
-    roi_head=dict(
-        bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, conv_cfg=conv_cfg, norm_cfg=norm_cfg),
-        mask_head=dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg),
-    ),
-)
-
-max_epochs = 24
+_base_ = './mask-rcnn_r50_fpn_gn-ws-all_2x_coco.py'
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[20, 23], gamma=0.1),
+    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[20, 23], gamma=0.1),
 ]

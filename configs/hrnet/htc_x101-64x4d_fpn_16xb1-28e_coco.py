@@ -1,21 +1,10 @@
-_base_ = './htc_hrnetv2p-w40_28e_coco.py'
+_base_ = '../htc/htc_x101-64x4d_fpn_16xb1-20e_coco.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ResNeXt',
-        depth=101,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=True),
-        norm_eval=True,
-        style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnext101_64x4d'),
-        groups=64,
-        base_width=4,
-    ),
-    neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], num_outs=5),
-)
+max_epochs = 28
 
-train_dataloader = dict(batch_size=1, num_workers=1)
+train_cfg = dict(max_epochs=max_epochs)
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[24, 27], gamma=0.1),
+]

@@ -1,20 +1,10 @@
-_base_ = [
-    '../_base_/models/retinanet_r50_fpn.py',
-    '../_base_/datasets/coco_detection.py',
-    '../_base_/schedules/schedule_1x.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './retinanet_pvt-t_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type='PyramidVisionTransformer',
         num_layers=[3, 8, 27, 3],
         init_cfg=dict(checkpoint='https://github.com/whai362/PVT/releases/download/v2/pvt_large.pth'),
-    ),
-    neck=dict(in_channels=[64, 128, 320, 512]),
+    )
 )
 
-optim_wrapper = dict(
-    type='AmpOptimWrapper', optimizer=dict(_delete_=True, type='AdamW', lr=0.0001, weight_decay=0.0001)
-)
+optim_wrapper = dict(type='AmpOptimWrapper')

@@ -1,4 +1,4 @@
-_base_ = './retinanet_pvt-l_fpn_1x_coco.py'
+_base_ = './retinanet_pvt-t_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
@@ -6,5 +6,3 @@ model = dict(
         init_cfg=dict(checkpoint='https://github.com/whai362/PVT/releases/download/v2/pvt_medium.pth'),
     )
 )
-
-optim_wrapper = dict(type='OptimWrapper')

@@ -1,4 +1,4 @@
-_base_ = './cascade-mask-rcnn_regnetx-4GF_fpn_ms-3x_coco.py'
+_base_ = './cascade-mask-rcnn_regnetx-3.2GF_fpn_ms-3x_coco.py'
 
 model = dict(
     backbone=dict(arch='regnetx_400mf', init_cfg=dict(checkpoint='open-mmlab://regnetx_400mf')),

@@ -1,4 +1,4 @@
-_base_ = './faster-rcnn_regnetx-4GF_fpn_ms-3x_coco.py'
+_base_ = './faster-rcnn_regnetx-3.2GF_fpn_ms-3x_coco.py'
 
 model = dict(
     backbone=dict(arch='regnetx_800mf', init_cfg=dict(checkpoint='open-mmlab://regnetx_800mf')),

@@ -1,4 +1,4 @@
-_base_ = './mask-rcnn_regnetx-4GF_fpn_1x_coco.py'
+_base_ = './mask-rcnn_regnetx-3.2GF_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(arch='regnetx_6.4gf', init_cfg=dict(checkpoint='open-mmlab://regnetx_6.4gf')),

@@ -1,3 +1,3 @@
-_base_ = './reppoints-minmax_r50_fpn-gn_head-gn_1x_coco.py'
+_base_ = './reppoints-moment_r50_fpn-gn_head-gn_1x_coco.py'
 
-model = dict(bbox_head=dict(use_grid_points=True))
+model = dict(bbox_head=dict(transform_method='minmax', use_grid_points=True))

@@ -1,3 +1,5 @@
-_base_ = './reppoints-minmax_r50_fpn-gn_head-gn_1x_coco.py'
+_base_ = './reppoints-moment_r50_fpn_1x_coco.py'
 
-model = dict(bbox_head=dict(transform_method='moment'))
+norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
+
+model = dict(neck=dict(norm_cfg=norm_cfg), bbox_head=dict(norm_cfg=norm_cfg))

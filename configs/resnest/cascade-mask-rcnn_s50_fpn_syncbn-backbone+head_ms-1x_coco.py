@@ -1,19 +1,27 @@
-_base_ = './mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco.py'
+_base_ = '../cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
+
+norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 model = dict(
-    type='CascadeRCNN',
-    rpn_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9)),
+    data_preprocessor=dict(mean=[123.68, 116.779, 103.939], std=[58.393, 57.12, 57.375]),
+    backbone=dict(
+        type='ResNeSt',
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+        init_cfg=dict(checkpoint='open-mmlab://resnest50'),
+        stem_channels=64,
+        radix=2,
+        reduction_factor=4,
+        avg_down_stride=True,
+    ),
     roi_head=dict(
-        type='CascadeRoIHead',
-        num_stages=3,
-        stage_loss_weights=[1, 0.5, 0.25],
         bbox_head=[
             dict(
                 type='Shared4Conv1FCBBoxHead',
                 in_channels=256,
                 conv_out_channels=256,
                 fc_out_channels=1024,
-                norm_cfg={{_base_.norm_cfg}},
+                norm_cfg=norm_cfg,
                 roi_feat_size=7,
                 num_classes=80,
                 bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=stds),
@@ -23,26 +31,16 @@ model = dict(
             )
             for stds in [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]]
         ],
-    ),
-    train_cfg=dict(
-        rpn=dict(allowed_border=0),
-        rpn_proposal=dict(max_per_img=2000),
-        rcnn=[
-            dict(
-                assigner=dict(
-                    type='MaxIoUAssigner',
-                    pos_iou_thr=iou,
-                    neg_iou_thr=iou,
-                    min_pos_iou=iou,
-                    match_low_quality=False,
-                    ignore_iof_thr=-1,
-                ),
-                sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
-                mask_size=28,
-                pos_weight=-1,
-                debug=False,
-            )
-            for iou in [0.5, 0.6, 0.7]
-        ],
+        mask_head=dict(norm_cfg=norm_cfg),
     ),
 )
+
+train_pipeline = [
+    dict(type='LoadImageFromFile', backend_args={{_base_.backend_args}}),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='RandomChoiceResize', scales=[(1333, size) for size in range(640, 801, 32)], keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

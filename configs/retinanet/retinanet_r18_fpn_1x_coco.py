@@ -1,5 +1,13 @@
-_base_ = './retinanet_r18_fpn_1xb8-1x_coco.py'
+_base_ = [
+    '../_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py',
+]
 
-train_dataloader = dict(batch_size=2)
+model = dict(
+    backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)
 
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,14 +1,4 @@
-_base_ = [
-    '../_base_/models/retinanet_r50_fpn.py',
-    '../_base_/datasets/coco_detection.py',
-    '../_base_/schedules/schedule_1x.py',
-    '../_base_/default_runtime.py',
-]
-
-model = dict(
-    backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
-    neck=dict(in_channels=[64, 128, 256, 512]),
-)
+_base_ = './retinanet_r18_fpn_1x_coco.py'
 
 train_dataloader = dict(batch_size=8)
 

@@ -1,3 +1,22 @@
-_base_ = './retinanet_timm-tv-resnet50_fpn_1x_coco.py'
+_base_ = [
+    '../_base_/models/retinanet_r50_fpn.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py',
+]
 
-model = dict(backbone=dict(model_name='efficientnet_b1'), neck=dict(in_channels=[24, 40, 112, 320]))
+custom_imports = dict(imports=['mmpretrain.models'], allow_failed_imports=True)
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.TIMMBackbone',
+        model_name='efficientnet_b1',
+        features_only=True,
+        pretrained=True,
+        out_indices=(1, 2, 3, 4),
+    ),
+    neck=dict(in_channels=[24, 40, 112, 320]),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,91 +1,47 @@
-_base_ = './dino-4scale_r50_8xb2_sample1e-3_v3det_36e.py'
+_base_ = '../deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py'
+
+data_root = 'data/V3Det/'
 
 max_iter = 286500
 
-model = dict(
-    _delete_=True,
-    type='DeformableDETR',
-    num_queries=300,
-    num_feature_levels=4,
-    with_box_refine=True,
-    as_two_stage=True,
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=1,
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type='BN', requires_grad=False),
-        norm_eval=True,
-        style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
-    ),
-    neck=dict(
-        type='ChannelMapper',
-        in_channels=[512, 1024, 2048],
-        kernel_size=1,
-        out_channels=256,
-        act_cfg=None,
-        norm_cfg=dict(type='GN', num_groups=32),
-        num_outs=4,
-    ),
-    encoder=dict(
-        num_layers=6,
-        layer_cfg=dict(
-            self_attn_cfg=dict(embed_dims=256, batch_first=True),
-            ffn_cfg=dict(embed_dims=256, feedforward_channels=1024, ffn_drop=0.1),
+model = dict(bbox_head=dict(num_classes=13204), test_cfg=dict(max_per_img=300))
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    dataset=dict(
+        _delete_=True,
+        type='ClassBalancedDataset',
+        oversample_thr=0.001,
+        dataset=dict(
+            type='V3DetDataset',
+            data_root=data_root,
+            ann_file='annotations/v3det_2023_v1_train.json',
+            data_prefix=dict(img=''),
+            filter_cfg=dict(filter_empty_gt=False),
+            pipeline={{_base_.train_pipeline}},
+            backend_args={{_base_.backend_args}},
         ),
     ),
-    decoder=dict(
-        num_layers=6,
-        return_intermediate=True,
-        layer_cfg=dict(
-            self_attn_cfg=dict(embed_dims=256, num_heads=8, dropout=0.1, batch_first=True),
-            cross_attn_cfg=dict(embed_dims=256, batch_first=True),
-            ffn_cfg=dict(embed_dims=256, feedforward_channels=1024, ffn_drop=0.1),
-        ),
-        post_norm_cfg=None,
-    ),
-    positional_encoding=dict(num_feats=128, normalize=True, offset=-0.5),
-    bbox_head=dict(
-        type='DeformableDETRHead',
-        num_classes=13204,
-        sync_cls_avg_factor=True,
-        loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0),
-        loss_bbox=dict(type='L1Loss', loss_weight=5.0),
-        loss_iou=dict(type='GIoULoss', loss_weight=2.0),
-    ),
-    train_cfg=dict(
-        assigner=dict(
-            type='HungarianAssigner',
-            match_costs=[
-                dict(type='FocalLossCost', weight=2.0),
-                dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-                dict(type='IoUCost', iou_mode='giou', weight=2.0),
-            ],
-        )
-    ),
-    test_cfg=dict(max_per_img=300),
 )
 
-train_dataloader = dict(batch_size=4, num_workers=4)
+val_dataloader = dict(
+    dataset=dict(
+        type='V3DetDataset',
+        data_root=data_root,
+        ann_file='annotations/v3det_2023_v1_val.json',
+        data_prefix=dict(img=''),
+    )
+)
+test_dataloader = val_dataloader
 
-train_cfg = dict(max_iters=max_iter, val_interval=57300.0)
+val_evaluator = dict(ann_file=data_root + 'annotations/v3det_2023_v1_val.json', use_mp_eval=True, proposal_nums=[300])
+test_evaluator = val_evaluator
+
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iter, val_interval=57300.0)
 
 param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_iter, by_epoch=False, milestones=[229200], gamma=0.1)]
 
-optim_wrapper = dict(
-    optimizer=dict(lr=0.0002),
-    paramwise_cfg=dict(custom_keys=dict(sampling_offsets=dict(lr_mult=0.1), reference_points=dict(lr_mult=0.1))),
-)
+default_hooks = dict(checkpoint=dict(interval=5730, by_epoch=False, max_keep_ckpts=3))
 
-auto_scale_lr = dict(base_batch_size=32)  # 8 GPUs x 4 images
-
-default_hooks = dict(checkpoint=dict(interval=5730))
+log_processor = dict(by_epoch=False)
