@@ -81,7 +81,7 @@ class DenseTargets:
             bbox_targets=torch.where(inside, bbox_targets, 0.0),
             bbox_weights=inside.to(boxes.dtype).expand(-1, -1, bbox_targets.shape[-1]),
             pos=pos,
-            avg_factor=count_per_image(pos | neg if count_negatives else pos),
+            avg_factor=count_per_image(pos) + count_per_image(neg) if count_negatives else count_per_image(pos),
             level_sizes=list(level_sizes),
             gt_inds=assignment.gt_inds,
         )

@@ -23,7 +23,7 @@ from mmdet.models.core import (
     rows,
 )
 from mmdet.models.task_modules.assigners import assign_each
-from mmdet.models.task_modules.samplers import PseudoSampler
+from mmdet.models.task_modules.samplers import PseudoSampler, sample_masks
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig
@@ -166,7 +166,7 @@ class AnchorHead(BaseDenseHead):
         return Priors(priors.boxes, priors.valid & torch.stack(inside), priors.level_sizes, priors.strides)
 
     def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
-        pos, neg = self.sampler.masks(assignment)
+        pos, neg = sample_masks(self.sampler, priors, assignment, gt)
         targets = DenseTargets.build(
             assignment,
             gt,

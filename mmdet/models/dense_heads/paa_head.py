@@ -20,6 +20,7 @@ from mmdet.models.core import (
     flatten_levels,
     gather_rows,
     image_shapes,
+    overridden,
     per_level,
     rescale_results,
     suppress,
@@ -124,9 +125,14 @@ class PAAHead(ATSSHead):
         super().__init__(*args, **kwargs)
 
     def get_targets(self, *args, **kwargs):
-        targets = super().get_targets(*args, **kwargs)
-        if not isinstance(targets, DenseTargets):
-            return targets
+        if overridden(self, '_get_targets_single'):
+            *values, results = super().get_targets(*args, **kwargs, return_sampling_results=True)
+            targets = DenseTargets.coerce(values)
+            targets.gt_inds = torch.zeros_like(targets.labels)
+            for inds, result in zip(targets.gt_inds, results):
+                inds[result.pos_inds] = result.pos_assigned_gt_inds + 1
+        else:
+            targets = super().get_targets(*args, **kwargs)
         return ImageTargets(**{field.name: getattr(targets, field.name) for field in dataclasses.fields(targets)})
 
     def loss_by_feat(

@@ -22,7 +22,7 @@ from mmdet.models.core import (
 from mmdet.models.task_modules.assigners import assign_each
 from mmdet.models.task_modules.coders import clamp_boxes
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
-from mmdet.models.task_modules.samplers import PseudoSampler
+from mmdet.models.task_modules.samplers import PseudoSampler, sample_masks
 from mmdet.ops import DeformConv2d
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptInstanceList
@@ -232,7 +232,7 @@ class RepPointsHead(AnchorFreeHead):
         assigner = self.init_assigner if stage == 'init' else self.refine_assigner
         gt = PaddedGT.from_instances(gt_instances, ignored)
         assignment = assign_each(assigner, priors, gt_instances, ignored, gt)
-        pos, neg = self.sampler.masks(assignment)
+        pos, neg = sample_masks(self.sampler, priors, assignment, gt)
         return DenseTargets.build(
             assignment,
             gt,

@@ -9,7 +9,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw, overridden
+from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw, labels_of, overridden
 from mmdet.models.core.sampling import first, negative_room
 from mmdet.models.task_modules.assigners.assign_result import AssignResult
 from mmdet.structures.bbox import BaseBoxes, cat_boxes
@@ -18,6 +18,23 @@ from .sampling_result import SamplingResult
 
 # Indices (B, K) and validity (B, K) of positives, then of negatives.
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def sample_masks(sampler: BaseSampler, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor, Tensor]:
+    """``(B, P)`` bool of drawn positives and negatives, image by image where a sampler overrides ``sample``."""
+    if not overridden(sampler, 'sample'):
+        return sampler.masks(assignment)
+    pos, neg = torch.zeros_like(assignment.pos), torch.zeros_like(assignment.pos)
+    labels = labels_of(assignment, gt)
+    for b, (count, boxes) in enumerate(zip(gt.counts, priors.expanded())):
+        quality = None if assignment.quality is None else assignment.quality[b]
+        result = sampler.sample(
+            AssignResult(count, assignment.gt_inds[b], quality, labels[b]),
+            InstanceData(priors=boxes),
+            InstanceData(bboxes=gt.boxes[b, :count], labels=gt.labels[b, :count]),
+        )
+        pos[b, result.pos_inds], neg[b, result.neg_inds] = True, True
+    return pos, neg
 
 
 class BaseSampler(metaclass=ABCMeta):
@@ -79,8 +96,6 @@ class BaseSampler(metaclass=ABCMeta):
         return RoISamples.from_drawn(boxes, inds, is_gt, gt, drawn, self.num)
 
     def _sample_each(self, priors, assignment, gt, gt_instances, feats=None, **kwargs) -> list[SamplingResult]:
-        from mmdet.models.core import labels_of
-
         labels = labels_of(assignment, gt)
         results = []
         for b, instances in enumerate(gt_instances):
