@@ -1,0 +1,235 @@
+"""Methods that research code overrides are called, with the arguments they always had, and change no number."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'models' / 'dense_heads'))
+from head_table import ATSS, HEADS, MAX_IOU, build_head, class_free, features, samples, totals
+
+from mmdet.models.core import DenseTargets, multi_apply
+from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
+from mmdet.models.task_modules.samplers import PseudoSampler, SamplingResult
+from mmdet.registry import MODELS, TASK_UTILS
+
+pytestmark = pytest.mark.usefixtures('default_scope')
+
+ANCHOR_HEADS = [
+    'RetinaHead',
+    'RetinaHead softmax',
+    'RPNHead',
+    'ATSSHead',
+    'ATSSHead several anchors',
+    'GFLHead',
+    'PAAHead',
+]
+POINT_HEADS = ['FCOSHead', 'FCOSHead center', 'AutoAssignHead']
+
+
+def change(head, calls, **methods):
+    """Make ``head`` an instance of a subclass as research code writes it: each method counts, then calls super."""
+    base = type(head)
+
+    def counting(name, wrap):
+        def method(self, *args, **kwargs):
+            calls.append(name)
+            return wrap(super(kind, self), name, *args, **kwargs)
+
+        return method
+
+    kind = type('Research' + base.__name__, (base,), {name: counting(name, wrap) for name, wrap in methods.items()})
+    head.__class__ = kind
+    return head
+
+
+def passed_on(parent, name, *args, **kwargs):
+    return getattr(parent, name)(*args, **kwargs)
+
+
+def losses_of(head, name, kinds=('many', 'one', 'empty')):
+    return totals(head.loss(features(len(kinds)), class_free(name, samples(*kinds))))
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=lambda text, k=key: f'{k}: {text}')
+
+
+@pytest.mark.parametrize('name', [*ANCHOR_HEADS, *POINT_HEADS])
+def test_targets_of_one_image(name):
+    calls = []
+    head = change(build_head(name, init=False), calls, _get_targets_single=passed_on)
+    found = losses_of(head, name)
+    assert calls == ['_get_targets_single'] * 3
+    assert_same(found, losses_of(build_head(name, init=False), name))
+
+
+@pytest.mark.parametrize('name', ['RetinaHead', 'ATSSHead', 'GFLHead', 'FCOSHead', 'FCOSHead center'])
+def test_targets_of_a_batch_as_a_plain_tuple(name):
+    calls = []
+    head = change(
+        build_head(name, init=False),
+        calls,
+        get_targets=lambda parent, method, *args, **kwargs: tuple(getattr(parent, method)(*args, **kwargs)),
+    )
+    found = losses_of(head, name)
+    assert calls == ['get_targets']
+    assert_same(found, losses_of(build_head(name, init=False), name))
+
+
+def test_dense_targets_unpack_as_lists_by_level():
+    head = build_head('ATSSHead')
+    seen = {}
+
+    def look(parent, method, *args, **kwargs):
+        seen['targets'] = targets = getattr(parent, method)(*args, **kwargs)
+        return targets
+
+    losses_of(change(head, [], get_targets=look), 'ATSSHead', ('many', 'one'))
+    assert isinstance(seen['targets'], DenseTargets)
+    anchors, labels, label_weights, bbox_targets, bbox_weights, avg_factor = seen['targets']
+    assert [level.shape for level in anchors] == [(2, 64, 4), (2, 16, 4)]
+    assert [level.shape for level in labels] == [level.shape for level in label_weights] == [(2, 64), (2, 16)]
+    assert (
+        [level.shape for level in bbox_targets] == [level.shape for level in bbox_weights] == [(2, 64, 4), (2, 16, 4)]
+    )
+    assert avg_factor > 0
+
+
+@pytest.mark.parametrize('name', ['RetinaHead', 'ATSSHead', 'GFLHead'])
+def test_loss_of_one_level(name):
+    calls = []
+    head = change(build_head(name, init=False), calls, loss_by_feat_single=passed_on)
+    found = losses_of(head, name)
+    # Once for the whole pyramid, but level by level where the stride is an argument.
+    assert len(calls) == (2 if name == 'GFLHead' else 1)
+    assert_same(found, losses_of(build_head(name, init=False), name))
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_predictions_of_one_image(name):
+    plain = build_head(name, init=False).eval()
+    expected = plain.predict(features(2), samples('many', 'one'), rescale=True)
+    for method in ('_predict_by_feat_single', '_bbox_post_process'):
+        calls = []
+        head = change(build_head(name, init=False).eval(), calls, **{method: passed_on})
+        found = head.predict(features(2), samples('many', 'one'), rescale=True)
+        assert calls == [method] * 2
+        for result, want in zip(found, expected):
+            torch.testing.assert_close(result.bboxes, want.bboxes)
+            torch.testing.assert_close(result.scores, want.scores)
+            assert result.labels.tolist() == want.labels.tolist()
+
+
+def third_party(base, method, calls):
+    """A task module of research code that overrides the method of one image."""
+
+    def counted(self, *args, **kwargs):
+        calls.append(method)
+        return getattr(super(kind, self), method)(*args, **kwargs)
+
+    kind = type('Research' + base.__name__, (base,), {method: counted})
+    return kind
+
+
+@pytest.mark.parametrize('name', ['RetinaHead', 'ATSSHead', 'ATSSHead space and scale', 'FSAFHead'])
+def test_assigner_of_one_image(name):
+    calls = []
+    head = build_head(name, init=False)
+    head.assigner.__class__ = third_party(type(head.assigner), 'assign', calls)
+    if name == 'ATSSHead space and scale' or name == 'ATSSHead':  # its levels come as an argument
+        head.assigner.__class__.assign = levels_first(type(head.assigner).__mro__[1], calls)
+    found = losses_of(head, name)
+    assert len(calls) == 3
+    if name != 'FSAFHead':  # shadows have no place in a plain result
+        assert_same(found, losses_of(build_head(name, init=False), name))
+
+
+def levels_first(base, calls):
+    def assign(self, pred_instances, num_level_priors, gt_instances, gt_instances_ignore=None):
+        calls.append('assign')
+        return base.assign(self, pred_instances, num_level_priors, gt_instances, gt_instances_ignore)
+
+    return assign
+
+
+def test_an_assigner_that_knows_nothing_of_batches():
+    class Nearest(BaseAssigner):
+        def assign(self, pred_instances, gt_instances, gt_instances_ignore=None, **kwargs):
+            priors = pred_instances.priors
+            inds = torch.zeros(len(priors), dtype=torch.long)
+            labels = torch.full_like(inds, -1)
+            for i, (box, label) in enumerate(zip(gt_instances.bboxes, gt_instances.labels)):
+                center = (box[:2] + box[2:]) / 2
+                nearest = ((priors[:, :2] + priors[:, 2:]) / 2 - center).norm(dim=1).argmin()
+                inds[nearest], labels[nearest] = i + 1, label
+            return AssignResult(len(gt_instances), inds, None, labels)
+
+    head = build_head('RetinaHead', init=False)
+    head.assigner = Nearest()
+    losses = losses_of(head, 'RetinaHead', ('many', 'empty'))
+    assert all(value.isfinite() for value in losses.values())
+    assert losses['loss_bbox'] > 0
+
+
+def test_sampler_of_one_image():
+    calls = []
+    head = build_head('RPNHead', init=False)
+    head.sampler.__class__ = third_party(type(head.sampler), 'sample', calls)
+    found = losses_of(head, 'RPNHead')
+    assert len(calls) == 3
+    assert_same(found, losses_of(build_head('RPNHead', init=False), 'RPNHead'))
+
+
+def test_an_own_pair_of_forward_and_loss():
+    """A head by level, as 3.x code writes it: `loss_by_feat` with lists, `multi_apply` and `get_targets`."""
+
+    @MODELS.register_module(force=True)
+    class OwnRetinaHead(type(build_head('RetinaHead'))):
+        def loss_by_feat(
+            self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
+        ):
+            sizes = [score.shape[-2:] for score in cls_scores]
+            anchors, flags = self.get_anchors(sizes, batch_img_metas, device=cls_scores[0].device)
+            labels, label_weights, bbox_targets, bbox_weights, avg_factor = self.get_targets(
+                anchors, flags, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=batch_gt_instances_ignore
+            )
+            levels = [torch.stack([image[i] for image in anchors]) for i in range(len(sizes))]
+            loss_cls, loss_bbox = multi_apply(
+                self.loss_by_feat_single,
+                cls_scores,
+                bbox_preds,
+                levels,
+                labels,
+                label_weights,
+                bbox_targets,
+                bbox_weights,
+                avg_factor=avg_factor,
+            )
+            return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
+
+    plain = build_head('RetinaHead', init=False)
+    own = build_head('RetinaHead', init=False, type='OwnRetinaHead')
+    assert_same(losses_of(own, 'RetinaHead'), losses_of(plain, 'RetinaHead'))
+
+
+@pytest.mark.parametrize('config', [MAX_IOU, ATSS])
+def test_results_of_assigners_and_samplers_for_research_code(config):
+    assigner = TASK_UTILS.build(config)
+    priors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [26, 20, 46, 40], [60, 60, 70, 70]])
+    gt = InstanceData(bboxes=torch.tensor([[19.0, 20, 40, 40]]), labels=torch.tensor([7]))
+    levels = ([4],) if config is ATSS else ()
+    result = assigner.assign(InstanceData(priors=priors), *levels, gt)
+    assert isinstance(result, AssignResult)
+    assert result.num_gts == 1
+    assert result.gt_inds.tolist()[1] == 1
+    assert result.labels.tolist()[1] == 7
+    drawn = PseudoSampler().sample(result, InstanceData(priors=priors), gt)
+    assert isinstance(drawn, SamplingResult)
+    assert 1 in drawn.pos_inds.tolist()
+    assert drawn.pos_gt_bboxes[0].tolist() == [19, 20, 40, 40]
+    assert drawn.num_pos + drawn.num_neg == drawn.avg_factor + drawn.num_neg == 4
