@@ -8,6 +8,7 @@ model = dict(
     type='AutoAssign',
     data_preprocessor=dict(
         type='DetDataPreprocessor',
+        # the caffe weights of Detectron expect BGR, centred and not scaled
         mean=[102.9801, 115.9465, 122.7717],
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,

@@ -14,9 +14,12 @@ train_cfg = dict(max_epochs=8)
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    # eight epochs of eight passes over the data
     dict(type='MultiStepLR', begin=0, end=8, by_epoch=True, milestones=[7], gamma=0.1),
 ]
 
+# for 8 images a step
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 
+# fine-tuned from COCO
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth'

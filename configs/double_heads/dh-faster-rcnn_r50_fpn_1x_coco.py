@@ -11,6 +11,6 @@ model = dict(
             loss_cls=dict(loss_weight=2.0),
             loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=2.0),
         ),
-        reg_roi_scale_factor=1.3,
+        reg_roi_scale_factor=1.3,  # the regression branch sees more of the surroundings
     )
 )

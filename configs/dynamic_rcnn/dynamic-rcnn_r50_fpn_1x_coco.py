@@ -3,8 +3,10 @@ _base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 model = dict(
     roi_head=dict(type='DynamicRoIHead', bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0))),
     train_cfg=dict(
+        # more proposals that overlap, for the threshold to rise
         rpn_proposal=dict(nms=dict(iou_threshold=0.85)),
         rcnn=dict(
+            # every 100 steps: K_I = 75 and K_beta = 10 of Algorithm 1
             dynamic_rcnn=dict(iou_topk=75, beta_topk=10, update_iter_interval=100, initial_iou=0.4, initial_beta=1.0)
         ),
     ),

@@ -1,5 +1,6 @@
 _base_ = './faster-rcnn_r50_fpn_1x_coco.py'
 
 model = dict(
+    # an IoU loss is smaller than L1 on deltas
     roi_head=dict(bbox_head=dict(loss_bbox=dict(type='BoundedIoULoss', loss_weight=10.0), reg_decoded_bbox=True))
 )

@@ -4,6 +4,7 @@ model = dict(
     type='FSAF',
     bbox_head=dict(
         type='FSAFHead',
+        # a square of one stride stands for the location
         anchor_generator=dict(octave_base_scale=1, scales_per_octave=1, ratios=[1.0]),
         bbox_coder=dict(_delete_=True, type='TBLRBBoxCoder', normalizer=4.0),
         loss_cls=dict(reduction='none'),
@@ -11,6 +12,7 @@ model = dict(
         reg_decoded_bbox=True,
     ),
     train_cfg=dict(
+        # the inner fifth of the projected box is positive: Sec. 3.2 of the paper
         assigner=dict(_delete_=True, type='CenterRegionAssigner', pos_scale=0.2, neg_scale=0.2, min_pos_iof=0.01)
     ),
 )

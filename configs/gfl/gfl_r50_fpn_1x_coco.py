@@ -14,7 +14,7 @@ model = dict(
         ),
         loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
         loss_dfl=dict(type='DistributionFocalLoss', loss_weight=0.25),
-        reg_max=16,
+        reg_max=16,  # sides of up to 16 strides
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
     ),
 )

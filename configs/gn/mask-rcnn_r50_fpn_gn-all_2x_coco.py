@@ -13,6 +13,7 @@ model = dict(
     backbone=dict(norm_cfg=norm_cfg, init_cfg=dict(checkpoint='open-mmlab://detectron/resnet50_gn')),
     neck=dict(norm_cfg=norm_cfg),
     roi_head=dict(
+        # four convolutions and one layer, as in the paper
         bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg),
         mask_head=dict(norm_cfg=norm_cfg),
     ),

@@ -3,6 +3,7 @@ _base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 model = dict(
     neck=[
         dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
+        # levels are gathered at this one, refined by non-local attention and given back
         dict(type='BFP', in_channels=256, num_levels=5, refine_level=2, refine_type='non_local'),
     ],
     roi_head=dict(bbox_head=dict(loss_bbox=dict(type='BalancedL1Loss', alpha=0.5, gamma=1.5, beta=1.0))),

@@ -10,6 +10,7 @@ model = dict(
             add_extra_convs='on_input',
             num_outs=5,
         ),
+        # levels are gathered at this one, refined by non-local attention and given back
         dict(type='BFP', in_channels=256, num_levels=5, refine_level=1, refine_type='non_local'),
     ],
     bbox_head=dict(loss_bbox=dict(type='BalancedL1Loss', alpha=0.5, gamma=1.5, beta=0.11)),

@@ -7,5 +7,6 @@ _base_ = [
 
 model = dict(
     roi_head=dict(bbox_head=dict(num_classes=1230), mask_head=dict(num_classes=1230)),
+    # LVIS counts up to 300 detections, of any score
     test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)),
 )

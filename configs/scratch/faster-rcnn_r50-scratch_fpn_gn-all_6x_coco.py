@@ -3,6 +3,7 @@ _base_ = '../faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
 
 model = dict(
+    # trained from scratch, so every layer learns
     backbone=dict(frozen_stages=-1, norm_cfg=norm_cfg, init_cfg=None, zero_init_residual=False),
     neck=dict(norm_cfg=norm_cfg),
     roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg)),

@@ -7,7 +7,7 @@ model = dict(
         out_channels=(512, 1024, 512, 256, 256, 256, 256),
         level_strides=(2, 2, 2, 2, 1),
         level_paddings=(1, 1, 1, 1, 1),
-        last_kernel_size=4,
+        last_kernel_size=4,  # the map of 4x4 shrinks to 1x1
     ),
     bbox_head=dict(
         in_channels=(512, 1024, 512, 256, 256, 256, 256),

@@ -42,6 +42,7 @@ model = dict(
             scale_major=False,
             strides=[16, 32, 64, 107, 160, 320],
             ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2, 3], [2, 3]],
+            # from 0.15 to 0.95 of the input
             min_sizes=[48, 100, 150, 202, 253, 304],
             max_sizes=[100, 150, 202, 253, 304, 320],
         ),
@@ -91,7 +92,7 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 120
+max_epochs = 120  # of five passes each
 
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 

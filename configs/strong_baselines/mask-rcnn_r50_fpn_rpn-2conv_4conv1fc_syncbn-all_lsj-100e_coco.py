@@ -5,6 +5,7 @@ head_norm_cfg = dict(type='MMSyncBN', requires_grad=True)
 
 model = dict(
     data_preprocessor=dict(batch_augments={{_base_.batch_augments}}),
+    # trained from scratch, so every layer learns
     backbone=dict(frozen_stages=-1, norm_cfg=norm_cfg, norm_eval=False, init_cfg=None),
     neck=dict(norm_cfg=norm_cfg),
     rpn_head=dict(num_convs=2),

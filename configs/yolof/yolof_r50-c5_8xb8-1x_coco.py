@@ -77,7 +77,9 @@ param_scheduler = [
 ]
 
 optim_wrapper = dict(
-    optimizer=dict(lr=0.12), paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=1.0 / 3)))
+    # for 64 images a step; the backbone learns at a third of it
+    optimizer=dict(lr=0.12),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=1.0 / 3))),
 )
 
 auto_scale_lr = dict(base_batch_size=64)  # 8 GPUs x 8 images
