@@ -122,3 +122,19 @@ def test_readme_names_configs_that_exist(family):
     assert text.startswith('# ')
     links = [link for link in re.findall(r'\]\(([^)#]+?)\)', text) if '://' not in link]
     assert not [link for link in links if not (folder / link).is_file()]
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in FILES if n.startswith(('atss/', 'retinaface/')) and not n.endswith('tta.py')]
+)
+def test_atss_and_retinaface_build(name, default_scope):
+    import torch
+
+    from mmdet.registry import MODELS
+
+    config = Config(resolve(name))
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 1e6
+    if 'tta_model' in config:
+        MODELS.build(dict(config.tta_model, module=model))
