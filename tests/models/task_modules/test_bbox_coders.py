@@ -1,0 +1,107 @@
+import math
+
+import pytest
+import torch
+
+from mmdet.registry import TASK_UTILS
+
+pytestmark = pytest.mark.usefixtures('default_scope')
+
+BOX_CODERS = [
+    dict(type='DeltaXYWHBBoxCoder'),
+    dict(type='DeltaXYWHBBoxCoder', target_means=[0.1, 0, -0.1, 0], target_stds=[0.1, 0.1, 0.2, 0.2]),
+    dict(type='TBLRBBoxCoder', normalizer=4.0),
+    dict(type='TBLRBBoxCoder', normalizer=[1.0, 2.0, 3.0, 4.0]),
+    dict(type='AnchorPointBBoxCoder', scale=8),
+    dict(type='PseudoBBoxCoder'),
+]
+
+
+def tensor(*rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    'cfg, prior, box, code',
+    [
+        (dict(type='DeltaXYWHBBoxCoder'), [0, 0, 10, 20], [5, 0, 15, 40], [0.5, 0.5, 0, math.log(2)]),
+        (
+            dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
+            [0, 0, 10, 20],
+            [5, 0, 15, 40],
+            [5, 5, 0, math.log(2) * 5],
+        ),
+        # Of the centre (5, 10): 4 up, 6 down, 3 left, 7 right, over height 20 and width 10.
+        (dict(type='TBLRBBoxCoder', normalizer=1.0), [0, 0, 10, 20], [2, 6, 12, 16], [0.2, 0.3, 0.3, 0.7]),
+        # An anchor of side 64 is 8 strides: of the centre (32, 32) in strides of 8.
+        (dict(type='AnchorPointBBoxCoder'), [0, 0, 64, 64], [16, 8, 56, 32], [2, 3, 3, 0]),
+        (dict(type='PseudoBBoxCoder'), [0, 0, 10, 20], [1, 2, 3, 4], [1, 2, 3, 4]),
+    ],
+)
+def test_codes(cfg, prior, box, code):
+    coder = TASK_UTILS.build(cfg)
+    torch.testing.assert_close(coder.encode(tensor(prior), tensor(box)), tensor(code))
+    torch.testing.assert_close(coder.decode(tensor(prior), tensor(code)), tensor(box))
+
+
+@pytest.mark.parametrize('cfg', BOX_CODERS)
+def test_decoding_undoes_encoding_in_any_shape(cfg):
+    coder = TASK_UTILS.build(cfg)
+    torch.manual_seed(0)
+    low = torch.rand(2, 7, 2) * 40
+    priors = torch.cat([low, low + torch.rand(2, 7, 2) * 30 + 4], -1)
+    boxes = torch.cat([priors[..., :2] - 3, priors[..., 2:] + 5], -1)
+    code = coder.encode(priors, boxes)
+    assert code.shape == (2, 7, coder.encode_size)
+    torch.testing.assert_close(coder.decode(priors, code), boxes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(coder.decode(priors[0], code[0]), boxes[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('cfg', [cfg for cfg in BOX_CODERS if cfg['type'] != 'PseudoBBoxCoder'])
+def test_boxes_are_clipped_to_each_picture(cfg):
+    priors = tensor([10, 10, 30, 30], [40, 20, 60, 40]).expand(2, -1, -1)
+    coder = TASK_UTILS.build(cfg)
+    code = coder.encode(priors, tensor([-5, -5, 50, 50], [30, 10, 90, 90]).expand(2, -1, -1))
+    found = coder.decode(priors, code, max_shape=[(40, 45), (100, 80)])
+    expected = [[[0, 0, 45, 40], [30, 10, 45, 40]], [[0, 0, 50, 50], [30, 10, 80, 90]]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), rtol=1e-4, atol=1e-4)
+    one = coder.decode(priors[0], code[0], max_shape=(40, 45, 3))
+    torch.testing.assert_close(one, found[0])
+    unclipped = TASK_UTILS.build(dict(cfg, clip_border=False)).decode(priors[0], code[0], max_shape=(40, 45, 3))
+    assert unclipped.min() < -4
+
+
+def test_points():
+    coder = TASK_UTILS.build(dict(type='DistancePointBBoxCoder'))
+    point, box, distances = tensor([10, 20]), tensor([4, 18, 15, 30]), tensor([6, 2, 5, 10])
+    assert torch.equal(coder.encode(point, box), distances)
+    assert torch.equal(coder.decode(point, distances), box)
+    assert torch.equal(coder.encode(point, box, max_dis=6, eps=0.5), tensor([5.5, 2, 5, 5.5]))
+    assert torch.equal(coder.decode(point, distances, max_shape=(25, 12)), tensor([4, 18, 12, 25]))
+    stays = TASK_UTILS.build(dict(type='DistancePointBBoxCoder', clip_border=False))
+    assert torch.equal(stays.decode(point, distances, max_shape=(25, 12)), box)
+
+
+def test_sizes_and_centres_are_bounded():
+    prior, code = tensor([0, 0, 10, 10]), tensor([9, 0, 100, -100])
+    x1, y1, x2, y2 = TASK_UTILS.build(dict(type='DeltaXYWHBBoxCoder')).decode(prior, code)[0].tolist()
+    assert x2 - x1 == pytest.approx(10 * 1000 / 16, rel=1e-4)
+    assert y2 - y1 == pytest.approx(10 * 16 / 1000, rel=1e-4)
+    clamped = TASK_UTILS.build(dict(type='DeltaXYWHBBoxCoder', add_ctr_clamp=True, ctr_clamp=32))
+    x1, _, x2, _ = clamped.decode(prior, tensor([9, 0, 0, 0]))[0].tolist()
+    assert (x1 + x2) / 2 == pytest.approx(5 + 32)
+
+
+def test_classes_are_decoded_alike():
+    coder = TASK_UTILS.build(dict(type='DeltaXYWHBBoxCoder'))
+    prior = tensor([0, 0, 10, 20], [5, 5, 9, 9])
+    codes = torch.randn(2, 12)
+    found = coder.decode(prior, codes)
+    for c in range(3):
+        torch.testing.assert_close(found[:, 4 * c : 4 * c + 4], coder.decode(prior, codes[:, 4 * c : 4 * c + 4]))
+
+
+def test_negative_distances_of_an_anchor_are_zero():
+    coder = TASK_UTILS.build(dict(type='AnchorPointBBoxCoder'))
+    found = coder.decode(tensor([0, 0, 64, 64]), tensor([-3, 1, 2, -1]))
+    assert found.tolist() == [[32, 24, 48, 32]]
