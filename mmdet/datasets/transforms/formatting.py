@@ -14,9 +14,9 @@ TRANSFORMS.register_module(module=ImageToTensor)
 
 
 def image_to_tensor(img: np.ndarray) -> torch.Tensor:
-    """(H, W) or (H, W, C) array -> (C, H, W) tensor over the same memory, so channels stay last in memory."""
+    """(H, W) or (H, W, C) array -> contiguous (C, H, W) tensor: the worker transposes, not the training process."""
     img = np.ascontiguousarray(img if img.ndim > 2 else img[..., None])
-    return torch.from_numpy(img).permute(2, 0, 1)
+    return torch.from_numpy(img).permute(2, 0, 1).contiguous()
 
 
 @TRANSFORMS.register_module()
