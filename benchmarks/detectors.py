@@ -1,0 +1,318 @@
+"""Training steps and inference of this package beside torchvision and the bare network.
+
+The candidates take turns (A B C A B C ...) in one process, on the same pictures and boxes, with the same optimizer. The
+bare network is our own backbone, neck and head layers: forward, the sum of the outputs as loss, backward, optimizer.
+For two-stage detectors it pools and classifies as many fixed regions as training draws. What a detector adds to it is
+assignment, targets, losses, proposals and sampling.
+
+    python benchmarks/detectors.py                                      # RetinaNet, FCOS, Faster R-CNN at 480x640
+    python benchmarks/detectors.py --device cuda --models retinanet atss --size 800 1333 --batch 16 --dtype bfloat16
+
+Prints medians, ratios and peak memory; ``--out FOLDER`` writes them as JSON and as a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+CONFIGS = {
+    'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
+    'fcos': 'fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py',
+    'atss': 'atss/atss_r50_fpn_1x_coco.py',
+    'faster_rcnn': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    'mask_rcnn': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+}
+TORCHVISION = {
+    'retinanet': 'retinanet_resnet50_fpn',
+    'fcos': 'fcos_resnet50_fpn',
+    'faster_rcnn': 'fasterrcnn_resnet50_fpn',
+    'mask_rcnn': 'maskrcnn_resnet50_fpn',
+}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--models', nargs='+', default=['retinanet', 'fcos', 'faster_rcnn'], choices=list(CONFIGS))
+    parser.add_argument('--mode', nargs='+', default=['train', 'infer'], choices=['train', 'infer'])
+    parser.add_argument('--size', nargs=2, type=int, default=[480, 640], metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--batch', type=int, default=2)
+    parser.add_argument('--boxes', type=int, default=20, help='ground truths of each image')
+    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
+    parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
+    parser.add_argument('--no-channels-last', action='store_true', help='keep our network in the default memory format')
+    parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
+    return parser.parse_args()
+
+
+def make_batch(args: argparse.Namespace, with_masks: bool):
+    """Pictures in [0, 1], boxes, labels and masks as torchvision takes them."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    height, width = args.size
+    images, targets = [], []
+    for _ in range(args.batch):
+        images.append(torch.rand(3, height, width, generator=generator).to(args.device))
+        low = torch.rand(args.boxes, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
+        side = torch.rand(args.boxes, 2, generator=generator) * torch.tensor([width * 0.35, height * 0.35]) + 8
+        boxes = torch.cat([low, low + side], 1)
+        labels = torch.randint(0, 80, (args.boxes,), generator=generator)
+        target = dict(boxes=boxes.to(args.device), labels=labels.to(args.device) + 1)
+        if with_masks:
+            masks = torch.zeros(args.boxes, height, width, dtype=torch.uint8)
+            for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
+                mask[y1:y2, x1:x2] = 1
+            target['masks'] = masks.to(args.device)
+        targets.append(target)
+    return images, targets
+
+
+def build_ours(name: str, args: argparse.Namespace):
+    import torch
+    from mmengine.config import Config
+    from mmengine.logging import MMLogger
+    from mmengine.registry import init_default_scope
+
+    from mmdet.registry import MODELS
+
+    init_default_scope('mmdet')
+    MMLogger.get_current_instance().setLevel('ERROR')  # it would list every parameter that is initialised
+    cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name]).model
+    cfg.backbone.pop('init_cfg', None)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    model = model.to(args.device)
+    return model if args.no_channels_last else model.to(memory_format=torch.channels_last)
+
+
+def build_theirs(name: str, args: argparse.Namespace):
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    builder = getattr(torchvision.models.detection, TORCHVISION[name])
+    side = min(args.size)
+    extra = {} if name in ('retinanet', 'fcos') else dict(box_nms_thresh=0.5)
+    return builder(
+        weights=None,
+        weights_backbone=None,
+        num_classes=91 if name == 'retinanet' else 81,
+        trainable_backbone_layers=3,
+        min_size=side,
+        max_size=max(args.size),
+        **extra,
+    ).to(args.device)
+
+
+def our_samples(images, targets, args):
+    from mmengine.structures import InstanceData
+
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    samples = []
+    for target in targets:
+        meta = dict(img_shape=tuple(args.size), ori_shape=tuple(args.size), scale_factor=(1.0, 1.0))
+        sample = DetDataSample(metainfo=meta)
+        fields = dict(bboxes=target['boxes'], labels=target['labels'] - 1)
+        if 'masks' in target:
+            fields['masks'] = BitmapMasks(target['masks'].cpu().numpy(), *args.size)
+        sample.gt_instances = InstanceData(**fields)
+        samples.append(sample)
+    return dict(inputs=[(image * 255).byte() for image in images], data_samples=samples)
+
+
+def optimizer_of(model):
+    import torch
+
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5, momentum=0.9)
+
+
+def autocast(args):
+    import torch
+
+    if args.dtype == 'float32':
+        return contextlib.nullcontext()
+    return torch.autocast(args.device.split(':')[0], dtype=getattr(torch, args.dtype))
+
+
+def network_outputs(model, inputs, rois):
+    """Everything that the layers compute for a batch, as a list of tensors."""
+    feats = model.extract_feat(inputs)
+    if not hasattr(model, 'roi_head'):
+        return [level for levels in model.bbox_head(feats) for level in levels]
+    outs = [level for levels in model.rpn_head(feats) for level in levels]
+    found = model.roi_head._bbox_forward(feats, rois)
+    outs += [found['cls_score'], found['bbox_pred']]
+    if model.with_mask:
+        outs.append(model.roi_head._mask_forward(feats, rois[: len(rois) // 4])['mask_preds'])
+    return outs
+
+
+def fixed_rois(args, count: int):
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    height, width = args.size
+    low = torch.rand(count * args.batch, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
+    side = torch.rand(count * args.batch, 2, generator=generator) * torch.tensor([width * 0.35, height * 0.35]) + 8
+    image = torch.arange(args.batch).repeat_interleave(count)[:, None].float()
+    return torch.cat([image, low, low + side], 1).to(args.device)
+
+
+def training_steps(name: str, args: argparse.Namespace) -> dict:
+    """Candidate -> a function that does one training step."""
+    images, targets = make_batch(args, name == 'mask_rcnn')
+    ours = build_ours(name, args).train()
+    ours_optimizer = optimizer_of(ours)
+    data = our_samples(images, targets, args)
+
+    def step(optimizer, loss_of):
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(args):
+            loss = loss_of()
+        loss.backward()
+        optimizer.step()
+
+    def our_loss():
+        batch = ours.data_preprocessor(data, True)
+        return ours.parse_losses(
+            ours.loss(**{'batch_inputs': batch['inputs'], 'batch_data_samples': batch['data_samples']})
+        )[0]
+
+    rois = fixed_rois(args, 512)
+
+    def bare_loss():
+        inputs = ours.data_preprocessor(data, True)['inputs']
+        return sum(out.float().sum() for out in network_outputs(ours, inputs, rois))
+
+    steps = {'ours': lambda: step(ours_optimizer, our_loss), 'bare network': lambda: step(ours_optimizer, bare_loss)}
+    if name in TORCHVISION:
+        theirs = build_theirs(name, args).train()
+        theirs_optimizer = optimizer_of(theirs)
+        steps['torchvision'] = lambda: step(theirs_optimizer, lambda: sum(theirs(images, targets).values()))
+    return steps
+
+
+def inference_steps(name: str, args: argparse.Namespace) -> dict:
+    """Candidate -> a function that detects in one batch."""
+    import torch
+
+    images, targets = make_batch(args, False)
+    ours = build_ours(name, args).eval()
+    data = our_samples(images, targets, args)
+
+    def detect():
+        with torch.inference_mode(), autocast(args):
+            batch = ours.data_preprocessor(data, False)
+            return ours.predict(batch['inputs'], batch['data_samples'])
+
+    rois = fixed_rois(args, 1000)
+
+    def bare():
+        with torch.inference_mode(), autocast(args):
+            return network_outputs(ours, ours.data_preprocessor(data, False)['inputs'], rois)
+
+    steps = {'ours': detect, 'bare network': bare}
+    if name in TORCHVISION:
+        theirs = build_theirs(name, args).eval()
+
+        def peer():
+            with torch.inference_mode(), autocast(args):
+                return theirs(images)
+
+        steps['torchvision'] = peer
+    return steps
+
+
+def measure(steps: dict, args: argparse.Namespace) -> dict:
+    """Median seconds and peak memory of each candidate, which take turns."""
+    import torch
+
+    cuda = args.device.startswith('cuda')
+    times: dict = {name: [] for name in steps}
+    memory: dict = {}
+    for turn in range(args.rounds + 1):
+        for name, step in steps.items():
+            if cuda:
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            step()
+            if cuda:
+                torch.cuda.synchronize()
+                memory[name] = torch.cuda.max_memory_allocated() / 2**20
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    result = {name: dict(seconds=statistics.median(t), fastest=min(t)) for name, t in times.items()}
+    for name in memory:
+        result[name]['peak_mib'] = round(memory[name])
+    for name in result:
+        if name != 'ours':
+            # Neighbours in time share the machine's load, so the ratio is taken turn by turn.
+            result[name]['ours_to_it'] = statistics.median(a / b for a, b in zip(times['ours'], times[name]))
+    return result
+
+
+def plot(table: list[dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    names = ['bare network', 'ours', 'torchvision']
+    figure, axis = plt.subplots(figsize=(1.6 * len(table) + 3, 4))
+    for i, name in enumerate(names):
+        places = [k + (i - 1) * 0.27 for k, row in enumerate(table) if name in row['results']]
+        values = [row['results'][name]['seconds'] for row in table if name in row['results']]
+        axis.bar(places, values, 0.25, label=name)
+    axis.set_xticks(range(len(table)), [f'{row["model"]}\n{row["mode"]}' for row in table])
+    axis.set_ylabel('seconds (median)')
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    args = parse_args()
+    import torch
+    import torchvision
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    versions = dict(torch=torch.__version__, torchvision=torchvision.__version__, python=platform.python_version())
+    where = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{torch.get_num_threads()} CPU threads'
+    print(f'{versions}, {where}, batch {args.batch} of {args.size[0]}x{args.size[1]}, {args.boxes} boxes, {args.dtype}')
+    table = []
+    for model in args.models:
+        for mode in args.mode:
+            steps = training_steps(model, args) if mode == 'train' else inference_steps(model, args)
+            results = measure(steps, args)
+            table.append(dict(model=model, mode=mode, results=results))
+            for name, row in results.items():
+                ratio = f'   ours / {name} = {row["ours_to_it"]:.3f}' if 'ours_to_it' in row else ''
+                peak = f'   peak {row["peak_mib"]} MiB' if 'peak_mib' in row else ''
+                print(f'{model:12s} {mode:5s} {name:13s} {row["seconds"] * 1000:9.1f} ms{peak}{ratio}', flush=True)
+            del steps
+    print(f'peak resident memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB')
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+        report = dict(versions=versions, device=where, options=options, table=table)
+        (args.out / 'detectors.json').write_text(json.dumps(report, indent=1))
+        plot(table, args.out / 'detectors.png')
+
+
+if __name__ == '__main__':
+    main()
