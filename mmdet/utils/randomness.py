@@ -58,15 +58,14 @@ class SeededFetch:
 
     What a sample's transforms draw is a function of (seed, epoch, index): the number of workers, their lifetime and
     the order of loading do not matter, and no epoch repeats another. torch's DataLoader calls it as the dataset's
-    ``__getitems__``.
+    ``__getitems__``. Without workers it leaves the global generators as the last sample did; the training loop seeds
+    them again before each step.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
     def __call__(self, indices: list[int]) -> list:
-        inside_worker = torch.utils.data.get_worker_info() is not None
-        state = None if inside_worker else (random.getstate(), np.random.get_state(), torch.get_rng_state())
         samples = []
         for index in indices:
             seed = mix(self.seed, 2, index, getattr(index, 'stream', 0), getattr(index, 'turn', 0))
@@ -74,10 +73,6 @@ class SeededFetch:
             np.random.seed(seed & 0xFFFFFFFF)
             torch.default_generator.manual_seed(seed & (2**63 - 1))
             samples.append(self.dataset[int(index)])
-        if state is not None:
-            random.setstate(state[0])
-            np.random.set_state(state[1])
-            torch.set_rng_state(state[2])
         return samples
 
 

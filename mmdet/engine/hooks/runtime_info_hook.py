@@ -27,13 +27,12 @@ class RuntimeInfoHook(_RuntimeInfoHook):
 
     def __init__(self, max_history: int = 2000) -> None:
         self.max_history = max_history
-        self.interval = 50
+        self.interval, self._epoch_length = 50, 1
         self._losses: list[tuple[tuple[str, ...], torch.Tensor]] = []
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
-        intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        self.interval = math.gcd(*intervals) if intervals else 50
+        self.interval, self._epoch_length = log_moments(runner)
         self._losses.clear()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -43,12 +42,8 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         if outputs:
-            with torch.no_grad():
-                values = [v if isinstance(v, torch.Tensor) else torch.tensor(float(v)) for v in outputs.values()]
-                if any(v.dim() or v.device != values[0].device for v in values):
-                    values = [v.detach().float().mean().to(values[0].device) for v in values]
-                self._losses.append((tuple(outputs), torch.stack(values)))
-        if (batch_idx + 1) % self.interval == 0 or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self._losses.append((tuple(outputs), _stack(list(outputs.values()))))
+        if (batch_idx + 1) % self.interval == 0 or (batch_idx + 1) % self._epoch_length == 0:
             self.flush(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -62,25 +57,44 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         for name, rates in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', rates[0])
         for name, norms in _take_norms(runner.optim_wrapper):
-            self._extend(hub, f'train/{name}', torch.stack(norms).tolist())
+            extend_history(hub, f'train/{name}', torch.stack(norms).tolist(), self.max_history)
         pending, self._losses = self._losses, []
         start = 0
         for end in range(1, len(pending) + 1):  # runs of iterations with the same losses
             if end == len(pending) or pending[end][0] != pending[start][0]:
                 table = torch.stack([values for _, values in pending[start:end]]).T.tolist()
                 for key, column in zip(pending[start][0], table, strict=True):
-                    self._extend(hub, f'train/{key}', column)
+                    extend_history(hub, f'train/{key}', column, self.max_history)
                 start = end
         for buffer in hub.log_scalars.values():
             buffer.max_length = self.max_history
 
-    def _extend(self, hub: Any, key: str, values: list[float]) -> None:
-        """Append many values at once; one ``update_scalar`` each would copy the history as often."""
-        hub.update_scalar(key, values[-1])  # also checks the name and marks it for resuming
-        history, counts = hub.log_scalars[key].data
-        history = np.concatenate([history[:-1], values])[-self.max_history :]
-        counts = np.concatenate([counts[:-1], np.ones(len(values))])[-self.max_history :]
-        hub.log_scalars[key] = HistoryBuffer(history, counts, self.max_history)
+
+@torch.no_grad()
+def _stack(values: list) -> torch.Tensor:
+    try:
+        stacked = torch.stack(values)
+        if stacked.dim() == 1:
+            return stacked
+    except (TypeError, RuntimeError):  # numbers, several devices or shapes
+        pass
+    tensors = [torch.as_tensor(value) for value in values]
+    return torch.stack([tensor.float().mean().to(tensors[0].device) for tensor in tensors])
+
+
+def log_moments(runner: Any) -> tuple[int, int]:
+    """After how many iterations something is logged, and the length of an epoch."""
+    intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    return math.gcd(*intervals) if intervals else 50, max(len(runner.train_dataloader), 1)
+
+
+def extend_history(hub: Any, key: str, values: list[float], max_history: int) -> None:
+    """Append many values at once; one ``update_scalar`` each would copy the history as often."""
+    hub.update_scalar(key, values[-1])  # also checks the name and marks it for resuming
+    history, counts = hub.log_scalars[key].data
+    history = np.concatenate([history[:-1], values])[-max_history:]
+    counts = np.concatenate([counts[:-1], np.ones(len(values))])[-max_history:]
+    hub.log_scalars[key] = HistoryBuffer(history, counts, max_history)
 
 
 def _take_norms(optim_wrapper: Any) -> list[tuple[str, list[torch.Tensor]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class _Deferred:
         Raises:
             NonFiniteLossError: before the step, when ``stop_on_nonfinite_loss`` is set.
         """
-        finite = _Flag(torch.isfinite(loss.detach()).all()) if self.stop_on_nonfinite_loss else None
+        finite = _Flag(loss.detach()) if self.stop_on_nonfinite_loss else None
         self.backward(self.scale_loss(loss))
         if finite is not None and not finite.get():
             raise NonFiniteLossError(f'the loss is {loss.item()}')
@@ -54,22 +55,20 @@ class _Deferred:
 
 
 class _Flag:
-    """A boolean on its way from the device. Reading it waits for what was queued before it, not for what came after."""
+    """Whether a loss is finite. Reading it waits for what was queued before it, not for what came after."""
 
-    def __init__(self, value: torch.Tensor) -> None:
-        self.event = None
-        if value.is_cuda:
-            host = torch.empty((), dtype=torch.bool, pin_memory=True)
-            host.copy_(value, non_blocking=True)
+    def __init__(self, loss: torch.Tensor) -> None:
+        self.event, self.value = None, loss
+        if loss.is_cuda:
+            self.value = torch.empty((), dtype=torch.float32, pin_memory=True)
+            self.value.copy_(loss.float(), non_blocking=True)
             self.event = torch.cuda.Event()
             self.event.record()
-            value = host
-        self.value = value
 
     def get(self) -> bool:
         if self.event is not None:
             self.event.synchronize()
-        return bool(self.value)
+        return math.isfinite(self.value.item())
 
 
 @OPTIM_WRAPPERS.register_module()

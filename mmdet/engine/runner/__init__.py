@@ -4,6 +4,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'det_runner': 'DetRunner',
-        'loops': 'EpochBasedTrainLoop IterBasedTrainLoop',
+        'loops': 'EpochBasedTrainLoop IterBasedTrainLoop TeacherStudentValLoop ValLoop',
     },
 )

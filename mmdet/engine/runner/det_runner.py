@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process, master_only
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
@@ -24,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.engine.checkpoint import load_weights
 from mmdet.engine.config import repair_mmengine
+from mmdet.engine.config_check import batch_size_message
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
@@ -60,6 +63,7 @@ class DetRunner(Runner):
         checkpoints.register_loaders()
         self._pending = _Pending(given['work_dir'], given.get('resume', False), given.get('load_from'))
         self._buffers_of_ranks: list | None = None
+        self._called: dict[str, list] = {}
         super().__init__(**given)
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -93,12 +97,26 @@ class DetRunner(Runner):
         else:
             wrapper_cfg.setdefault('broadcast_buffers', False)
 
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
+        """Say how the batch size stands to the learning rate, and scale the latter if ``enable`` is set."""
+        base = (auto_scale_lr or {}).get('base_batch_size')
+        loader = self._train_dataloader
+        size = loader.get('batch_size') if isinstance(loader, dict) else getattr(loader, 'batch_size', None)
+        groups = getattr(getattr(optim_wrapper, 'optimizer', None), 'param_groups', None)
+        if base and size and groups:
+            rate, enabled = groups[0]['lr'], auto_scale_lr.get('enable', False)
+            self.logger.info(batch_size_message(size, self.world_size, base, rate, enabled))
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call a method of every hook that has it; an error keeps its own traceback."""
-        for hook in self._hooks:
-            method = getattr(hook, fn_name, None)
-            if method is not None:
-                method(self, **kwargs)
+        """Call a method of every hook that has something to do in it; an error keeps its own traceback."""
+        if self._called.get('hooks') != self._hooks:
+            self._called = {'hooks': list(self._hooks)}
+        methods = self._called.get(fn_name)
+        if methods is None:
+            methods = self._called[fn_name] = [getattr(h, fn_name) for h in self._hooks if _does_something(h, fn_name)]
+        for method in methods:
+            method(self, **kwargs)
 
     # ----------------------------------------------------------------------------------------------------------------
     # Building: through mmdet's registries, whose errors name the nearest right names
@@ -397,6 +415,16 @@ class _Pending:
 
 def _to_cpu(value: Any) -> Any:
     return apply_to(value, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+
+
+def _does_something(hook: Hook, fn_name: str) -> bool:
+    """Whether a hook overrides a method, or the general one that mmengine's base class calls in it."""
+    own = getattr(type(hook), fn_name, None)
+    if own is None or fn_name in hook.__dict__:
+        return hasattr(hook, fn_name)
+    general = re.sub('_(train|val|test)', '', f'_{fn_name}')
+    base = getattr(Hook, fn_name, None)
+    return own is not base or getattr(type(hook), general, None) is not getattr(Hook, general, None)
 
 
 def _scheduler_state(scheduler: Any) -> dict:

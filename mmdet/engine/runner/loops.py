@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, get_rank
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as _EpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as _IterBasedTrainLoop
+from mmengine.runner import ValLoop as _ValLoop
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
@@ -171,3 +175,87 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
 def _is_infinite(dataloader: Any) -> bool:
     sampler = getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
     return 'Infinite' in type(sampler).__name__ or 'MultiSource' in type(sampler).__name__
+
+
+@LOOPS.register_module()
+class ValLoop(_ValLoop):
+    """Validation.
+
+    Args:
+        runner: The runner.
+        dataloader: The loader or its config.
+        evaluator: The evaluator, or the config of one or several metrics.
+        fp16: Predict with mixed precision.
+        compute_loss: Also compute the losses of training on each batch; their means join the metrics as ``loss``,
+            ``loss_cls``, ... The pipeline of ``val_dataloader`` must load annotations.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False, compute_loss: bool = False
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.compute_loss = compute_loss
+        self._losses: list[dict[str, float]] = []
+
+    def run(self) -> dict:
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        self._losses.clear()
+        for index, data_batch in enumerate(self.dataloader):
+            if self.compute_loss:
+                self._losses.append(self._batch_losses(index, copy.deepcopy(data_batch)))
+            self.run_iter(index, data_batch)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        if self.compute_loss:
+            metrics.update(self._mean_losses())
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+    @torch.no_grad()
+    def _batch_losses(self, index: int, data_batch: Any) -> dict[str, float]:
+        """The losses in evaluation mode, with the random numbers of heads fixed by the batch's number."""
+        model = self.runner.model
+        model = model.module if is_model_wrapper(model) else model
+        state = torch.get_rng_state()
+        seed_all(mix(self.runner.seed, 3, get_rank(), index))
+        with torch.autocast(get_device(), enabled=self.fp16):
+            data = model.data_preprocessor(data_batch, False)
+            losses = model(**data, mode='loss') if isinstance(data, dict) else model(*data, mode='loss')
+        torch.set_rng_state(state)
+        _, values = model.parse_losses(losses)
+        return {name: float(value) for name, value in values.items()}
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Over the batches of all ranks."""
+        rows = [row for rank in all_gather_object(self._losses) for row in rank]
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
+
+
+@LOOPS.register_module()
+class TeacherStudentValLoop(ValLoop):
+    """Validates both models of semi-supervised training; metrics are named ``teacher/...`` and ``student/...``."""
+
+    def run(self) -> dict:
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        model = self.runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if not hasattr(model, 'semi_test_cfg'):
+            raise ValueError(
+                f'TeacherStudentValLoop needs a model with semi_test_cfg, which {type(model).__name__} lacks'
+            )
+        chosen = model.semi_test_cfg.get('predict_on')
+        metrics = {}
+        for part in ('teacher', 'student'):
+            model.semi_test_cfg['predict_on'] = part
+            for index, data_batch in enumerate(self.dataloader):
+                self.run_iter(index, data_batch)
+            found = self.evaluator.evaluate(len(self.dataloader.dataset))
+            metrics.update({f'{part}/{name}': value for name, value in found.items()})
+        model.semi_test_cfg['predict_on'] = chosen
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
