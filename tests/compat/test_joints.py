@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'models' / 'dense_heads'))
-from head_table import ATSS, HEADS, MAX_IOU, build_head, class_free, features, samples, totals
+from head_table import ATSS, HEADS, MAX_IOU, build_head, features, for_head, samples, totals
 
 from mmdet.models.core import DenseTargets, multi_apply
 from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
@@ -50,7 +50,7 @@ def passed_on(parent, name, *args, **kwargs):
 
 
 def losses_of(head, name, kinds=('many', 'one', 'empty')):
-    return totals(head.loss(features(len(kinds)), class_free(name, samples(*kinds))))
+    return totals(head.loss(features(len(kinds)), for_head(name, samples(*kinds))))
 
 
 def assert_same(found, expected):

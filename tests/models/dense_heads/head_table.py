@@ -143,6 +143,9 @@ HEADS = {
             refine=dict(assigner=MAX_IOU, pos_weight=-1),
         ),
     ),
+    'RetinaFaceHead': anchors(
+        dict(MAX_IOU, pos_iou_thr=0.35, neg_iou_thr=0.3), type='RetinaFaceHead', num_classes=1, in_channels=8
+    ),
 }
 TEST_CFG = dict(nms_pre=20, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.6), max_per_img=10)
 
@@ -190,11 +193,14 @@ def samples(*kinds):
     return out
 
 
-def class_free(name, data_samples):
-    """RPN knows objects only: labels become 0, as the two-stage detectors make them."""
-    if HEADS[name]['type'] == 'RPNHead':
-        for sample in data_samples:
-            sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+def for_head(name, data_samples):
+    """Ground truths as a head wants them: of one class for proposals and faces, with landmarks for these."""
+    for gt in (sample.gt_instances for sample in data_samples):
+        if HEADS[name]['type'] in ('RPNHead', 'RetinaFaceHead'):
+            gt.labels = torch.zeros_like(gt.labels)
+        if HEADS[name]['type'] == 'RetinaFaceHead':
+            gt.keypoints = gt.bboxes[:, None, :2] + torch.tensor([2.0, 3.0]) * torch.arange(1, 6)[:, None]
+            gt.keypoints_visible = torch.ones(len(gt.bboxes), 5)
     return data_samples
 
 

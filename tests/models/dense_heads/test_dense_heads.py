@@ -1,6 +1,6 @@
 import pytest
 import torch
-from head_table import HEADS, LOOKS_AT_DATA, NUM_CLASSES, build_head, class_free, features, samples, totals
+from head_table import HEADS, LOOKS_AT_DATA, NUM_CLASSES, build_head, features, for_head, samples, totals
 
 from mmdet.models.core import unpack_gt_instances
 
@@ -9,7 +9,19 @@ pytestmark = pytest.mark.usefixtures('default_scope')
 
 def loss_of(head, name, *kinds, feats=None):
     feats = features(len(kinds)) if feats is None else feats
-    return totals(head.loss(feats, class_free(name, samples(*kinds))))
+    return totals(head.loss(feats, for_head(name, samples(*kinds))))
+
+
+def test_every_dense_head_is_in_the_table():
+    from mmengine.model import BaseModule
+
+    import mmdet.models.dense_heads as package
+    from mmdet.models.dense_heads import AnchorFreeHead, AnchorHead, BaseDenseHead
+
+    kinds = {getattr(package, name) for name in package.__all__}
+    kinds = {k for k in kinds if isinstance(k, type) and issubclass(k, BaseModule) and issubclass(k, BaseDenseHead)}
+    single_stage = {k.__name__ for k in kinds if issubclass(k, (AnchorHead, AnchorFreeHead))} - {'AnchorFreeHead'}
+    assert single_stage <= {cfg['type'] for cfg in HEADS.values()}
 
 
 @pytest.mark.parametrize('kinds', [('many', 'one'), ('many', 'empty'), ('empty', 'empty')], ids='-'.join)
@@ -45,7 +57,7 @@ def test_order_of_images_and_objects_does_not_matter(name):
     head.apply(lambda module: module.eval() if 'BatchNorm' in type(module).__name__ else None)
     feats = features(2)
     first = loss_of(head, name, 'many', 'one', feats=feats)
-    turned = class_free(name, samples('one', 'many'))
+    turned = for_head(name, samples('one', 'many'))
     if 'MaxIoUAssigner' not in str(HEADS[name]):  # there the last of two objects takes an anchor that is best for both
         turned[1].gt_instances = turned[1].gt_instances[torch.tensor([2, 0, 3, 1])]
     second = totals(head.loss(tuple(f.flip(0) for f in feats), turned))
@@ -83,7 +95,7 @@ def test_the_loss_never_looks_at_the_data(name):
 
     with FakeTensorMode():
         head = build_head(name, init=False)
-        data_samples = class_free(name, samples('many', 'empty'))
+        data_samples = for_head(name, samples('many', 'empty'))
         gt_instances, ignored, metas = unpack_gt_instances(data_samples)
         losses = head.loss_by_feat(*head(features(2)), gt_instances, metas, ignored)
         sum(value for key, value in totals(losses).items() if 'loss' in key).backward()
