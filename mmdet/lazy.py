@@ -59,7 +59,8 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
 
 def modules_that_export(package: str, name: str) -> Iterator[str]:
     """Modules in and below a lazy package that list ``name``: more than one where two registries share it."""
-    yield from import_module(package).__getattr__.modules_of(name)
+    lookup: Any = import_module(package).__getattr__
+    yield from lookup.modules_of(name)
 
 
 class _LazyPackage(ModuleType):
@@ -120,6 +121,7 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
         name = module.__spec__.name
         module.__spec__ = self._specs.pop(name, module.__spec__)
 

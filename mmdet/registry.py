@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from importlib import import_module
 from typing import Any
 
@@ -62,6 +61,7 @@ class LazyRegistry(Registry):
     def __init__(self, name: str, *, locations: list[str], eager: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init__(name, locations=locations, **kwargs)
         self._eager = eager
+        self._imported = False
         self._module_dict = _LazyDict(locations, eager)
 
     @property
@@ -117,13 +117,16 @@ class LazyRegistry(Registry):
         )
 
     def _unknown_argument(self, cfg: dict, error: str) -> str | None:
-        match = re.search(r"got an unexpected keyword argument '(\w+)'", error)
-        if match is None or match.group(1) not in cfg:
-            return None
         kind = cfg['type']
         cls = self.get(kind) if isinstance(kind, str) else kind
+        own_gap = f'{getattr(cls, "__name__", cls)}.__init__() missing' in error
+        if 'unexpected keyword argument' not in error and not own_gap:
+            return None
         known = argument_names(cls)
-        name = match.group(1)
+        # A misspelt argument that is required shows as a missing one.
+        name = next((name for name in cfg if f"'{name}'" in error or name not in known | {'type', '_scope_'}), None)
+        if name is None:
+            return None
         near = difflib.get_close_matches(name, sorted(known - {name}), n=3, cutoff=0.6)
         hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
         return f'{getattr(cls, "__name__", cls)} has no argument {name!r} (given {cfg[name]!r}).{hint}'

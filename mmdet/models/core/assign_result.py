@@ -49,6 +49,7 @@ class AssignResult:
 
     def add_gt_(self, gt_labels: Tensor) -> None:
         """Put the ground truths themselves in front, each assigned to itself."""
+        assert self.max_overlaps is not None and self.labels is not None
         own = torch.arange(1, len(gt_labels) + 1, dtype=torch.long, device=gt_labels.device)
         self.gt_inds = torch.cat([own, self.gt_inds])
         self.max_overlaps = torch.cat([self.max_overlaps.new_ones(len(own)), self.max_overlaps])

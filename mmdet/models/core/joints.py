@@ -12,7 +12,7 @@ from torch import Tensor
 
 def by_batch(method: Callable) -> Callable:
     """Mark the single-image face of a batched method: nobody needs to call it image by image."""
-    method.by_batch = True
+    method.by_batch = True  # type: ignore[attr-defined]
     return method
 
 

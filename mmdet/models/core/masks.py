@@ -25,7 +25,7 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
         gt_masks: Masks of each image, ``BitmapMasks`` or ``PolygonMasks``.
         cfg: ``mask_size`` and, to keep fractions, ``soft_mask_target``.
     """
-    from mmdet.structures.mask import mask_target
+    from mmdet.structures.mask.mask_target import mask_target
 
     size = _pair(cfg['mask_size'])
     targets = boxes.new_zeros(*boxes.shape[:2], *size)
@@ -77,6 +77,6 @@ def paste_masks(
         return out
     step = max(1, budget // max(1, height * width))
     for start in range(0, len(masks), step):
-        part = slice(start, start + step)
-        out[part] = finish(_sample(masks[part], boxes[part], (0, height), (0, width)))
+        rows = slice(start, start + step)
+        out[rows] = finish(_sample(masks[rows], boxes[rows], (0, height), (0, width)))
     return out

@@ -19,6 +19,8 @@ from .gt import PaddedGT, pad_batch
 from .sampling import as_slots
 from .sampling_result import SamplingResult
 
+FIELDS = ('boxes', 'valid', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
+
 
 @dataclass
 class RoISamples:
@@ -58,8 +60,9 @@ class RoISamples:
             drawn: Indices and validity of positives, then of negatives, each ``(B, K)``.
             slots: Slots of each image; never more than candidates.
         """
-        index, valid, pos = as_slots(*drawn, min(slots, boxes.shape[1]))
-        num_pos = min(drawn[0].shape[1], index.shape[1])
+        pos_index, pos_valid, neg_index, neg_valid = drawn
+        index, valid, pos = as_slots(pos_index, pos_valid, neg_index, neg_valid, min(slots, boxes.shape[1]))
+        num_pos = min(pos_index.shape[1], index.shape[1])
         if boxes.device.type == 'cpu' and type(boxes) is Tensor:  # looking costs nothing here, empty slots would
             used, num_pos = (max(1, int(mask.sum(1).max())) for mask in (valid, pos))
             index, valid, pos = index[:, :used], valid[:, :used], pos[:, :used]
@@ -128,7 +131,8 @@ class RoISamples:
         """The slots for positives; of these, ``valid`` are those that hold one."""
         n = self.num_pos_slots
         names = ('boxes', 'pos', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
-        return RoISamples(*(getattr(self, name)[:, :n] for name in names), n, self.gt)
+        slots = dict(zip(FIELDS, (getattr(self, name)[:, :n] for name in names)))
+        return RoISamples(**slots, num_pos_slots=n, gt=self.gt)
 
     def _list(self) -> list:
         if self._results is None:

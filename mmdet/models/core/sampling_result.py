@@ -36,6 +36,7 @@ class SamplingResult:
         self.pos_is_gt = gt_flags[pos_inds]
         self.num_gts = len(gt_bboxes)
         self.pos_assigned_gt_inds = assign_result.gt_inds[pos_inds] - 1
+        assert assign_result.labels is not None
         self.pos_gt_labels = assign_result.labels[pos_inds]
         box_dim = gt_bboxes.box_dim if isinstance(gt_bboxes, BaseBoxes) else 4
         if self.num_gts == 0:

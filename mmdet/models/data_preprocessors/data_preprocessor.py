@@ -103,14 +103,21 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         batch = torch.full((len(images), channels, *size), float(self.pad_value), device=self.device)
         for place, image in zip(batch, images):
             image = image.to(self.device, non_blocking=True)
-            if self._channel_conversion:
-                image = image.flip(0)
             place = place[:, : image.shape[1], : image.shape[2]]
-            if self._enable_normalize:
-                torch.sub(image, self.mean, out=place).div_(self.std)
-            else:
-                place.copy_(image)
+            if not self._channel_conversion:
+                self._fill(place, image)
+                continue
+            for c, channel in enumerate(image.unbind()[::-1]):  # one by one, so that no reversed copy is made
+                self._fill(place[c : c + 1], channel[None], c)
         return batch
+
+    def _fill(self, place: Tensor, image: Tensor, channel: int | None = None) -> None:
+        """Write ``image``, or its one ``channel``, normalised into ``place``."""
+        if not self._enable_normalize:
+            place.copy_(image)
+            return
+        mean, std = (self.mean, self.std) if channel is None else (self.mean[channel], self.std[channel])
+        torch.sub(image, mean, out=place).div_(std)
 
     def _padded(self, side: int) -> int:
         return -(-side // self.pad_size_divisor) * self.pad_size_divisor
