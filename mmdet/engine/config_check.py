@@ -155,15 +155,17 @@ def _check_node(node: dict, where: str, registry: str, names_only: bool) -> Iter
         return
     known = registries.argument_names(kind)
     injected = {'type', '_scope_', 'priority', '_delete_', 'constructor', 'optimizer'}
-    open_ended = _takes_anything(kind)
+    takes = _open_arguments(kind)
     for name in node:
         if name in known or name in injected or name.startswith('_'):
             continue
-        near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.75 if open_ended else 0.6)
-        if open_ended and not near:
+        near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.75 if takes == 'any' else 0.6)
+        if takes == 'any' and not near:
             continue
         hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
-        level = 'warning' if open_ended else 'error'
+        # **kwargs that a class of others, or a part of a model, hands on may be used up on the way
+        own = kind.__module__.startswith(('mmdet.', 'mmengine.', 'mmcv.')) and registry != 'model'
+        level = 'error' if takes == 'named' or (takes == 'handed on' and own) else 'warning'
         yield Finding(level, f'{where}.{name}', f'{kind.__name__} has no argument {name!r}.{hint}')
 
 
@@ -183,13 +185,22 @@ def _no_arguments(**kwargs: Any) -> None:
     """Stands for a class that cannot be looked at here."""
 
 
-def _takes_anything(cls: Any) -> bool:
-    """Whether ``**kwargs`` of the constructor may hold names that no base class lists."""
-    constructor = cls.__init__ if inspect.isclass(cls) else cls
-    try:
-        return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values())
-    except (TypeError, ValueError):
-        return True
+def _open_arguments(cls: Any) -> str:
+    """'named': the constructor lists all arguments; 'handed on': its base classes list the rest; 'any': none does."""
+    classes = cls.__mro__ if inspect.isclass(cls) else [cls]
+    open_ended = False
+    for each in classes:
+        constructor = each.__dict__.get('__init__') if inspect.isclass(each) else each
+        if constructor is None or each is object:
+            continue
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except (TypeError, ValueError):
+            return 'any'
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return 'handed on' if open_ended else 'named'
+        open_ended = True
+    return 'any'
 
 
 # --------------------------------------------------------------------------------------------------------------------

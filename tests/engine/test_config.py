@@ -113,6 +113,10 @@ def test_sound_config_has_no_errors(tmp_path):
             "train_dataloader.sampler.shufle: DefaultSampler has no argument 'shufle'. Did you mean shuffle?",
         ),
         (
+            dict(param_scheduler=[dict(type='CosineAnnealingLR', T_max=3, milestones=[1])]),
+            "error: param_scheduler[0].milestones: CosineAnnealingLR has no argument 'milestones'. It takes T_max",
+        ),
+        (
             dict(custom_hooks=[dict(type='EMAHok')]),
             "custom_hooks[0].type: 'EMAHok' is not in the 'hook' registry of mmdet. Did you mean EMAHook",
         ),
