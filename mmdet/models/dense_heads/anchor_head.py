@@ -21,6 +21,7 @@ from mmdet.models.core import (
     multi_apply,
     overridden,
     rows,
+    split_levels,
 )
 from mmdet.models.task_modules.assigners import assign_each
 from mmdet.models.task_modules.samplers import PseudoSampler, sample_masks
@@ -290,21 +291,30 @@ class AnchorHead(BaseDenseHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict:
-        """``loss_cls`` and ``loss_bbox``, each a list of one tensor."""
+        """``loss_cls`` and ``loss_bbox``, each a list of one tensor, or of one a level where a loss counts."""
         anchors, targets = self._anchors_and_targets(
             cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
-        loss_cls, loss_bbox = self.loss_by_feat_single(
-            as_level(flatten_levels(cls_scores, self.cls_out_channels)),
-            as_level(flatten_levels(bbox_preds, self.reg_dim)),
+        fields = [
+            flatten_levels(cls_scores, self.cls_out_channels),
+            flatten_levels(bbox_preds, self.reg_dim),
             anchors,
             targets.labels,
             targets.label_weights,
             targets.bbox_targets,
             targets.bbox_weights,
-            avg_factor=targets.avg_factor,
+        ]
+        if any(getattr(loss, 'by_level', False) for loss in self.children()):
+            parts = zip(*(split_levels(field, targets.level_sizes) for field in fields))
+        else:
+            parts = [fields]
+        loss_cls, loss_bbox = multi_apply(
+            lambda scores, preds, *rest: self.loss_by_feat_single(
+                as_level(scores), as_level(preds), *rest, avg_factor=targets.avg_factor
+            ),
+            *zip(*parts),
         )
-        return dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox])
+        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
 
     def _anchors_and_targets(
         self, cls_scores: list[Tensor], gt_instances: InstanceList, metas: list[dict], ignored: OptInstanceList

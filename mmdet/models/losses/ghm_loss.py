@@ -15,6 +15,9 @@ from .utils import REDUCTIONS, column_weight, weight_reduce_loss
 class GradientHarmonizing(nn.Module):
     """Bins of the gradient norm, and the running count of examples in each (Sec. 3.4, "Exponential Moving Average")."""
 
+    by_level = True
+    """Whether a head computes the loss level by level: bins are filled, and the average moves, once a level."""
+
     edges: Tensor
 
     def __init__(self, bins: int, momentum: float, last_edge: float, loss_weight: float, reduction: str) -> None:
@@ -40,10 +43,16 @@ class GradientHarmonizing(nn.Module):
             valid: Elements that count, shape (N, C).
             total: Number of examples, 0-d.
         """
-        bin_index = (torch.bucketize(gradient.to(self.edges), self.edges, right=True) - 1).clamp(0, self.bins - 1)
+        # A checkpoint may hold any edges: an element belongs to the last bin around it. Between two neighbours among
+        # the sorted edges that is one and the same bin.
+        borders = self.edges.sort().values
+        segment = torch.bucketize(gradient.to(borders), borders, right=True)
         # Integers, counted per row first: floats stop counting at 2 ** 24, and few rows share a counter.
-        counts = torch.zeros(len(gradient), self.bins, dtype=torch.int32, device=gradient.device)
-        count = counts.scatter_add_(1, bin_index, valid.int()).sum(0)
+        counts = torch.zeros(len(gradient), self.bins + 2, dtype=torch.int32, device=gradient.device)
+        counts = counts.scatter_add_(1, segment, valid.int()).sum(0)
+        low = torch.cat([borders[:1] - 1, borders])
+        inside = (self.edges[:-1, None] <= low) & (low < self.edges[1:, None])  # (bins, bins + 2)
+        count = (inside * counts).sum(1)
         occupied = count > 0
         density = count.to(self.edges.dtype)
         if self.momentum > 0:
@@ -52,7 +61,9 @@ class GradientHarmonizing(nn.Module):
             density = self.acc_sum
         weight = torch.where(occupied, total / density.clamp(min=torch.finfo(density.dtype).tiny), 0)
         weight = weight / occupied.sum().clamp(min=1)
-        return weight[bin_index] * valid
+        order = torch.arange(1, self.bins + 1, device=weight.device)[:, None]
+        last = (inside * order).amax(0)  # 0 where no bin is
+        return torch.cat([weight.new_zeros(1), weight])[last][segment] * valid
 
     def reduction_for(self, override: str | None) -> str:
         if override is not None and override not in REDUCTIONS:
