@@ -1,0 +1,58 @@
+"""The quickstart configs: sound, and a training step of each on a picture of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmdet.engine.config import load_config
+from mmdet.engine.config_check import check_config
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+
+FOLDER = Path(__file__).parents[2] / 'configs' / 'quickstart'
+CONFIGS = sorted(path.name for path in FOLDER.glob('*.py'))
+
+
+def sample(height: int, width: int) -> DetDataSample:
+    """A data sample with a small and a large object."""
+    boxes = torch.tensor([[10.0, 12.0, 30.0, 34.0], [40.0, 20.0, 130.0, 110.0]])
+    masks = np.zeros((2, height, width), np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = 1
+    data_sample = DetDataSample(
+        metainfo=dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0))
+    )
+    data_sample.gt_instances = InstanceData(
+        bboxes=boxes, labels=torch.tensor([0, 2]), masks=BitmapMasks(masks, height, width)
+    )
+    return data_sample
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_is_sound(name):
+    path = FOLDER / name
+    assert [str(finding) for finding in check_config(load_config(path), path)] == []
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_training_step_and_prediction(name, default_scope):
+    torch.manual_seed(0)
+    cfg = load_config(FOLDER / name)
+    model = MODELS.build(cfg.model)
+    picture = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8)
+    data = model.data_preprocessor(dict(inputs=[picture], data_samples=[sample(128, 160)]), training=True)
+    losses = model(**data, mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert torch.isfinite(total)
+    frozen = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert frozen == [], 'from scratch every parameter is trained'
+    model.eval()
+    with torch.no_grad():
+        (result,) = model(**data, mode='predict')
+    classes = cfg.val_dataloader.dataset.metainfo.classes
+    assert set(result.pred_instances.labels.tolist()) <= set(range(len(classes)))
