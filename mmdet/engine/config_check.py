@@ -161,7 +161,9 @@ def _check_node(node: dict, where: str, registry: str, names_only: bool) -> Iter
     if names_only or not callable(kind):
         return
     known = registries.argument_names(kind)
-    injected = {'type', '_scope_', 'priority', '_delete_', 'constructor', 'optimizer', 'convert_to_iter_based'}
+    injected = {'type', '_scope_', 'priority', '_delete_', *_TAKEN_BEFORE.get(registry, ())}
+    if where.rsplit('.', 1)[-1].startswith('loss'):
+        injected.add('bg_cls_weight')  # DETR's heads make class_weight of it
     takes = _open_arguments(kind)
     for name in node:
         if name in known or name in injected or name.startswith('_'):

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
-from conftest import toy_config
+from conftest import build, toy_config
 from mmengine.config import Config
 
 from mmdet.engine.arguments import parse_value
@@ -340,3 +340,29 @@ def test_file_of_2x_loads_with_notes(tmp_path):
     assert cfg.train_dataloader.batch_size == 5
     assert 'runner -> train_cfg' in cfg.translation_notes
     assert Config.fromstring(cfg.pretty_text, '.py').model == cfg.model
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
+        'retinanet/retinanet_r50_fpn_amp-1x_coco.py',
+        'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+        'atss/atss_r50_fpn_1x_coco.py',
+    ],
+)
+def test_configs_of_the_zoo_are_sound(name):
+    path = Path(__file__).resolve().parents[2] / 'configs' / name
+    assert [str(finding) for finding in check_config(load_config(path), path) if finding.level == 'error'] == []
+
+
+def test_settings_that_are_used_up_before_a_class_is_made(tmp_path):
+    cfg = toy_config(
+        tmp_path,
+        optim_wrapper__paramwise_cfg=dict(norm_decay_mult=0.0),
+        optim_wrapper__constructor='DefaultOptimWrapperConstructor',
+        param_scheduler=[dict(type='CosineAnnealingLR', T_max=3, by_epoch=True, convert_to_iter_based=True)],
+        train_cfg__by_epoch=True,
+    )
+    require_sound(cfg, None, report=lambda text: None)
+    build(cfg).train()

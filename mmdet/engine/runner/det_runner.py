@@ -165,10 +165,8 @@ class DetRunner(Runner):
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(loop, dict):
             loop = copy.deepcopy(loop)
-            if 'type' in loop and 'by_epoch' in loop:
-                raise ValueError('train_cfg takes either type or by_epoch, not both')
-            if 'type' not in loop:
-                loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch', True) else 'IterBasedTrainLoop'
+            by_epoch = loop.pop('by_epoch', True)  # a type, inherited from a base file for example, goes before it
+            loop.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
             return LOOPS.build(loop, default_args=dict(runner=self, dataloader=self._train_dataloader))
         return super().build_train_loop(loop)
 
