@@ -359,7 +359,7 @@ def test_configs_of_the_zoo_are_sound(name):
 def test_settings_that_are_used_up_before_a_class_is_made(tmp_path):
     cfg = toy_config(
         tmp_path,
-        optim_wrapper__paramwise_cfg=dict(norm_decay_mult=0.0),
+        optim_wrapper__paramwise_cfg=dict(bias_lr_mult=2.0),
         optim_wrapper__constructor='DefaultOptimWrapperConstructor',
         param_scheduler=[dict(type='CosineAnnealingLR', T_max=3, by_epoch=True, convert_to_iter_based=True)],
         train_cfg__by_epoch=True,

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
 from mmdet.engine.hooks.checkpoint_hook import at_optimizer_step
@@ -50,7 +50,7 @@ class SignalHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         number = self.received
-        if get_world_size() > 1:
+        if runner.world_size > 1:
             if (runner.iter + 1) % self.interval:
                 return
             shared = torch.tensor(number, device='cuda' if torch.cuda.is_available() else 'cpu')
