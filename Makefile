@@ -1,6 +1,6 @@
 # make demo, make test, make lint: each makes .venv on the first call.
 # PYTHON=/path/to/python chooses the interpreter, WORKERS=n the number of test processes, TESTS=path a part of the tests.
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format docs clean
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/python
@@ -16,6 +16,7 @@ help:
 	@echo 'make test     run the tests'
 	@echo 'make lint     ruff, codespell and mypy'
 	@echo 'make format   let ruff rewrite what it can'
+	@echo 'make docs     these pages as HTML in work_dirs/docs/'
 	@echo 'make install  only make .venv with the pinned requirements and the package'
 
 install:
@@ -33,7 +34,7 @@ demo: install
 
 test: export OMP_NUM_THREADS = 1
 test: install
-	$(RUN) -m pytest -n $(WORKERS) $(TESTS)
+	$(RUN) -m pytest -n $(WORKERS) --timeout 900 $(TESTS)
 
 lint: install
 	$(RUN) -m ruff check .
@@ -44,6 +45,10 @@ lint: install
 format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: install
+	$(RUN) -m pip install --quiet -r requirements/docs.txt
+	$(RUN) -m sphinx -q docs work_dirs/docs
 
 clean:
 	rm -rf work_dirs/quickstart .pytest_cache .ruff_cache .mypy_cache
