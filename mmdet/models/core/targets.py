@@ -16,7 +16,7 @@ from mmdet.utils import reduce_mean
 
 from .assignment import Assignment
 from .gt import PaddedGT
-from .pyramid import split_levels
+from .pyramid import per_level, split_levels
 
 
 @dataclass
@@ -85,6 +85,12 @@ class DenseTargets:
             level_sizes=list(level_sizes),
             gt_inds=assignment.gt_inds,
         )
+
+    def groups(self, num_gt: int) -> Tensor:
+        """``(B, P)`` ground truth times L plus level of each positive, ``num_gt`` times L elsewhere."""
+        count = len(self.level_sizes)
+        level = per_level(range(count), self.level_sizes, self.bbox_weights).long()
+        return torch.where(self.pos, (self.gt_inds - 1) * count + level, num_gt * count)
 
     def by_level(self, name: str) -> list[Tensor]:
         return split_levels(getattr(self, name), self.level_sizes)

@@ -15,7 +15,6 @@ from mmdet.models.core import (
     Priors,
     as_level,
     flatten_levels,
-    per_level,
     split_levels,
 )
 from mmdet.models.losses import accuracy
@@ -112,12 +111,10 @@ class FSAFHead(RetinaHead):
             loss: ``(B, P)``.
             num_gt: G, the most ground truths of an image.
         """
-        sizes = targets.level_sizes
-        level = per_level(range(len(sizes)), sizes, loss).long()
-        group = torch.where(targets.pos, (targets.gt_inds - 1) * len(sizes) + level, num_gt * len(sizes))
-        total = loss.new_zeros(len(loss), num_gt * len(sizes) + 1)
+        group, num_levels = targets.groups(num_gt), len(targets.level_sizes)
+        total = loss.new_zeros(len(loss), num_gt * num_levels + 1)
         count = total.scatter_add(1, group, torch.ones_like(loss))
         mean = total.scatter_add(1, group, loss) / count.clamp(min=1)
         mean = mean.masked_fill(count == 0, 1e6)[:, :-1].unflatten(1, (num_gt, -1))  # (B, G, L)
         best = mean.argmin(-1).gather(1, (targets.gt_inds - 1).clamp(min=0))
-        return targets.pos & (best == level)
+        return targets.pos & (best == group % num_levels)

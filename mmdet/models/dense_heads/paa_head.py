@@ -21,8 +21,8 @@ from mmdet.models.core import (
     gather_rows,
     image_shapes,
     overridden,
-    per_level,
     rescale_results,
+    split_by_mixture,
     suppress,
 )
 from mmdet.registry import MODELS
@@ -37,58 +37,6 @@ COVARIANCES = ('full', 'tied', 'diag', 'spherical')
 def levels_to_images(mlvl_tensor: list[Tensor]) -> list[Tensor]:
     """Maps ``[(B, D, H, W)]`` by level as ``[(P, D)]`` by image."""
     return list(flatten_levels(mlvl_tensor, mlvl_tensor[0].shape[1]))
-
-
-def split_by_mixture(values: Tensor, valid: Tensor, covariance_type: str = 'diag') -> tuple[Tensor, Tensor]:
-    """Fit a mixture of two Gaussians to each row by expectation maximisation.
-
-    The components begin at the row's least and greatest value with unit variance and equal weight. As scikit-learn's
-    ``GaussianMixture`` does, a row stops where its mean log-likelihood changes by less than 1e-3, or after 100 steps,
-    and 1e-6 is added to variances. Costs some small operations a step on the values' device.
-
-    Args:
-        values: ``(n, S)`` in ascending order.
-        valid: ``(n, S)`` bool, at least one in each row.
-
-    Returns:
-        Whether the lower component is the likelier one, and the log-likelihood of each value, both ``(n, S)``.
-    """
-    x, mask = values.double(), valid.double()[..., None]
-    x, count = torch.where(valid, x, 0.0)[..., None], mask.sum(1)  # (n, S, 1), (n, 1)
-    square = (values * values).double()[..., None].where(mask > 0, 0.0)
-    low, high = values.masked_fill(~valid, math.inf).amin(1), values.masked_fill(~valid, -math.inf).amax(1)
-    mean = torch.stack([low, high], 1).double()  # (n, 2)
-    variance, weight = torch.ones_like(mean), torch.full_like(mean, 0.5)
-    centered = covariance_type in ('full', 'tied')
-
-    def log_joint() -> Tensor:  # (n, S, 2)
-        m, precision = mean[:, None], 1 / variance[:, None]
-        distance = (x - m) ** 2 if centered else m**2 - 2 * x * m + square
-        return (weight.log() - 0.5 * (math.log(2 * math.pi) + variance.log()))[:, None] - 0.5 * distance * precision
-
-    bound = torch.full_like(count, -math.inf)
-    running = torch.ones_like(count, dtype=torch.bool)
-    for _ in range(100):
-        joint = log_joint()
-        total = joint.logsumexp(-1, keepdim=True)
-        share = (joint - total).exp() * mask
-        size = share.sum(1) + 10 * torch.finfo(x.dtype).eps
-        new_mean = (share * x).sum(1) / size
-        if covariance_type == 'tied':
-            spread = ((square.sum(1) - (size * new_mean**2).sum(-1, keepdim=True)) / count).expand_as(mean)
-        elif centered:
-            spread = (share * (x - new_mean[:, None]) ** 2).sum(1) / size
-        else:
-            spread = (share * square).sum(1) / size - new_mean**2
-        mean = torch.where(running, new_mean, mean)
-        variance = torch.where(running, spread + 1e-6, variance)
-        weight = torch.where(running, size / size.sum(-1, keepdim=True), weight)
-        new_bound = (total * mask).sum(1) / count
-        running, bound = running & ((new_bound - bound).abs() >= 1e-3), torch.where(running, new_bound, bound)
-        if not running.any():
-            break
-    joint = log_joint()
-    return joint[..., 0] >= joint[..., 1], joint.logsumexp(-1)
 
 
 class ImageTargets(DenseTargets):
@@ -176,8 +124,7 @@ class PAAHead(ATSSHead):
         sizes, (batch, num_priors) = targets.level_sizes, losses.shape
         slots = len(sizes) * self.topk
         # Rank of each anchor among those of its ground truth on its level: sorted by loss, then stably by group.
-        level = per_level(range(len(sizes)), sizes, losses).long()
-        group = torch.where(targets.pos, (targets.gt_inds - 1) * len(sizes) + level, num_gt * len(sizes))
+        group = targets.groups(num_gt)
         by_loss = losses.argsort(1)
         by_group = group.gather(1, by_loss).argsort(dim=1, stable=True)
         order = by_loss.gather(1, by_group)  # (B, P)

@@ -5,7 +5,7 @@ import torch
 from head_table import build_head, features, samples
 from mmengine.structures import InstanceData
 
-from mmdet.models.dense_heads.paa_head import split_by_mixture
+from mmdet.models.core import split_by_mixture
 
 LOSSES = [0.9, 1.0, 1.3, 1.35, 2.2, 2.9, 3.0, 3.6]
 # What scikit-learn 1.9 gives for a mixture of two components with the same start.
