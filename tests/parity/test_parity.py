@@ -16,6 +16,7 @@ BESIDE = [
     'paa__paa_r50_fpn_1x_coco',
     'autoassign__autoassign_r50-caffe_fpn_1x_coco',
     'fsaf__fsaf_r50_fpn_1x_coco',
+    'ghm__retinanet_r50_fpn_ghm-1x_coco',
 ]
 
 
