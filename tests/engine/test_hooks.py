@@ -134,6 +134,18 @@ def test_validation_loss_is_one_line(tmp_path):
     assert {'val/mAP', 'val/loss', 'val/loss_0'} <= set(runner.message_hub.log_scalars)
 
 
+def test_teacher_and_student_are_validated(tmp_path):
+    from mmdet.engine.runner import DetRunner
+
+    runner = build(toy_config(tmp_path, val_cfg=dict(type='TeacherStudentValLoop')))
+    assert isinstance(runner, DetRunner)
+    with pytest.raises(ValueError, match='needs a model with semi_test_cfg, which ToyModel lacks'):
+        runner.val()
+    runner.model.semi_test_cfg = dict(predict_on='teacher')
+    assert set(runner.val()) == {'teacher/mAP', 'student/mAP'}
+    assert runner.model.semi_test_cfg == dict(predict_on='teacher')
+
+
 def test_early_stopping_and_save_best_are_one_line(tmp_path):
     stop = dict(type='EarlyStoppingHook', monitor='mAP', rule='greater', min_delta=9.0, patience=1)
     runner = build(toy_config(tmp_path, custom_hooks=[stop]))

@@ -34,6 +34,9 @@ CASES = {
     ),
     'iterations, finite sampler': dict(train_cfg=ITERATIONS, default_hooks__checkpoint=EVERY_3),
     'aspect ratio batches': dict(default_hooks__checkpoint=EVERY_3, train_dataloader__batch_sampler=ASPECT),
+    'iterations, aspect ratio batches': dict(
+        train_cfg=ITERATIONS, default_hooks__checkpoint=EVERY_3, train_dataloader__batch_sampler=ASPECT
+    ),
     'scaler': dict(
         default_hooks__checkpoint=EVERY_3,
         optim_wrapper__type='AmpOptimWrapper',

@@ -95,7 +95,7 @@ class CheckpointHook(_CheckpointHook):
             self.file_backend.rmtree(path)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
-        if not self.save_best:
+        if not self.save_best or not hasattr(self, 'file_backend'):  # validation without training
             return
         unit, count = ('epoch', runner.epoch) if self.by_epoch else ('iter', runner.iter)
         meta = dict(epoch=runner.epoch, iter=runner.iter)

@@ -224,11 +224,11 @@ class DetRunner(Runner):
             worker_init_fn=_function(cfg.pop('worker_init_fn', dict(type=_single_thread)), 'worker_init_fn'),
             **cfg,
         )
-        # torch's fetcher prefers __getitems__; set on the object, so that its class and attributes stay what they are
-        if not hasattr(dataset, '__getitems__'):
+        if loader.batch_sampler is not None:
+            # torch's fetcher prefers __getitems__; set on the object, its class and attributes stay what they are
             dataset.__getitems__ = SeededFetch(dataset, seed)
-        # DataLoader forbids setting batch_sampler, since batch_size and sampler are derived from it: they stay right
-        object.__setattr__(loader, 'batch_sampler', ResumableBatches(loader.batch_sampler, get_rank()))
+            # DataLoader forbids setting batch_sampler since batch_size and sampler are derived from it: they stay right
+            object.__setattr__(loader, 'batch_sampler', ResumableBatches(loader.batch_sampler, get_rank()))
         return loader
 
     # ----------------------------------------------------------------------------------------------------------------

@@ -157,12 +157,9 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
 
     def _endless_batches(self) -> Iterator[Any]:
         """Batches from the present iteration on; a sampler that ends is started again with the next epoch's seed."""
-        try:
-            length = len(self.dataloader)
-        except TypeError:
-            length = None
-        endless = length is None or not hasattr(self.dataloader.sampler, 'set_epoch') or _is_infinite(self.dataloader)
-        passes, skip = (0, self._iter) if endless else divmod(self._iter, length)
+        passes, skip = 0, self._iter
+        if not _is_infinite(self.dataloader):
+            passes, skip = divmod(self._iter, len(self.dataloader))
         while True:
             _set_epoch(self.dataloader, passes)
             yield from _batches(self.dataloader, skip)
@@ -173,8 +170,9 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
 
 
 def _is_infinite(dataloader: Any) -> bool:
+    """Whether one pass over a loader never ends. Lengths do not tell: infinite samplers have that of their dataset."""
     sampler = getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
-    return 'Infinite' in type(sampler).__name__ or 'MultiSource' in type(sampler).__name__
+    return any(word in type(sampler).__name__ for word in ('Infinite', 'MultiSource'))
 
 
 @LOOPS.register_module()
