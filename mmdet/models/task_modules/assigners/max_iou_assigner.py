@@ -57,15 +57,17 @@ class MaxIoUAssigner(BaseAssigner):
         )
         usable = priors.valid & ~ignored
         match = BestMatch(priors.valid, start=-1.0)
+        unusable = ~usable[:, None]
         claimed = torch.zeros_like(match.index)
         for part in gt.chunks(boxes.shape[1], matrices=2):
             group = gt.take(part)
-            overlaps = self.overlaps(group.boxes.float(), boxes, **kwargs)  # (B, g, P)
-            overlaps = overlaps.masked_fill(~group.mask[..., None], 0).float()
+            overlaps = self.overlaps(group.boxes.float(), boxes, **kwargs).float()  # (B, g, P)
+            if min(gt.counts) < part.stop:
+                overlaps = overlaps.masked_fill(~group.mask[..., None], 0)
             match.update(overlaps, part)
             if self.match_low_quality:
-                claim = self.claims(overlaps, usable, group.mask, part.start)
-                claimed = torch.where(claim > 0, claim, claimed)
+                for place, hit in enumerate(self.claims(overlaps, unusable, group.mask).unbind(1), part.start + 1):
+                    claimed.masked_fill_(hit, place)  # of several ground truths that claim a prior the last wins
         inds = self.by_threshold(match)
         inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
         inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
@@ -85,14 +87,13 @@ class MaxIoUAssigner(BaseAssigner):
         inds = torch.where(negative, 0, -1)
         return torch.where(match.score >= self.pos_iou_thr, match.gt_inds, inds)
 
-    def claims(self, overlaps: Tensor, usable: Tensor, mask: Tensor, start: int) -> Tensor:
-        """``(B, P)`` 1-based ground truth for which a prior is the best one, 0 elsewhere; of several the last wins."""
-        seen = overlaps.masked_fill(~usable[:, None], -1)
-        top, arg = seen.max(2, keepdim=True)
+    def claims(self, overlaps: Tensor, unusable: Tensor, mask: Tensor) -> Tensor:
+        """``(B, g, P)`` bool: whether a prior is the best one of a ground truth."""
+        seen = overlaps.masked_fill(unusable, -1)
         if self.gt_max_assign_all:
-            hit = seen == top
-        else:
-            hit = torch.zeros_like(seen, dtype=torch.bool).scatter(2, arg, True)
-        hit &= (top >= self.min_pos_iou) & (top > 0) & mask[..., None]
-        order = torch.arange(start + 1, start + 1 + hit.shape[1], device=hit.device)
-        return (hit * order[:, None]).amax(1)
+            top = seen.amax(2, keepdim=True)
+            lowest = torch.where((top >= self.min_pos_iou) & (top > 0) & mask[..., None], top, torch.inf)
+            return seen == lowest
+        top, arg = seen.max(2, keepdim=True)
+        claimed = (top >= self.min_pos_iou) & (top > 0) & mask[..., None]
+        return torch.zeros_like(seen, dtype=torch.bool).scatter(2, arg, claimed)
