@@ -33,7 +33,8 @@ def space_scale_match(
         radius: With it a point must be this many strides from the box's centre at most, along both axes.
         margin: How far inside the box a point must lie, in pixels.
     """
-    x, y = points[..., None, :, 0], points[..., None, :, 1]  # (1, P) or (B, 1, P)
+    x, y = (points[..., i].contiguous().unsqueeze(-2) for i in (0, 1))  # (1, P) or (B, 1, P)
+    low, high = ranges.t().contiguous()
     num_points = points.shape[-2]
     match = BestMatch(gt.mask.new_empty(len(gt.mask), num_points), start=-INF)
     reach = None if radius is None else strides * radius
@@ -41,18 +42,26 @@ def space_scale_match(
         x1, y1, x2, y2 = gt.boxes[:, part].unbind(-1)  # (B, g)
         left, right = x - x1[..., None], x2[..., None] - x  # (B, g, P)
         top, bottom = y - y1[..., None], y2[..., None] - y
-        farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-        nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
+        nearest = _least(left, right, top, bottom)
+        farthest = torch.maximum(left, right, out=left)
+        farthest = torch.maximum(farthest, torch.maximum(top, bottom, out=top), out=farthest)
         if reach is not None:
             cx, cy = ((x1 + x2) / 2)[..., None], ((y1 + y2) / 2)[..., None]
             # The centre region, cut to the box.
             left, right = x - torch.maximum(cx - reach, x1[..., None]), torch.minimum(cx + reach, x2[..., None]) - x
             top, bottom = y - torch.maximum(cy - reach, y1[..., None]), torch.minimum(cy + reach, y2[..., None]) - y
-            nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-        fits = (nearest > margin) & (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1]) & gt.mask[:, part, None]
+            nearest = _least(left, right, top, bottom)
+        fits = (nearest > margin) & (farthest >= low)
+        fits &= farthest <= high
+        fits &= gt.mask[:, part, None]
         area = (x2 - x1) * (y2 - y1)
         match.update(torch.where(fits, -area[..., None], -INF), part)
     return Assignment(torch.where(match.score > -INF, match.gt_inds, 0), match.score)
+
+
+def _least(left: Tensor, right: Tensor, top: Tensor, bottom: Tensor) -> Tensor:
+    least = torch.minimum(left, right)
+    return torch.minimum(least, torch.minimum(top, bottom), out=least)
 
 
 @TASK_UTILS.register_module()
