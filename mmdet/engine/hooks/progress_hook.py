@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -10,6 +11,13 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmdet.registry import HOOKS
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 @HOOKS.register_module()
@@ -30,8 +38,17 @@ class ProgressHook(Hook):
     def _open(self, total: int | None, done: int, label: str, position: int) -> Any:
         from tqdm import tqdm
 
+        # terminals that do not tell their width (some of containers and CI) would get an empty bar
+        width = dict(dynamic_ncols=True) if _width() else dict(ncols=100, nrows=24)
         return tqdm(
-            total=total, initial=done, desc=label, position=position, leave=False, dynamic_ncols=True, mininterval=0.5
+            total=total,
+            initial=done,
+            desc=label,
+            position=position,
+            leave=False,
+            mininterval=0.5,
+            file=sys.stderr,
+            **width,
         )
 
     def _keep_below_log(self, runner: Any) -> None:
