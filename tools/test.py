@@ -17,6 +17,11 @@ def parse_args(argv=None):
     parser.add_argument('--show-dir', help='folder, inside the work dir, for pictures with the predictions drawn')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each picture')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--optimize',
+        choices=['fuse', 'bf16'],
+        help='fuse: fold batch norms into convolutions; bf16: also run the network in bfloat16',
+    )
     add_common_arguments(parser)
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):

@@ -21,6 +21,7 @@ from torch import nn
 from mmdet.engine.checkpoint import load_weights, read_checkpoint
 from mmdet.engine.config import load_config, parse_stored_config
 from mmdet.engine.config_v2 import is_v2, translate_v2
+from mmdet.engine.fast_inference import optimize_for_inference
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
@@ -38,6 +39,7 @@ def init_detector(
     palette: str = 'none',
     device: str = 'cuda:0',
     cfg_options: dict | None = None,
+    optimize: str | None = None,
 ) -> nn.Module:
     """A detector in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes`` and ``palette``) as attributes.
 
@@ -45,6 +47,8 @@ def init_detector(
         checkpoint: A file or URL; without it the weights are random.
         palette: Colours for drawing: coco, voc, citys or random; 'none' for those of the checkpoint or the data set.
         device: A CUDA device gives way to the CPU, with a note, where there is none.
+        optimize: ``'fuse'`` or ``'bf16'`` for a faster detector that cannot be trained, see
+            :func:`mmdet.engine.fast_inference.optimize_for_inference`.
     """
     if isinstance(config, Config):
         config = as_config(config)
@@ -54,11 +58,17 @@ def init_detector(
         config = load_config(config, cfg_options)
     else:
         raise TypeError(f'config must be a path or a Config, not {type(config).__name__}')
-    return build_detector(config, checkpoint and read_checkpoint(checkpoint), palette, device, source=checkpoint)
+    content = checkpoint and read_checkpoint(checkpoint)
+    return build_detector(config, content, palette, device, source=checkpoint, optimize=optimize)
 
 
 def build_detector(
-    cfg: Any, checkpoint: dict | None, palette: str = 'none', device: str | None = None, source: Any = None
+    cfg: Any,
+    checkpoint: dict | None,
+    palette: str = 'none',
+    device: str | None = None,
+    source: Any = None,
+    optimize: str | None = None,
 ) -> nn.Module:
     """As :func:`init_detector`, from a config and the content of a checkpoint; ``source`` is its name in messages."""
     from mmengine.model import revert_sync_batchnorm
@@ -78,7 +88,7 @@ def build_detector(
             print_log(str(report), logger='current', level=30)
     model.dataset_meta = dataset_meta(cfg, checkpoint, palette)
     model.cfg = cfg
-    return model.to(available_device(device)).eval()
+    return optimize_for_inference(model.to(available_device(device)).eval(), optimize)
 
 
 def available_device(device: str | None) -> str:

@@ -141,6 +141,8 @@ def test(args: argparse.Namespace) -> None:
         _draw_predictions(cfg, args)
     if args.tta:
         _use_tta(cfg)
+    if args.optimize:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='FastInferenceHook', optimize=args.optimize)]
     runner = build_runner(cfg)
     if args.out:
         from mmdet.registry import METRICS

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'checkloss_hook': 'CheckInvalidLossHook',
         'checkpoint_hook': 'CheckpointHook',
         'early_stopping_hook': 'EarlyStoppingHook',
+        'fast_inference_hook': 'FastInferenceHook',
         'iter_timer_hook': 'IterTimerHook',
         'mean_teacher_hook': 'MeanTeacherHook',
         'memory_profiler_hook': 'MemoryProfilerHook',

@@ -1,0 +1,87 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmdet.engine.fast_inference import fold_batch_norms, optimize_for_inference
+from mmdet.registry import HOOKS, MODELS
+
+BACKBONES = [
+    dict(type='ResNet', depth=18, base_channels=8),
+    dict(type='ResNet', depth=50, base_channels=8, style='caffe', deep_stem=True, avg_down=True),
+    dict(type='ResNeXt', depth=50, groups=4, base_width=4),
+    dict(type='Res2Net', depth=50, scales=4, base_width=26),
+    dict(type='RegNet', arch='regnetx_400mf'),
+    dict(type='Darknet', depth=53),
+    dict(type='CSPDarknet', arch='P5', deepen_factor=0.33, widen_factor=0.25),
+    dict(type='CSPNeXt', arch='P5', deepen_factor=0.33, widen_factor=0.25),
+    dict(type='MobileNetV2', widen_factor=0.5),
+]
+
+
+def with_statistics(model):
+    """Batch norms as after training, with large differences between channels."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for value in (module.running_mean, module.bias.data):
+                value.copy_(torch.randn(value.shape, generator=generator) * 0.3)
+            for value in (module.running_var, module.weight.data):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize('cfg', BACKBONES, ids=lambda cfg: f'{cfg["type"]}{cfg.get("depth", "")}')
+@torch.no_grad()
+def test_folded_backbones_give_the_same(cfg):
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = with_statistics(MODELS.build(cfg))
+    image = torch.randn(1, 3, 64, 64)
+    expected = model(image)
+    assert fold_batch_norms(model) > 10
+    for a, b in zip(model(image), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+
+
+@torch.no_grad()
+def test_what_is_left_alone():
+    norm_first = ConvModule(4, 4, 1, norm_cfg=dict(type='BN'), order=('norm', 'conv', 'act'))
+    standardized = ConvModule(4, 4, 1, conv_cfg=dict(type='ConvWS'), norm_cfg=dict(type='BN'))
+    other_width = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(4))
+    model = with_statistics(nn.ModuleList([norm_first, standardized, other_width]))
+    assert fold_batch_norms(model) == 0
+
+
+@torch.no_grad()
+def test_a_shared_convolution_is_copied():
+    towers = nn.ModuleList(ConvModule(4, 4, 1, norm_cfg=dict(type='BN')) for _ in range(2))
+    towers[1].conv = towers[0].conv
+    x = torch.randn(1, 4, 5, 5)
+    expected = [tower(x) for tower in with_statistics(towers)]
+    assert fold_batch_norms(towers) == 2
+    torch.testing.assert_close([tower(x) for tower in towers], expected)
+
+
+def test_wrong_choice():
+    with pytest.raises(ValueError, match=r"optimize='fp16'.*nearest: 'bf16'"):
+        optimize_for_inference(nn.Identity(), 'fp16')
+
+
+def test_hook_gives_the_model_back():
+    init_default_scope('mmdet')
+    model = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    state = copy.deepcopy(model.state_dict())
+    runner = SimpleNamespace(model=model)
+    hook = HOOKS.build(dict(type='FastInferenceHook', optimize='fuse'))
+    hook.before_test_epoch(runner)
+    assert isinstance(runner.model[1], nn.Identity)
+    x = torch.randn(1, 3, 4, 4)
+    torch.testing.assert_close(runner.model(x), model(x))
+    hook.after_test_epoch(runner)
+    assert runner.model is model
+    torch.testing.assert_close(model.state_dict(), state)
