@@ -50,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
     parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
     parser.add_argument('--no-channels-last', action='store_true', help='keep our network in the default memory format')
+    parser.add_argument('--optimize', choices=['fuse', 'bf16'], help='of our inference, as in tools/test.py')
     parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
     return parser.parse_args()
 
@@ -210,13 +211,15 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
     import torch
 
     images, targets = make_batch(args, False)
-    ours = build_ours(name, args).eval()
+    from mmdet.engine.fast_inference import optimize_for_inference
+
+    ours = optimize_for_inference(build_ours(name, args).eval(), args.optimize)
     data = our_samples(images, targets, args)
 
     def detect():
         with torch.inference_mode(), autocast(args):
             batch = ours.data_preprocessor(data, False)
-            return ours.predict(batch['inputs'], batch['data_samples'])
+            return ours(**batch, mode='predict')
 
     rois = fixed_rois(args, 1000)
 
