@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -221,7 +224,7 @@ class DetRunner(Runner):
             sampler=sampler if batch_sampler is None else None,
             batch_sampler=batch_sampler,
             collate_fn=_function(cfg.pop('collate_fn', dict(type='pseudo_collate')), 'collate_fn'),
-            worker_init_fn=_function(cfg.pop('worker_init_fn', dict(type=_single_thread)), 'worker_init_fn'),
+            worker_init_fn=_function(cfg.pop('worker_init_fn', dict(type=_start_worker)), 'worker_init_fn'),
             **cfg,
         )
         if loader.batch_sampler is not None:
@@ -277,6 +280,7 @@ class DetRunner(Runner):
         self._has_loaded = True
         self._open = checkpoint.pop('gradients', {})
         self._saved_buffers = checkpoint.pop('buffers_of_ranks', [])
+        self._running = checkpoint.pop('running_state', {})
         return checkpoint
 
     def resume(
@@ -287,10 +291,13 @@ class DetRunner(Runner):
         map_location: str | Callable = 'cpu',
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
-        self._open, self._saved_buffers = {}, []
+        self._open, self._saved_buffers, self._running = {}, [], {}
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         self._restore_buffers(self._saved_buffers)
+        for name, module in model.named_modules():
+            if name in self._running:  # what a module adapts while it trains and keeps out of its weights
+                module.load_running_state(self._running[name])
         for name, parameter in model.named_parameters():
             if name in self._open:
                 parameter.grad = self._open[name].to(parameter)
@@ -345,6 +352,9 @@ class DetRunner(Runner):
             else:
                 state = [_scheduler_state(scheduler) for scheduler in schedulers]
             checkpoint['param_schedulers'] = state
+        running = {n: m.running_state() for n, m in model.named_modules() if hasattr(m, 'running_state')}
+        if running:
+            checkpoint['running_state'] = _to_cpu(running)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename
         checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args)
@@ -441,5 +451,10 @@ def _function(cfg: Any, name: str) -> Callable:
     return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **cfg)
 
 
-def _single_thread(worker_id: int) -> None:
+def _start_worker(worker_id: int) -> None:
+    """One thread each, and deaf to what tells the whole job to stop: the main process saves, then ends its workers."""
     torch.set_num_threads(1)
+    if hasattr(os, 'setpgid'):  # a SIGTERM to the process group, as `timeout` and shells send it, must not reach them
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends it to every process of a job step

@@ -48,21 +48,39 @@ class DynamicRoIHead(StandardRoIHead):
         place = min(self.train_cfg.dynamic_rcnn.beta_topk * len(sampling_results), max(len(error), 1)) - 1
         last = (pos.sum() - 1).clamp(0, place)
         if len(error):
-            self.beta_history.append(error[last])  # infinite where there was no positive
+            self.beta_history.append(error[last].detach())  # infinite where there was no positive
         return outs
+
+    def running_state(self) -> dict:
+        """What a resumed run needs beside the weights."""
+        return dict(
+            iou_history=list(self.iou_history),
+            beta_history=list(self.beta_history),
+            threshold=self.bbox_assigner.pos_iou_thr,
+            beta=self.bbox_head.loss_bbox.beta,
+        )
+
+    def load_running_state(self, state: dict) -> None:
+        device = self.bbox_head.fc_cls.weight.device
+        self.iou_history = [value.to(device) for value in state['iou_history']]
+        self.beta_history = [value.to(device) for value in state['beta_history']]
+        self._set(state['threshold'], state['beta'])
+
+    def _set(self, threshold: float, beta: float) -> None:
+        assigner = self.bbox_assigner
+        assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = threshold
+        self.bbox_head.loss_bbox.beta = beta
 
     def update_hyperparameters(self) -> tuple[float, float]:
         """Set the threshold to the mean of the overlaps and beta to the median of the errors since the last update."""
         cfg = self.train_cfg.dynamic_rcnn
         threshold = max(cfg.initial_iou, float(torch.stack(self.iou_history).mean()))
         self.iou_history = []
-        assigner = self.bbox_assigner
-        assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = threshold
         errors = torch.stack(self.beta_history).cpu() if self.beta_history else torch.zeros(0)
         errors = errors[errors.isfinite()]
         self.beta_history = []
         beta = self.bbox_head.loss_bbox.beta
         if len(errors) and (median := float(errors.double().quantile(0.5))) >= EPS:
             beta = min(cfg.initial_beta, median)
-        self.bbox_head.loss_bbox.beta = beta
+        self._set(threshold, beta)
         return threshold, beta

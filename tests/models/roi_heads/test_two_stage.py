@@ -57,6 +57,20 @@ def test_dynamic_thresholds_follow_the_proposals():
     assert head.iou_history == [] and head.beta_history == []
 
 
+def test_dynamic_thresholds_survive_a_resume():
+    """The state beside the weights continues as if nothing had happened."""
+    run = build('Dynamic').train()
+    run.loss(images(), [sample(3), sample(2)])
+    other = build('Dynamic').train()
+    other.load_state_dict(run.state_dict())
+    other.roi_head.load_running_state(run.roi_head.running_state())
+    for model in (run, other):
+        torch.manual_seed(1)
+        model.loss(images(), [sample(1), sample(2, 5)])
+    assert other.roi_head.running_state() == run.roi_head.running_state()
+    assert other.roi_head.bbox_assigner.pos_iou_thr != 0.5
+
+
 def test_proposals_of_the_dataset_are_required_without_an_rpn():
     model = build('Faster')
     del model.rpn_head
