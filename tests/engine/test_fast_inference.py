@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import build, toy_config
 from mmcv.cnn import ConvModule
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -85,3 +86,13 @@ def test_hook_gives_the_model_back():
     hook.after_test_epoch(runner)
     assert runner.model is model
     torch.testing.assert_close(model.state_dict(), state)
+
+
+@pytest.mark.parametrize('wanted', [True, False, None])
+def test_channels_last_is_one_key_of_the_config(wanted, tmp_path):
+    cfg = toy_config(tmp_path)
+    if wanted is not None:
+        cfg.channels_last = wanted
+    convolution = nn.Conv2d(4, 4, 3)
+    weight = build(cfg).build_model(convolution).weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == bool(wanted)
