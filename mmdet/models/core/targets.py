@@ -88,6 +88,7 @@ class DenseTargets:
 
     def groups(self, num_gt: int) -> Tensor:
         """``(B, P)`` ground truth times L plus level of each positive, ``num_gt`` times L elsewhere."""
+        assert self.gt_inds is not None, 'only targets made by build() know their ground truth'
         count = len(self.level_sizes)
         level = per_level(range(count), self.level_sizes, self.bbox_weights).long()
         return torch.where(self.pos, (self.gt_inds - 1) * count + level, num_gt * count)
