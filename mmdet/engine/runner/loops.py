@@ -66,6 +66,11 @@ class _ExactTraining:
         self.runner.message_hub.update_info('last_validation', self._iter)
         self.runner.val_loop.run()
 
+    def show_last(self, **done: int) -> None:
+        """Let the message hub name the last iteration (and epoch) that was trained, as in the run that was cut off."""
+        for name, count in done.items():
+            self.runner.message_hub.update_info(name, max(count - 1, 0))
+
     def validation_was_cut_off(self) -> bool:
         """Whether the checkpoint that was resumed stands between training and the validation that follows it."""
         return self._iter > 0 and self.runner.message_hub.runtime_info.get('last_validation') != self._iter
@@ -77,7 +82,10 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         self.runner.call_hook('before_train')
+        self.show_last(iter=self._iter)
         at_boundary = self._iter == self._epoch * len(self.dataloader)
+        if at_boundary:
+            self.show_last(epoch=self._epoch)
         if at_boundary and self.validation_was_cut_off() and self._validation_is_due():
             self.validate()
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -135,6 +143,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        self.show_last(iter=self._iter)
         if self.validation_was_cut_off() and self._validation_is_due():
             self.validate()
         self.dataloader_iterator = self._endless_batches()
