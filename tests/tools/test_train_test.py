@@ -21,7 +21,13 @@ def tool(name, *args, **kwargs):
 
 def start(*args, **options):
     command = [sys.executable, '-u', str(ROOT / 'tools' / 'train.py'), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV, **options)
+    options |= dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+    # a shell lets its background jobs ignore Ctrl-C, and they hand that on
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, **options)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize('name', ['train.py', 'test.py', 'replay.py', 'config_check.py', 'print_config.py'])
