@@ -49,11 +49,82 @@ def roi_align(
     from torchvision.ops import roi_align as torchvision_roi_align
 
     rois = rois.to(input.dtype)
+    if pool_mode == 'avg' and _bags_pay(input):
+        return _roi_align_in_bags(input, rois.detach(), (height, width), spatial_scale, sampling_ratio, aligned)
     if pool_mode == 'avg':
         return torchvision_roi_align(input, rois, (height, width), spatial_scale, sampling_ratio, aligned)
     ratio = sampling_ratio  # a finer grid with one sample in each bin holds the very samples to choose from
     samples = torchvision_roi_align(input, rois, (height * ratio, width * ratio), spatial_scale, 1, aligned)
     return F.max_pool2d(samples, ratio) if len(rois) else samples[:, :, :height, :width]
+
+
+# Entries of the bags that are laid out at once: about 50 MB of cell numbers and weights.
+_BAG_ENTRIES = 2**22
+# With fewer channels than this, laying out the bags costs more than the kernel of torchvision.
+_BAG_CHANNELS = 8
+
+
+def _bags_pay(input: Tensor) -> bool:
+    # how the bags are laid out depends on data, which tracing and fake tensors do not have
+    real = type(input) in (Tensor, nn.Parameter) and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
+    return real and input.device.type == 'cpu' and input.size(1) >= _BAG_CHANNELS
+
+
+def _roi_align_in_bags(
+    input: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    """RoIAlign on the CPU: each bin is a weighted sum of feature rows, which is what an embedding bag computes.
+
+    Several times as fast as the kernel of torchvision, which walks through one channel and one bin after another on a
+    single thread. RoIs with equally many samples in their bins share one call.
+    """
+    batch, channels, height, width = input.shape
+    offset = 0.5 if aligned else 0.0
+    low, high = (rois[:, 1:].unflatten(1, (2, 2)) * spatial_scale - offset).flip(-1).unbind(1)  # (K, 2): y, x
+    size = high - low if aligned else (high - low).clamp(min=1)
+    bins = input.new_tensor(output_size)
+    pooled = input.new_zeros(len(rois), *output_size, channels) + input.sum() * 0
+    if not len(rois) or not batch:
+        return pooled.permute(0, 3, 1, 2)
+    if sampling_ratio > 0:
+        groups = [(sampling_ratio, sampling_ratio, torch.arange(len(rois)))]
+    else:
+        counts, group = (size / bins).ceil().nan_to_num(0, 0, 0).clamp(min=0).long().unique(dim=0, return_inverse=True)
+        groups = [(*count, (group == i).nonzero()[:, 0]) for i, count in enumerate(counts.tolist()) if min(count) > 0]
+    rows = input.permute(0, 2, 3, 1).reshape(-1, channels)
+    order, parts = [], []
+    for count_y, count_x, members in groups:
+        chunk = max(1, _BAG_ENTRIES // (output_size[0] * output_size[1] * 4 * count_y * count_x))
+        for part in members.split(chunk):
+            y, y_weight = _samples(low[part, 0], size[part, 0], output_size[0], count_y, height)
+            x, x_weight = _samples(low[part, 1], size[part, 1], output_size[1], count_x, width)
+            first = rois[part, 0].long()[:, None, None] * (height * width)
+            cell = (first + y * width)[:, :, None, :, None] + x[:, None, :, None, :]  # (K, rows, columns, 2Y, 2X)
+            weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+            bags = F.embedding_bag(
+                cell.flatten(3).flatten(0, 2), rows, mode='sum', per_sample_weights=weight.flatten(3).flatten(0, 2)
+            )
+            order.append(part)
+            parts.append(bags.view(len(part), *output_size, channels))
+    if len(parts) == 1 and len(order[0]) == len(rois):
+        pooled = parts[0]
+    elif parts:
+        pooled = pooled.index_copy(0, torch.cat(order), torch.cat(parts))
+    return pooled.permute(0, 3, 1, 2)
+
+
+def _samples(low: Tensor, size: Tensor, bins: int, count: int, cells: int) -> tuple[Tensor, Tensor]:
+    """Along one axis, the cells that each bin reads and their weights, both of shape (K, bins, 2 count)."""
+    step = size / bins
+    inside = (torch.arange(count, dtype=low.dtype) + 0.5) * step[:, None] / count  # (K, count)
+    at = low[:, None, None] + torch.arange(bins, dtype=low.dtype)[:, None] * step[:, None, None] + inside[:, None]
+    valid = (at >= -1) & (at <= cells)  # further out there is nothing, nearer the border is repeated
+    at = at.where(valid, 0).clamp(0, cells - 1)
+    left = at.long()
+    part = at - left
+    right = (left + 1).clamp(max=cells - 1)
+    weight = torch.stack([1 - part, part], -1) * (valid.to(low.dtype) / count)[..., None]
+    return torch.stack([left, right], -1).flatten(2), weight.flatten(2)
 
 
 def roi_pool(input: Tensor, rois: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1.0) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 
@@ -59,6 +60,7 @@ def differentiable():
         ),
         'roi_align': (lambda f: ops.roi_align(f, ROIS, 2, 0.5, 2), feature),
         'roi_align_adaptive': (lambda f: ops.roi_align(f, ROIS, (2, 3), 0.5, 0, aligned=False), feature),
+        'roi_align_bags': (lambda f: ops.roi_align(f, ROIS, (2, 3), 0.5, 0), randn(2, 8, 6, 7)),
         'roi_align_max': (lambda f: ops.roi_align(f, ROIS, 2, 0.5, 2, 'max'), feature),
         'roi_pool': (lambda f: ops.roi_pool(f, ROIS, 2, 0.5), feature),
         'deform_roi_pool': (lambda f, o: ops.deform_roi_pool(f, ROIS, o, 2, 0.5, 2), feature, roi_offset),
@@ -167,6 +169,29 @@ def test_roi_align_by_hand():
         ops.roi_align(x, rois, 2, pool_mode='max')
     with pytest.raises(ValueError, match='median'):
         ops.roi_align(x, rois, 2, pool_mode='median')
+
+
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('ratio', [0, 1, 2])
+def test_roi_align_in_bags_is_that_of_torchvision(ratio, aligned, monkeypatch):
+    from torchvision.ops import roi_align
+
+    module = importlib.import_module('mmdet.ops.roi_align')
+    monkeypatch.setattr(module, '_BAG_ENTRIES', 5000)
+    channels = module._BAG_CHANNELS
+    low, size = randn(60, 2, seed=1) * 60, randn(60, 2, seed=2).abs() * 60
+    size[:3], size[3:6] = 0, -1
+    rois = torch.cat([torch.arange(60)[:, None] % 2, low, low + size], 1)
+    ours, theirs = leaf(randn(2, channels, 12, 15)), leaf(randn(2, channels, 12, 15))
+    pooled = ops.roi_align(ours, rois, (5, 7), 0.125, ratio, aligned=aligned)
+    expected = roi_align(theirs, rois, (5, 7), 0.125, ratio, aligned)
+    torch.testing.assert_close(pooled, expected)
+    pooled.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert ops.roi_align(ours, rois[:0], (5, 7), 0.125, ratio).shape == (0, channels, 5, 7)
+    broken = rois[:2] * torch.tensor([1, 1, float('nan'), 1, 1])
+    assert ops.roi_align(ours, broken, (5, 7), 0.125, ratio, aligned=aligned).isfinite().all()
 
 
 def test_simple_roi_align_is_a_grid_sample_of_each_image():
