@@ -2,8 +2,12 @@
 
 The candidates take turns (A B C A B C ...) in one process, on the same pictures and boxes, with the same optimizer. The
 bare network is our own backbone, neck and head layers: forward, the sum of the outputs as loss, backward, optimizer.
-For two-stage detectors it pools and classifies as many fixed regions as training draws. What a detector adds to it is
-assignment, targets, losses, proposals and sampling.
+For two-stage detectors it pools and classifies the regions that the detector itself drew in its first step. What a
+detector adds to it is assignment, targets, losses, proposals and sampling.
+
+torchvision's models get our weights, so that both find about as many proposals and detections. As in training from a
+pretrained backbone, the batch norms of both are frozen, and so are the stem and the first stage; the default of
+torchvision without pretrained weights, where it trains them all, is ``--torchvision-trains-norms``.
 
     python benchmarks/detectors.py                                      # RetinaNet, FCOS, Faster R-CNN at 480x640
     python benchmarks/detectors.py --device cuda --models retinanet atss --size 800 1333 --batch 16 --dtype bfloat16
@@ -17,6 +21,7 @@ import argparse
 import contextlib
 import json
 import platform
+import re
 import resource
 import statistics
 import time
@@ -35,6 +40,8 @@ TORCHVISION = {
     'faster_rcnn': 'fasterrcnn_resnet50_fpn',
     'mask_rcnn': 'maskrcnn_resnet50_fpn',
 }
+# What the weights of the class scores are multiplied by for inference, so that some pass the threshold.
+CLASS_GAIN = dict(retinanet=400, fcos=3, atss=3, faster_rcnn=40, mask_rcnn=40)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,7 +56,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
     parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
-    parser.add_argument('--no-channels-last', action='store_true', help='keep our network in the default memory format')
+    parser.add_argument('--channels-last', action='store_true', help='keep the weights of our network channels-last')
+    parser.add_argument('--torchvision-trains-norms', action='store_true', help='and the stem and the first stage')
     parser.add_argument('--optimize', choices=['fuse', 'bf16'], help='of our inference, as in tools/test.py')
     parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
     return parser.parse_args()
@@ -90,14 +98,86 @@ def build_ours(name: str, args: argparse.Namespace):
     MMLogger.get_current_instance().setLevel('ERROR')  # it would list every parameter that is initialised
     cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name]).model
     cfg.backbone.pop('init_cfg', None)
+    cfg.backbone.style = 'pytorch'  # strides where torchvision has them
     torch.manual_seed(0)
     model = MODELS.build(cfg)
     model.init_weights()
     model = model.to(args.device)
-    return model if args.no_channels_last else model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last) if args.channels_last else model
 
 
-def build_theirs(name: str, args: argparse.Namespace):
+# Our names -> torchvision's, one after another as long as there is no such name.
+LAYERS = [
+    (r'backbone\.(.*)', r'backbone.body.\1'),
+    (r'neck\.lateral_convs\.(\d)\.conv\.(.*)', r'backbone.fpn.inner_blocks.\1.0.\2'),
+    (r'neck\.fpn_convs\.(\d)\.conv\.(.*)', r'backbone.fpn.layer_blocks.\1.0.\2'),
+    (r'backbone\.fpn\.layer_blocks\.3\.0\.(.*)', r'backbone.fpn.extra_blocks.p6.\1'),
+    (r'backbone\.fpn\.layer_blocks\.4\.0\.(.*)', r'backbone.fpn.extra_blocks.p7.\1'),
+    (r'rpn_head\.rpn_conv\.(.*)', r'rpn.head.conv.0.0.\1'),
+    (r'rpn_head\.rpn_cls\.(.*)', r'rpn.head.cls_logits.\1'),
+    (r'rpn_head\.rpn_reg\.(.*)', r'rpn.head.bbox_pred.\1'),
+    (r'roi_head\.bbox_head\.shared_fcs\.0\.(.*)', r'roi_heads.box_head.fc6.\1'),
+    (r'roi_head\.bbox_head\.shared_fcs\.1\.(.*)', r'roi_heads.box_head.fc7.\1'),
+    (r'roi_head\.bbox_head\.fc_cls\.(.*)', r'roi_heads.box_predictor.cls_score.\1'),
+    (r'roi_head\.bbox_head\.fc_reg\.(.*)', r'roi_heads.box_predictor.bbox_pred.\1'),
+    (r'bbox_head\.cls_convs\.(\d)\.conv\.(.*)', r'head.classification_head.conv.\1.0.\2'),
+    (r'bbox_head\.reg_convs\.(\d)\.conv\.(.*)', r'head.regression_head.conv.\1.0.\2'),
+    (r'bbox_head\.(?:retina|conv)_cls\.(.*)', r'head.classification_head.cls_logits.\1'),
+    (r'bbox_head\.(?:retina|conv)_reg\.(.*)', r'head.regression_head.bbox_reg.\1'),
+    (r'bbox_head\.conv_centerness\.(.*)', r'head.regression_head.bbox_ctrness.\1'),
+]
+
+
+def copy_weights(ours, theirs, name: str) -> None:
+    """Ours into a torchvision model; extra levels, group norms and the class that only it has keep their own."""
+    import torch
+
+    target, done = theirs.state_dict(), 0
+    two_stage = 'rcnn' in name
+    for key, value in ours.state_dict().items():
+        for pattern, replacement in LAYERS:
+            if key not in target:
+                key = re.sub(f'^{pattern}$', replacement, key)
+        own = target.get(key)
+        if own is None:
+            continue
+        done += 1
+        if own.shape == value.shape:
+            own.copy_(value)
+            continue
+        if 'cls_' not in key and 'predictor' not in key:
+            continue
+        # torchvision counts classes from 1. Rows of ours: classes [x anchors], in R-CNN the background last
+        width = 4 if 'bbox_pred' in key else 1
+        anchors = 9 if name == 'retinanet' else 1
+        theirs_by_class = own.view(anchors, -1, width, *own.shape[1:])
+        ours_by_class = value.view(anchors, -1, width, *value.shape[1:])
+        theirs_by_class[:, 1:81].copy_(ours_by_class[:, :80])
+        if two_stage and width == 1:
+            theirs_by_class[:, 0].copy_(ours_by_class[:, 80])
+        elif not two_stage:
+            theirs_by_class[:, 0] = -10 if own.dim() == 1 else 0
+    assert done > 200, f'only {done} tensors of {name} have a counterpart in torchvision'
+    with torch.no_grad():
+        theirs.load_state_dict(target)
+
+
+def freeze(body) -> None:
+    """Fix the batch norms of a ResNet, its stem and its first stage."""
+    from torch import nn
+    from torchvision.ops import FrozenBatchNorm2d
+
+    for parent in list(body.modules()):
+        for child_name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                frozen = FrozenBatchNorm2d(child.num_features, child.eps)
+                frozen.load_state_dict(child.state_dict())
+                setattr(parent, child_name, frozen.to(child.weight.device))
+    for layer in (body.conv1, body.layer1):
+        layer.requires_grad_(False)
+
+
+def build_theirs(name: str, ours, args: argparse.Namespace):
     import torch
     import torchvision
 
@@ -105,15 +185,13 @@ def build_theirs(name: str, args: argparse.Namespace):
     builder = getattr(torchvision.models.detection, TORCHVISION[name])
     side = min(args.size)
     extra = {} if name in ('retinanet', 'fcos') else dict(box_nms_thresh=0.5)
-    return builder(
-        weights=None,
-        weights_backbone=None,
-        num_classes=91 if name == 'retinanet' else 81,
-        trainable_backbone_layers=3,
-        min_size=side,
-        max_size=max(args.size),
-        **extra,
+    theirs = builder(
+        weights=None, weights_backbone=None, num_classes=81, min_size=side, max_size=max(args.size), **extra
     ).to(args.device)
+    copy_weights(ours, theirs, name)
+    if not args.torchvision_trains_norms:
+        freeze(theirs.backbone.body)
+    return theirs
 
 
 def our_samples(images, targets, args):
@@ -154,22 +232,30 @@ def network_outputs(model, inputs, rois):
     if not hasattr(model, 'roi_head'):
         return [level for levels in model.bbox_head(feats) for level in levels]
     outs = [level for levels in model.rpn_head(feats) for level in levels]
-    found = model.roi_head._bbox_forward(feats, rois)
+    found = model.roi_head._bbox_forward(feats, rois['bbox'])
     outs += [found['cls_score'], found['bbox_pred']]
-    if model.with_mask:
-        outs.append(model.roi_head._mask_forward(feats, rois[: len(rois) // 4])['mask_preds'])
+    if 'mask' in rois:
+        outs.append(model.roi_head._mask_forward(feats, rois['mask'])['mask_preds'])
     return outs
 
 
-def fixed_rois(args, count: int):
-    import torch
+def drawn_rois(model, step) -> dict:
+    """The regions that a two-stage detector pools in one step, by the name of the branch."""
+    rois: dict = {}
+    if hasattr(model, 'roi_head'):
+        head, originals = model.roi_head, {}
+        for branch in ('bbox', 'mask') if model.with_mask else ('bbox',):
+            method = originals[branch] = getattr(head, f'_{branch}_forward')
 
-    generator = torch.Generator().manual_seed(1)
-    height, width = args.size
-    low = torch.rand(count * args.batch, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
-    side = torch.rand(count * args.batch, 2, generator=generator) * torch.tensor([width * 0.35, height * 0.35]) + 8
-    image = torch.arange(args.batch).repeat_interleave(count)[:, None].float()
-    return torch.cat([image, low, low + side], 1).to(args.device)
+            def recording(feats, found, *args, branch=branch, method=method, **kwargs):
+                rois[branch] = found.detach().clone()
+                return method(feats, found, *args, **kwargs)
+
+            setattr(head, f'_{branch}_forward', recording)
+        step()
+        for branch in originals:
+            delattr(head, f'_{branch}_forward')
+    return rois
 
 
 def training_steps(name: str, args: argparse.Namespace) -> dict:
@@ -192,7 +278,7 @@ def training_steps(name: str, args: argparse.Namespace) -> dict:
             ours.loss(**{'batch_inputs': batch['inputs'], 'batch_data_samples': batch['data_samples']})
         )[0]
 
-    rois = fixed_rois(args, 512)
+    rois = drawn_rois(ours, lambda: step(ours_optimizer, our_loss))
 
     def bare_loss():
         inputs = ours.data_preprocessor(data, True)['inputs']
@@ -200,7 +286,7 @@ def training_steps(name: str, args: argparse.Namespace) -> dict:
 
     steps = {'ours': lambda: step(ours_optimizer, our_loss), 'bare network': lambda: step(ours_optimizer, bare_loss)}
     if name in TORCHVISION:
-        theirs = build_theirs(name, args).train()
+        theirs = build_theirs(name, ours, args).train()
         theirs_optimizer = optimizer_of(theirs)
         steps['torchvision'] = lambda: step(theirs_optimizer, lambda: sum(theirs(images, targets).values()))
     return steps
@@ -213,7 +299,13 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
     images, targets = make_batch(args, False)
     from mmdet.engine.fast_inference import optimize_for_inference
 
-    ours = optimize_for_inference(build_ours(name, args).eval(), args.optimize)
+    ours = build_ours(name, args).eval()
+    with torch.no_grad():
+        for layer_name, layer in ours.named_modules():
+            if layer_name.endswith(('retina_cls', 'conv_cls', 'atss_cls', 'fc_cls')):
+                layer.weight *= CLASS_GAIN[name]
+    theirs = build_theirs(name, ours, args).eval() if name in TORCHVISION else None
+    ours = optimize_for_inference(ours, args.optimize)
     data = our_samples(images, targets, args)
 
     def detect():
@@ -221,15 +313,14 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
             batch = ours.data_preprocessor(data, False)
             return ours(**batch, mode='predict')
 
-    rois = fixed_rois(args, 1000)
+    rois = drawn_rois(ours, detect)
 
     def bare():
         with torch.inference_mode(), autocast(args):
             return network_outputs(ours, ours.data_preprocessor(data, False)['inputs'], rois)
 
     steps = {'ours': detect, 'bare network': bare}
-    if name in TORCHVISION:
-        theirs = build_theirs(name, args).eval()
+    if theirs is not None:
 
         def peer():
             with torch.inference_mode(), autocast(args):
