@@ -14,6 +14,8 @@ CONFIGS = {
     'faster': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     'mask': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
     'ssd': 'ssd/ssd300_coco.py',
+    'c4': 'mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py',
+    'cascade': 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
 }
 GN, BN = dict(type='GN', num_groups=32), dict(type='BN')
 CONV4 = dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=BN)
@@ -50,7 +52,7 @@ def build(kind, options):
     init_default_scope('mmdet')
     root = Path(__file__).resolve().parents[2] / 'configs'
     cfg = load_config(root / CONFIGS[kind], options)
-    if 'norm_cfg' in cfg.model.neck and cfg.model.neck.norm_cfg.type == 'BN':
+    if 'neck' in cfg.model and 'norm_cfg' in cfg.model.neck and cfg.model.neck.norm_cfg.type == 'BN':
         cfg.model.neck.no_norm_on_lateral = False
     cfg.model.backbone.pop('init_cfg', None)
     return MODELS.build(cfg.model)
@@ -135,6 +137,13 @@ def detectron2_names(own, kind):
         (r'backbone\.layer(\d)\.(\d+)\.downsample\.1\.(.+)', r'backbone.bottom_up.res<\1+1>.\2.shortcut.norm.\3'),
         (r'backbone\.layer(\d)\.(\d+)\.conv(\d)\.(.+)', r'backbone.bottom_up.res<\1+1>.\2.conv\3.\4'),
         (r'backbone\.layer(\d)\.(\d+)\.bn(\d)\.(.+)', r'backbone.bottom_up.res<\1+1>.\2.conv\3.norm.\4'),
+        (r'roi_head\.shared_head\.layer4\.(\d+)\.downsample\.0\.(.+)', r'roi_heads.res5.\1.shortcut.\2'),
+        (r'roi_head\.shared_head\.layer4\.(\d+)\.downsample\.1\.(.+)', r'roi_heads.res5.\1.shortcut.norm.\2'),
+        (r'roi_head\.shared_head\.layer4\.(\d+)\.conv(\d)\.(.+)', r'roi_heads.res5.\1.conv\2.\3'),
+        (r'roi_head\.shared_head\.layer4\.(\d+)\.bn(\d)\.(.+)', r'roi_heads.res5.\1.conv\2.norm.\3'),
+        (r'roi_head\.bbox_head\.(\d)\.shared_fcs\.(\d)\.(.+)', r'roi_heads.box_head.\1.fc<\2+1>.\3'),
+        (r'roi_head\.bbox_head\.(\d)\.fc_cls\.(.+)', r'roi_heads.box_predictor.\1.cls_score.\2'),
+        (r'roi_head\.bbox_head\.(\d)\.fc_reg\.(.+)', r'roi_heads.box_predictor.\1.bbox_pred.\2'),
         (r'rpn_head\.rpn_conv\.(.+)', r'proposal_generator.rpn_head.conv.\1'),
         (r'rpn_head\.rpn_cls\.(.+)', r'proposal_generator.rpn_head.objectness_logits.\1'),
         (r'rpn_head\.rpn_reg\.(.+)', r'proposal_generator.rpn_head.anchor_deltas.\1'),
@@ -168,6 +177,8 @@ def detectron2_names(own, kind):
                     lambda m: str(eval(m.group(1) + m.group(2) + m.group(3))),
                     match.expand(replacement),
                 )
+                if kind == 'c4':
+                    theirs = theirs.replace('backbone.bottom_up.', 'backbone.')
                 result[theirs] = value.clone()
                 break
         else:
@@ -175,7 +186,7 @@ def detectron2_names(own, kind):
     return result
 
 
-@pytest.mark.parametrize('kind', ['retinanet', 'faster', 'mask'])
+@pytest.mark.parametrize('kind', ['retinanet', 'faster', 'mask', 'c4', 'cascade'])
 def test_detectron2_names_fill_the_model(kind):
     model = build(kind, {})
     own = {

@@ -90,6 +90,11 @@ _DETECTRON2 = [
     ),
     (r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.conv(\d)\.weight', r'backbone.layer{\1-1}.\2.conv\3.weight'),
     (r'(?:backbone\.bottom_up|backbone)\.res(\d)\.(\d+)\.conv(\d)\.norm\.(.+)', r'backbone.layer{\1-1}.\2.bn\3.\4'),
+    # the last stage is the head of the regions in R50-C4
+    (r'roi_heads\.res5\.(\d+)\.shortcut\.weight', r'roi_head.shared_head.layer4.\1.downsample.0.weight'),
+    (r'roi_heads\.res5\.(\d+)\.shortcut\.norm\.(.+)', r'roi_head.shared_head.layer4.\1.downsample.1.\2'),
+    (r'roi_heads\.res5\.(\d+)\.conv(\d)\.weight', r'roi_head.shared_head.layer4.\1.conv\2.weight'),
+    (r'roi_heads\.res5\.(\d+)\.conv(\d)\.norm\.(.+)', r'roi_head.shared_head.layer4.\1.bn\2.\3'),
     (r'backbone\.fpn_lateral(\d)\.(.+)', r'neck.lateral_convs.{\1-LOW}.conv.\2'),
     (r'backbone\.fpn_output(\d)\.(.+)', r'neck.fpn_convs.{\1-LOW}.conv.\2'),
     (r'backbone\.top_block\.p(\d)\.(.+)', r'neck.fpn_convs.{\1-3}.conv.\2'),
