@@ -4,8 +4,8 @@ import copy
 from pathlib import Path
 
 import pytest
-from conftest import build, toy_config
 from mmengine.config import Config
+from toy_runs import build, toy_config
 
 from mmdet.engine.arguments import parse_value
 from mmdet.engine.config import diff_to_base, is_installed, load_config, uses_read_base

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import build, fingerprint, toy_config
 from test_resume import EMA, EVERY_3, CutOff, CutOffHook
+from toy_runs import build, fingerprint, toy_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,10 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import build, toy_config
 from mmcv.cnn import ConvModule
 from mmengine.registry import init_default_scope
 from torch import nn
+from toy_runs import build, toy_config
 
 from mmdet.engine.fast_inference import fold_batch_norms, optimize_for_inference
 from mmdet.registry import HOOKS, MODELS

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import build, toy_config
 from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
 from torch import nn
+from toy_runs import build, toy_config
 
 from mmdet.engine.optimizers.optim_wrapper import AmpOptimWrapper, NonFiniteLossError, OptimWrapper
 
@@ -303,6 +303,8 @@ def test_memory_line(caplog):
 @pytest.mark.parametrize(('dtype', 'scaled'), [('float16', True), ('bfloat16', False), (None, False)])
 def test_mixed_precision_on_the_cpu(dtype, scaled):
     model = nn.Linear(4, 1)
+    for parameter in model.parameters():  # small enough for the first loss scale, which would skip the step
+        nn.init.constant_(parameter, 0.01)
     wrapper = AmpOptimWrapper(
         dtype=dtype, optimizer=torch.optim.SGD(model.parameters(), 0.1), clip_grad=dict(max_norm=1.0)
     )

@@ -8,8 +8,8 @@ import signal
 import time
 
 import pytest
-from conftest import build, fingerprint, toy_config
 from mmengine.hooks import Hook
+from toy_runs import build, fingerprint, toy_config
 
 EMA = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=10, priority=49)
 ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=30, val_interval=7)
