@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
     parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
     parser.add_argument('--channels-last', action='store_true', help='keep the weights of our network channels-last')
+    parser.add_argument('--no-winograd', action='store_true', help='train by direct convolutions on the CPU too')
     parser.add_argument('--torchvision-trains-norms', action='store_true', help='and the stem and the first stage')
     parser.add_argument('--optimize', choices=['fuse', 'bf16'], help='of our inference, as in tools/test.py')
     parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
@@ -260,8 +261,12 @@ def drawn_rois(model, step) -> dict:
 
 def training_steps(name: str, args: argparse.Namespace) -> dict:
     """Candidate -> a function that does one training step."""
+    from mmdet.ops.winograd import use_winograd
+
     images, targets = make_batch(args, name == 'mask_rcnn')
     ours = build_ours(name, args).train()
+    if not args.no_winograd:
+        use_winograd(ours)  # as tools/train.py does
     ours_optimizer = optimizer_of(ours)
     data = our_samples(images, targets, args)
 

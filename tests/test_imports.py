@@ -40,7 +40,8 @@ ARROWS = {
     'visualization': GROUND | {'registry', 'utils', 'structures'},
     # names of other projects' weights are kept beside the models
     'engine.checkpoint': GROUND | {'registry', 'utils', 'structures', 'engine', 'models.utils.key_maps'},
-    'engine': GROUND | {'registry', 'utils', 'structures'},
+    # the engine decides which convolutions run by it
+    'engine': GROUND | {'registry', 'utils', 'structures', 'ops.winograd'},
     'apis': {''},
 }
 

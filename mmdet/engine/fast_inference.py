@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from mmdet.ops.winograd import use_winograd
+
 CHOICES = ('fuse', 'bf16')
 
 
@@ -15,9 +17,10 @@ def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
     """Change a detector in evaluation mode in place; it cannot be trained afterwards.
 
     Args:
-        how: ``'fuse'`` folds batch norms into the convolutions before them and stores weights channels-last: the same
-            detections up to rounding. ``'bf16'`` does the same and runs the network in bfloat16 where autocast allows
-            it, with slightly different scores and boxes. ``None`` leaves the model alone.
+        how: ``'fuse'`` folds batch norms into the convolutions before them, stores weights channels-last and, on CPUs,
+            computes large 3x3 convolutions by Winograd's method: the same detections up to rounding. ``'bf16'`` does
+            the same and runs the network in bfloat16 where autocast allows it, with slightly different scores and
+            boxes. ``None`` leaves the model alone.
 
     Raises:
         ValueError: for another value of ``how``.
@@ -29,6 +32,7 @@ def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
         raise ValueError(f'optimize={how!r} is none of None, {", ".join(map(repr, CHOICES))}; nearest: {near[0]!r}')
     model.eval()
     fold_batch_norms(model)
+    use_winograd(model)
     model.to(memory_format=torch.channels_last)
     if how == 'bf16':
         device = next(model.parameters()).device.type

@@ -9,6 +9,7 @@ from torch import nn
 from toy_runs import build, toy_config
 
 from mmdet.engine.fast_inference import fold_batch_norms, optimize_for_inference
+from mmdet.ops.winograd import WinogradConv2d
 from mmdet.registry import HOOKS, MODELS
 
 BACKBONES = [
@@ -96,3 +97,24 @@ def test_channels_last_is_one_key_of_the_config(wanted, tmp_path):
     convolution = nn.Conv2d(4, 4, 3)
     weight = build(cfg).build_model(convolution).weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == bool(wanted)
+
+
+@pytest.mark.parametrize('wanted', [True, False, None])
+def test_winograd_is_one_key_of_the_config(wanted, tmp_path):
+    cfg = toy_config(tmp_path)
+    if wanted is not None:
+        cfg.winograd = wanted
+    runner = build(cfg)
+    runner.model = nn.Conv2d(128, 128, 3, padding=1)
+    runner.build_train_loop(cfg.train_cfg)
+    assert isinstance(runner.model, WinogradConv2d) == (wanted is not False)
+
+
+@torch.no_grad()
+def test_fused_inference_takes_winograd_and_agrees():
+    layer = ConvModule(128, 128, 3, padding=1, norm_cfg=dict(type='BN'))
+    model = with_statistics(nn.Sequential(layer))
+    x = torch.randn(1, 128, 44, 40)
+    expected = model(x)
+    assert isinstance(optimize_for_inference(model, 'fuse')[0].conv, WinogradConv2d)
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)

@@ -31,6 +31,7 @@ from mmdet.engine.checkpoint import load_weights
 from mmdet.engine.config import repair_mmengine
 from mmdet.engine.config_check import batch_size_message
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
+from mmdet.ops.winograd import use_winograd
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
@@ -47,6 +48,7 @@ class DetRunner(Runner):
     it draws a seed, or takes that of the checkpoint to resume. With ``resume=True`` and no ``load_from`` it resumes
     the newest readable checkpoint of ``work_dir``. ``channels_last=True`` in ``cfg`` stores the weights of convolutions
     channels-last, which pays with mixed precision on GPUs; it is slower in single precision on CPUs, so it is off.
+    On CPUs, large 3x3 convolutions train by :mod:`mmdet.ops.winograd` unless ``cfg`` has ``winograd=False``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -168,6 +170,8 @@ class DetRunner(Runner):
         super().register_default_hooks(given)
 
     def build_train_loop(self, loop: Any) -> Any:
+        if self.cfg.get('winograd', True) and not self.cfg.get('compile'):
+            use_winograd(self.model)
         if isinstance(loop, dict):
             loop = copy.deepcopy(loop)
             by_epoch = loop.pop('by_epoch', True)  # a type, inherited from a base file for example, goes before it
