@@ -13,12 +13,9 @@ import argparse
 import contextlib
 import copy
 import gc
-import importlib.metadata
 import importlib.util
 import io
-import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +23,7 @@ from collections import defaultdict
 from functools import partial
 
 import numpy as np
+import report
 from mmengine.logging import MMLogger
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
@@ -122,16 +120,12 @@ def main(argv: list[str] | None = None) -> None:
     truth, found = make_data(args.images, args.detections, args.seed)
     preds = arrays(found)
     runs = {'pycocotools': run_pycocotools, 'CocoMetric, pycocotools': partial(run_metric, faster=False)}
-    versions = {'python': platform.python_version()}
-    packages = ['numpy', 'pycocotools']
     if importlib.util.find_spec('faster_coco_eval'):
         runs['CocoMetric, faster-coco-eval'] = partial(run_metric, faster=True)
-        packages.append('faster-coco-eval')
     else:
         print('faster-coco-eval is not installed: pip install faster-coco-eval')
-    versions |= {name: importlib.metadata.version(name) for name in packages}
     print(f'{args.images} images, {args.detections} detections each, {len(os.sched_getaffinity(0))} CPU cores')
-    print(', '.join(f'{name} {version}' for name, version in versions.items()))
+    print(', '.join(f'{name} {version}' for name, version in report.versions().items()))
 
     seconds, numbers = {name: [] for name in runs}, {}
     for _ in range(args.rounds):
@@ -150,18 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     first = numbers['pycocotools']
     difference = max(abs(value - first[item]) for found in numbers.values() for item, value in found.items())
     print(f'\nlargest difference of the numbers: {difference:.1e}')
-    if args.out:
-        result = dict(
-            images=args.images,
-            detections=args.detections,
-            versions=versions,
-            seconds=seconds,
-            medians=medians,
-            numbers=numbers,
-            largest_difference=difference,
-        )
-        with open(args.out, 'w') as file:
-            json.dump(result, file, indent=2)
+    peer = medians.pop('pycocotools')
+    rows = [report.row(f'COCO evaluation: {name}', ours, 's', peer, 'pycocotools') for name, ours in medians.items()]
+    report.save(args.out, rows, images=args.images, detections=args.detections, largest_difference=difference)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ Both decode the same files, flip at random, resize the shorter side to 800 pixel
 Ours is `LoadImageFromFile`, `LoadAnnotations`, `Resize`, `RandomFlip`, `PackDetInputs`; pictures stay bytes, which the
 data preprocessor normalises on the device. torchvision's is `PIL.Image.open`, `PILToTensor`, `RandomHorizontalFlip`,
 `ToDtype` and the resize of its detectors' `GeneralizedRCNNTransform`, done in the worker to compare like with like.
-``--to-device`` adds normalisation and padding to the batch on both sides.
+``--to-device`` adds normalisation and padding to the batch on both sides. ``--stages`` says where our time goes.
 
     python benchmarks/data_loading.py --images data/bccd
 """
@@ -18,6 +18,8 @@ import statistics
 import time
 from pathlib import Path
 
+import report
+
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
@@ -29,7 +31,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--boxes', type=int, default=10, help='made-up ground truths of each picture')
     parser.add_argument('--workers', type=int, default=0, help='processes; 0 loads in this one')
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each, after one for warm-up')
-    parser.add_argument('--to-device', action='store_true', help='include normalisation and padding, on the CPU')
+    parser.add_argument('--to-device', action='store_true', help='include normalisation and padding')
+    parser.add_argument('--device', default='cpu', help='for --to-device and --stages')
+    parser.add_argument('--stages', action='store_true', help='time each step of our pipeline in this process')
+    parser.add_argument('--out', help='a JSON file for the results')
     return parser.parse_args()
 
 
@@ -55,7 +60,7 @@ class Pictures:
 
 
 class Ours:
-    def __init__(self, to_device: bool) -> None:
+    def __init__(self, device: str) -> None:
         from mmengine.dataset import Compose
         from mmengine.registry import init_default_scope
 
@@ -72,12 +77,14 @@ class Ours:
             ]
         )
         normalize = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
-        self.prepare = MODELS.build(dict(type='DetDataPreprocessor', pad_size_divisor=32, **normalize))
-        self.to_device = to_device
+        self.prepare = MODELS.build(dict(type='DetDataPreprocessor', pad_size_divisor=32, **normalize)).to(device)
 
-    def __call__(self, file: str, size: tuple[int, int], boxes):
+    def start(self, file: str, size: tuple[int, int], boxes) -> dict:
         instances = [dict(bbox=list(map(float, box)), bbox_label=0, ignore_flag=0) for box in boxes]
-        return self.pipeline(dict(img_path=file, img_id=0, width=size[0], height=size[1], instances=instances))
+        return dict(img_path=file, img_id=0, width=size[0], height=size[1], instances=instances)
+
+    def __call__(self, *sample):
+        return self.pipeline(self.start(*sample))
 
     def collate(self, samples: list):
         from mmengine.dataset import pseudo_collate
@@ -89,7 +96,7 @@ class Ours:
 
 
 class Theirs:
-    def __init__(self, to_device: bool) -> None:
+    def __init__(self, device: str) -> None:
         import torch
         from torchvision.models.detection.transform import GeneralizedRCNNTransform
         from torchvision.transforms import v2
@@ -99,7 +106,7 @@ class Theirs:
         )
         mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
         self.prepare = GeneralizedRCNNTransform(800, 1333, mean, std)
-        self.to_device = to_device
+        self.device = device
 
     def __call__(self, file: str, size: tuple[int, int], boxes):
         import torch
@@ -117,7 +124,29 @@ class Theirs:
         return tuple(zip(*samples))
 
     def finish(self, batch):
-        return self.prepare.batch_images([self.prepare.normalize(image) for image in batch[0]])
+        return self.prepare.batch_images([self.prepare.normalize(image.to(self.device)) for image in batch[0]])
+
+
+def stage_times(pictures: Pictures, ours: Ours, batch: int) -> dict[str, float]:
+    """Milliseconds per picture of each step, one after another over the same pictures."""
+    times: dict = {}
+
+    def timed(name, function, *args):
+        start = time.perf_counter()
+        result = function(*args)
+        times[name] = times.get(name, 0) + time.perf_counter() - start
+        return result
+
+    for first in range(0, len(pictures), batch):
+        samples = []
+        for index in range(first, min(first + batch, len(pictures))):
+            sample = ours.start(str(pictures.files[index]), pictures.sizes[index], pictures.boxes[index])
+            for transform in ours.pipeline.transforms:
+                sample = timed(type(transform).__name__, transform, sample)
+            samples.append(sample)
+        collated = timed('collate', ours.collate, samples)
+        timed('transfer, normalise and pad', ours.finish, collated)
+    return {name: seconds / len(pictures) * 1000 for name, seconds in times.items()}
 
 
 def main() -> None:
@@ -137,7 +166,7 @@ def main() -> None:
     print(f'{len(files)} pictures, batch {args.batch}, {args.workers} workers')
     sides = {}
     for name, kind in dict(ours=Ours, torchvision=Theirs).items():
-        load = kind(args.to_device)
+        load = kind(args.device)
         loader = DataLoader(
             Pictures(files, args.boxes, load),
             args.batch,
@@ -156,10 +185,20 @@ def main() -> None:
                     load.finish(batch)
             if turn:
                 rates[name].append(len(files) / (time.perf_counter() - start) / max(args.workers, 1))
-    for name, values in rates.items():
-        print(f'{name:12s} {statistics.median(values):7.1f} pictures per second and worker')
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, value in medians.items():
+        print(f'{name:12s} {value:7.1f} pictures per second and worker')
     ratio = statistics.median(a / b for a, b in zip(rates['ours'], rates['torchvision']))
     print(f'ours / torchvision = {ratio:.2f}')
+    what = 'loading, normalising and padding' if args.to_device else 'loading'
+    per_second = 'pictures/s/worker'
+    rows = [report.row(what, medians['ours'], per_second, medians['torchvision'], 'torchvision', better='more')]
+    if args.stages:
+        loader, ours = sides['ours']
+        for stage, value in stage_times(loader.dataset, ours, args.batch).items():
+            print(f'  {stage:28s} {value:7.2f} ms per picture')
+            rows.append(report.row(f'loading: {stage}', value, 'ms/picture'))
+    report.save(args.out, rows, workers=args.workers, pictures=len(files), device=args.device)
 
 
 if __name__ == '__main__':

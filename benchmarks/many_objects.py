@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 
+import report
+
 STRIDES = [8, 16, 32, 64, 128]
 COMMON = dict(num_classes=80, in_channels=256)
 ONE_ANCHOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=STRIDES)
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument('--size', type=int, nargs=2, default=[800, 1333], metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--backward', action='store_true', help='include the backward pass')
     parser.add_argument('--limit', type=float, help='fail where the peak is above so many GiB')
+    parser.add_argument('--out', help='a JSON file for the results')
     parser.add_argument('--child', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -88,12 +91,14 @@ def main() -> None:
     print(f'{args.objects} objects in {args.size[0]}x{args.size[1]}')
     print(f'{"head":26s} {"before":>8s} {"peak":>8s} {"seconds":>8s} {"loss":>8s}')
     options = ['--objects', str(args.objects), '--size', *map(str, args.size), *['--backward'] * args.backward]
-    worst = 0.0
+    worst, rows = 0.0, []
     for name in args.heads:
         output = subprocess.check_output([sys.executable, __file__, '--child', name, *options], text=True)
         result = json.loads(output.splitlines()[-1])
         worst = max(worst, result['peak'])
+        rows.append(report.row(f'{name}: peak with {args.objects} boxes', result['peak'], 'GiB'))
         print('{:26s} {before:7.2f}G {peak:7.2f}G {seconds:8.1f} {loss:8.3f}'.format(name, **result), flush=True)
+    report.save(args.out, rows)
     if args.limit is not None and worst > args.limit:
         sys.exit(f'peak of {worst:.2f} GiB is above {args.limit} GiB')
 

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+import report
+
 ROOT = Path(__file__).resolve().parents[1]
 BASE = 'import torch, mmengine'
 TIMED = 'import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)'
@@ -34,6 +36,7 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=7, help='timed turns, after one that fills the caches')
+    parser.add_argument('--out', help='a JSON file for the results')
     args = parser.parse_args()
     times: dict = {name: [] for name in COMMANDS}
     for turn in range(args.rounds + 1):
@@ -45,11 +48,14 @@ def main() -> None:
                 seconds = float(output.splitlines()[-1])
             if turn:
                 times[name].append(seconds)
+    rows = []
     for name, values in times.items():
         added = ''
         if name != BASE and BASE in ' '.join(COMMANDS[name]):
             added = f'   adds {statistics.median(a - b for a, b in zip(values, times[BASE])):6.3f} s'
         print(f'{name:40s} {statistics.median(values):6.3f} s   fastest {min(values):6.3f} s{added}')
+        rows.append(report.row(f'start-up: {name}', statistics.median(values), 's'))
+    report.save(args.out, rows)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,8 @@ import platform
 import statistics
 import time
 
+import report
+
 STRIDES = [8, 16, 32, 64, 128]
 COMMON = dict(num_classes=80, in_channels=8, feat_channels=8, stacked_convs=0)
 FOCAL = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
@@ -54,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=3, help='timed turns of each, after one for warm-up')
     parser.add_argument('--no-channels-last', action='store_true', help='outputs in the default memory format')
+    parser.add_argument('--out', help='a JSON file for the results')
     return parser.parse_args()
 
 
@@ -309,7 +312,7 @@ def fcos_loop(head, outs, gts, metas):
 LOOPS = {'RetinaHead': retina_loop, 'FCOSHead': fcos_loop, 'ATSSHead': atss_loop}
 
 
-def compare(name: str, args: argparse.Namespace) -> None:
+def compare(name: str, args: argparse.Namespace) -> dict:
     import torch
 
     head, outs, gts, metas = make_case(name, args)
@@ -353,6 +356,8 @@ def compare(name: str, args: argparse.Namespace) -> None:
         print(f'{name:11s} {side:8s} forward {forward * 1000:9.1f} ms   backward {backward * 1000:8.1f} ms')
     ratio = statistics.median(sum(loop) / sum(ours) for ours, loop in zip(times['batched'], times['loop']))
     print(f'{name:11s} losses and gradients equal; loop / batched = {ratio:.2f}', flush=True)
+    batched, loop = (statistics.median(map(sum, times[side])) for side in ('batched', 'loop'))
+    return report.row(f'{name}: targets and losses', batched, 's', loop, 'loop over images')
 
 
 def main() -> None:
@@ -364,8 +369,8 @@ def main() -> None:
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{torch.get_num_threads()} CPU threads'
     print(f'torch {torch.__version__}, Python {platform.python_version()}, {where}')
     print(f'batch {args.batch} of {args.size[0]}x{args.size[1]}, {args.boxes} boxes each')
-    for name in args.heads:
-        compare(name, args)
+    rows = [compare(name, args) for name in args.heads]
+    report.save(args.out, rows, batch=args.batch, size=args.size, boxes=args.boxes, device=args.device)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,66 @@
+"""Each benchmark runs on tiny inputs; those that compare results fail by themselves where these differ."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
+TINY = {
+    'targets': '--batch 2 --boxes 5 --size 96 128 --rounds 1',
+    'many_objects': '--heads FCOSHead --objects 20 --size 96 128',
+    'postprocess': '--size 96 128 --rounds 1',
+    'data_loading': '--images {images} --rounds 1 --to-device --stages',
+    'coco_eval': '--images 20 --detections 10 --rounds 1',
+    'engine_overhead': '--iterations 3 --repetitions 1',
+    'start_up': '--rounds 1',
+}
+
+
+def run(name, options, folder):
+    environment = os.environ | dict(OMP_NUM_THREADS='1')
+    command = [sys.executable, str(FOLDER / f'{name}.py'), *options.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    for i in range(3):
+        cv2.imwrite(str(folder / f'{i}.jpg'), np.random.RandomState(i).randint(0, 255, (60, 80 + i, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TINY)
+def test_parts(name, images, tmp_path):
+    out = tmp_path / 'rows.json'
+    run(name, f'{TINY[name].format(images=images)} --out {out}', tmp_path)
+    found = json.loads(out.read_text())
+    assert found['versions']['torch']
+    assert found['rows'] and all(row['ours'] >= 0 for row in found['rows'] if row['unit'] != 'us')
+
+
+@pytest.mark.slow
+def test_all_parts_in_one_command(images, tmp_path):
+    options = f'--only postprocess data_loading --images {images} --rounds 1 --out report'
+    table = run('parts', options, tmp_path)
+    assert 'times as good as torchvision' in table and 'loading: LoadImageFromFile' in table
+    assert len(json.loads((tmp_path / 'report' / 'parts.json').read_text())['rows']) > 5
+    assert (tmp_path / 'report' / 'parts.png').stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['train', 'infer'])
+def test_detectors(mode, tmp_path):
+    options = f'--models faster_rcnn --mode {mode} --size 64 96 --boxes 3 --rounds 1 --out report'
+    assert 'ours / torchvision' in run('detectors', options, tmp_path)
+    names = json.loads((tmp_path / 'report' / 'detectors.json').read_text())['table'][0]['results']
+    assert set(names) == {'ours', 'bare network', 'torchvision'}
