@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'assign_result': 'AssignResult',
         'assignment': 'Assignment BestMatch best_of_candidates labels_of',
+        'constants': 'constant',
         'gt': 'PaddedGT pad_batch',
         'joints': (
             'by_batch empty_instances images_to_levels multi_apply overridden select_single_mlvl unmap '

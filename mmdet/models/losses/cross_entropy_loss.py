@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.models.core import constant
 from mmdet.registry import MODELS
 
 from .accuracy import accuracy
@@ -156,7 +157,7 @@ class CrossEntropyLoss(WeightedLoss):
         """With ``use_mask``, ``label`` holds the target masks and ``weight`` the class indices."""
         class_weight = None
         if self.class_weight is not None:
-            class_weight = cls_score.new_tensor(self.class_weight)
+            class_weight = constant(self.class_weight, cls_score)
         if not self.use_mask:
             kwargs['avg_non_ignore'] = self.avg_non_ignore
         return self.loss_weight * self.cls_criterion(

@@ -1,10 +1,14 @@
 import pytest
 import torch
 from head_table import HEADS, LOOKS_AT_DATA, NUM_CLASSES, build_head, features, for_head, samples, totals
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmdet.models.core import unpack_gt_instances
 
 pytestmark = pytest.mark.usefixtures('default_scope')
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
 
 
 def loss_of(head, name, *kinds, feats=None):
@@ -91,8 +95,6 @@ def test_predictions(name):
 
 @pytest.mark.parametrize('name', [name for name in HEADS if name not in LOOKS_AT_DATA])
 def test_the_loss_never_looks_at_the_data(name):
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     with FakeTensorMode():
         head = build_head(name, init=False)
         data_samples = for_head(name, samples('many', 'empty'))
@@ -100,6 +102,77 @@ def test_the_loss_never_looks_at_the_data(name):
         losses = head.loss_by_feat(*head(features(2)), gt_instances, metas, ignored)
         sum(value for key, value in totals(losses).items() if 'loss' in key).backward()
     assert losses
+
+
+class WaitingCopies(TorchDispatchMode):
+    """Records copies between the CPU and a GPU for which the host waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        places = {x.device.type for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)}
+        asynchronous = bool(kwargs and kwargs.get('non_blocking')) or any(arg is True for arg in args)
+        if len(places) > 1 and 'copy' in str(func) and not asynchronous:
+            self.found.append(str(func))
+        return out
+
+
+def on_gpu(head, outs, data_samples):
+    """All of it as fake tensors of a GPU that need not exist."""
+    for module in head.modules():
+        for tensors, kind in ((module._parameters, torch.nn.Parameter), (module._buffers, torch.Tensor.detach)):
+            tensors.update({key: kind(x.detach().to('cuda')) for key, x in tensors.items() if x is not None})
+    outs = [[level.to('cuda') for level in levels] for levels in outs]
+    return outs, [sample.to('cuda') for sample in data_samples]
+
+
+@pytest.mark.parametrize('name', [name for name in HEADS if name not in LOOKS_AT_DATA])
+def test_the_host_never_waits_for_a_gpu(name):
+    with FakeTensorMode():
+        head = build_head(name, init=False)
+        outs, data_samples = on_gpu(head, head(features(2)), for_head(name, samples('many', 'empty')))
+        gt_instances, ignored, metas = unpack_gt_instances(data_samples)
+        with WaitingCopies() as copies:
+            losses = totals(head.loss_by_feat(*outs, gt_instances, metas, ignored))
+    assert all(value.device.type == 'cuda' for value in losses.values())
+    assert not copies.found
+
+
+@needs_gpu
+@pytest.mark.parametrize('name', [name for name in HEADS if name not in LOOKS_AT_DATA])
+def test_no_sync_between_forward_and_optimizer_step(name):
+    head = build_head(name, init=False).cuda()
+    data_samples = [sample.cuda() for sample in for_head(name, samples('many', 'empty'))]
+    gt_instances, ignored, metas = unpack_gt_instances(data_samples)
+    outs = head([level.cuda() for level in features(2)])
+
+    def backward():
+        losses = totals(head.loss_by_feat(*outs, gt_instances, metas, ignored))
+        sum(value for key, value in losses.items() if 'loss' in key).backward(retain_graph=True)
+        return losses
+
+    expected = backward()  # fills the caches of priors
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        losses = backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    for key, value in losses.items():
+        torch.testing.assert_close(value, expected[key])
+
+
+@needs_gpu
+@pytest.mark.parametrize('name', HEADS)
+def test_a_gpu_gives_the_losses_of_the_cpu(name):
+    head = build_head(name, init=False).eval()
+    expected = loss_of(head, name, 'many', 'one')
+    data_samples = [sample.cuda() for sample in for_head(name, samples('many', 'one'))]
+    losses = totals(head.cuda().loss([level.cuda() for level in features(2)], data_samples))
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key].cpu(), value, rtol=1e-3, atol=1e-4)
 
 
 def test_wrong_settings_are_told():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet.models.core import constant
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 
@@ -79,7 +80,7 @@ def bboxes2tblr(
     distances = torch.stack([center - gts[..., :2], gts[..., 2:] - center], -1)  # (..., 2 axes, 2 sides)
     if normalize_by_wh:
         distances = distances / side[..., None]
-    return distances.flip(-2).flatten(-2) / distances.new_tensor(normalizer)
+    return distances.flip(-2).flatten(-2) / constant(normalizer, distances)
 
 
 def tblr2bboxes(
@@ -91,7 +92,7 @@ def tblr2bboxes(
     clip_border: bool = True,
 ) -> Tensor:
     center, side = _center_and_side(priors)
-    distances = (tblr * tblr.new_tensor(normalizer)).unflatten(-1, (2, 2)).flip(-2)  # (..., 2 axes, 2 sides)
+    distances = (tblr * constant(normalizer, tblr)).unflatten(-1, (2, 2)).flip(-2)  # (..., 2 axes, 2 sides)
     if normalize_by_wh:
         distances = distances * side[..., None]
     boxes = torch.cat([center - distances[..., 0], center + distances[..., 1]], -1)

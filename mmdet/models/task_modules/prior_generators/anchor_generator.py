@@ -125,7 +125,7 @@ class AnchorGenerator:
         dtype: torch.dtype = torch.float32,
         device: DeviceType = 'cuda',
     ) -> Tensor:
-        base = self.base_anchors[level_idx].to(device=device, dtype=dtype)
+        base = self.base_anchors[level_idx].to(device=device, dtype=dtype, non_blocking=True)  # no wait for the GPU
         height, width = featmap_size
         stride_x, stride_y = self.strides[level_idx]
         # Integers are stepped in their own kind: half precision cannot count pixels.
@@ -148,7 +148,7 @@ class AnchorGenerator:
         cell = prior_idxs // num_base
         x = cell % width * self.strides[level_idx][0]
         y = cell // width * self.strides[level_idx][1]
-        base = self.base_anchors[level_idx].to(device)[prior_idxs % num_base]
+        base = self.base_anchors[level_idx].to(device, non_blocking=True)[prior_idxs % num_base]
         return (torch.stack([x, y, x, y], -1).to(dtype) + base.to(dtype)).to(device)
 
     def grid_anchors(self, featmap_sizes: Sequence[tuple], device: DeviceType = 'cuda') -> list[Tensor]:
