@@ -28,10 +28,10 @@ def main(args):
 
     diagnosis = examine(load_config(args.config, args.cfg_options), not args.no_images, args.workers)
     print(as_text(diagnosis, args.limit))
-    if args.json:
-        Path(args.json).write_text(as_json(diagnosis), encoding='utf-8')
-    if args.html:
-        Path(args.html).write_text(as_html(diagnosis), encoding='utf-8')
+    for path, write in ((args.json, as_json), (args.html, as_html)):
+        if path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(write(diagnosis), encoding='utf-8')
     return int(diagnosis.has_errors)
 
 

@@ -29,11 +29,13 @@ LEVELS = {
     'xyxy as xywh': 'error',
     'orphan image id': 'error',
     'orphan category id': 'error',
+    'repeated annotation id': 'error',
     'unreadable polygon': 'error',
     'same picture in two splits': 'error',
     'no images': 'error',
     'box across the border': 'warning',
     'duplicate box': 'warning',
+    'annotation id 0': 'warning',
     'class without boxes': 'warning',
     'unknown class': 'warning',
     'no anchor matches': 'warning',
@@ -175,9 +177,19 @@ def _read_coco(split: Split, ann_file: Path, folder: Path) -> None:
         picture = Picture(str(image['file_name']), folder / image['file_name'], size)
         pictures[image['id']] = picture
         split.pictures.append(picture)
+    seen = set()
     for annotation in annotations:
         label = f'annotation {annotation.get("id", "?")}'
         picture = pictures.get(annotation.get('image_id'))
+        where = ann_file.name if picture is None else picture.name
+        if annotation.get('id') in seen:
+            detail = f'{label} comes twice; COCO tools keep the last one only'
+            split.problems.append(Problem('repeated annotation id', split.name, where, detail, picture))
+        elif annotation.get('id') == 0:
+            detail = "COCO's evaluation takes 0 for 'not matched' and counts a detection of that object as wrong"
+            split.problems.append(Problem('annotation id 0', split.name, where, detail, picture))
+        if 'id' in annotation:
+            seen.add(annotation['id'])
         if picture is None:
             detail = f'{label} belongs to image {annotation.get("image_id")!r}, which the file does not have'
             split.problems.append(Problem('orphan image id', split.name, ann_file.name, detail))

@@ -14,7 +14,7 @@ from mmdet.engine.dataset_doctor import as_html, as_json, as_text, examine, poly
 def write(folder, images, annotations, name='train.json', categories=('a', 'b')):
     content = dict(
         images=[dict(id=i, file_name=f, width=w, height=h) for i, (f, w, h) in enumerate(images)],
-        annotations=[dict(id=i, **annotation) for i, annotation in enumerate(annotations)],
+        annotations=[dict(id=i) | annotation for i, annotation in enumerate(annotations, 1)],
         categories=[dict(id=i, name=c) for i, c in enumerate(categories)],
     )
     (folder / name).write_text(json.dumps(content))
@@ -60,10 +60,12 @@ def test_sound_dataset(tmp_path):
         ([box(0, 10, 10, float('nan'), 20)], 'degenerate box', 'has no area'),
         ([box(0, 120, 10, 20, 20)], 'box outside', 'lies outside of the 100x80 image'),
         ([box(0, 90, 10, 20, 20)], 'box across the border', 'x 90 to 110'),
-        ([GOOD[0]], 'duplicate box', 'is annotation 0 again'),
-        ([box(7, 1, 1, 5, 5)], 'orphan image id', 'annotation 2 belongs to image 7'),
-        ([box(0, 1, 1, 5, 5, category=9)], 'orphan category id', 'annotation 2 has category 9'),
-        ([dict(image_id=0, category_id=0)], 'unreadable annotation', 'annotation 2 has the box None'),
+        ([GOOD[0]], 'duplicate box', 'is annotation 1 again'),
+        ([box(7, 1, 1, 5, 5)], 'orphan image id', 'annotation 3 belongs to image 7'),
+        ([box(0, 1, 1, 5, 5, category=9)], 'orphan category id', 'annotation 3 has category 9'),
+        ([box(0, 1, 1, 5, 5, id=1)], 'repeated annotation id', 'annotation 1 comes twice'),
+        ([box(0, 1, 1, 5, 5, id=0)], 'annotation id 0', 'counts a detection of that object as wrong'),
+        ([dict(image_id=0, category_id=0)], 'unreadable annotation', 'annotation 3 has the box None'),
         ([box(0, 1, 1, 9, 9, segmentation=[[1, 2, 3]])], 'unreadable polygon', '3 numbers, which are no pairs'),
         ([box(0, 1, 1, 1.5, 9)], 'lost by resizing', 'a is 0.8x4.5 after resizing'),
     ],

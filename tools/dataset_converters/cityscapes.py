@@ -82,7 +82,7 @@ def convert(root: Path, split: str, img_dir: str, gt_dir: str, workers: int) -> 
                 segm_file=truth.relative_to(root / gt_dir / split).as_posix(),
             )
         )
-        annotations += [dict(x, image_id=images[-1]['id'], id=len(annotations) + i) for i, x in enumerate(instances)]
+        annotations += [dict(x, image_id=images[-1]['id'], id=len(annotations) + i) for i, x in enumerate(instances, 1)]
     categories = [dict(id=number, name=name) for number, name in CATEGORIES.items()]
     return dict(images=images, categories=categories, annotations=annotations)
 

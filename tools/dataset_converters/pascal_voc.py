@@ -85,7 +85,7 @@ def to_coco(entries: list[dict], classes: list[str], keep_degenerate: bool) -> t
             width, height = max(x2 - x1, 0), max(y2 - y1, 0)
             annotations.append(
                 dict(
-                    id=len(annotations),
+                    id=len(annotations) + 1,  # 0 means 'not matched' in COCO's evaluation
                     image_id=img_id,
                     category_id=classes.index(item['name']),
                     bbox=[x1, y1, width, height],
