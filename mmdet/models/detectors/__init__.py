@@ -5,6 +5,6 @@ __getattr__, __dir__, __all__ = attach(
     {
         'base': 'BaseDetector',
         'single_stage': 'ATSS AutoAssign FCOS FSAF GFL PAA RepPointsDetector RetinaFace RetinaNet SingleStageDetector',
-        'two_stage': 'CascadeRCNN FastRCNN FasterRCNN MaskRCNN RPN TwoStageDetector',
+        'two_stage': 'CascadeRCNN FastRCNN FasterRCNN HybridTaskCascade MaskRCNN RPN TwoStageDetector',
     },
 )

@@ -153,6 +153,15 @@ class CascadeRCNN(TwoStageDetector):
 
 
 @MODELS.register_module()
+class HybridTaskCascade(CascadeRCNN):
+    """`Hybrid Task Cascade for Instance Segmentation <https://arxiv.org/abs/1901.07518>`_"""
+
+    @property
+    def with_semantic(self) -> bool:
+        return self.roi_head.with_semantic
+
+
+@MODELS.register_module()
 class FastRCNN(TwoStageDetector):
     """`Fast R-CNN <https://arxiv.org/abs/1504.08083>`_ on proposals of the data set."""
 

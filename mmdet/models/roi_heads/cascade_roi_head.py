@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from mmengine.config import ConfigDict
@@ -27,6 +28,9 @@ class CascadeRoIHead(BaseRoIHead):
         stage_loss_weights: Weight of each stage's losses.
         bbox_roi_extractor, bbox_head, mask_roi_extractor, mask_head: One for all stages, or a list.
     """
+
+    interleaved = False
+    """Whether a stage's masks are trained on its refined boxes, assigned and drawn anew, instead of those it got."""
 
     def __init__(
         self,
@@ -91,13 +95,18 @@ class CascadeRoIHead(BaseRoIHead):
         proposals = [results.bboxes for results in rpn_results_list]
         metas = [sample.metainfo for sample in batch_data_samples or ()]
         results: tuple = ()
+        _, context = self._context(x)
         if self.with_bbox:
-            _, cls_scores, bbox_preds = self._refine_roi(x, bbox2roi(proposals), metas, [len(p) for p in proposals])
+            counts = [len(boxes) for boxes in proposals]
+            _, cls_scores, bbox_preds = self._refine_roi(x, bbox2roi(proposals), metas, counts, **context)
             results += (cls_scores, bbox_preds)
         if self.with_mask:
-            rois = bbox2roi(proposals)[:100]
-            results += ([self._mask_forward(stage, x, rois)['mask_preds'] for stage in range(self.num_stages)],)
+            results += (self._masks_of_stages(x, bbox2roi(proposals)[:100], **context),)
         return results
+
+    def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:
+        """Losses, if ground truths are given, and keywords for the branches, of what all stages share."""
+        return {}, {}
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
         """``cls_score``, ``bbox_pred`` and ``bbox_feats`` of RoIs ``(K, 5)``."""
@@ -110,11 +119,11 @@ class CascadeRoIHead(BaseRoIHead):
         extractor = self.mask_roi_extractor[stage]
         return dict(mask_preds=self.mask_head[stage](extractor(x[: extractor.num_inputs], rois)))
 
-    def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
+    def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence, **context) -> dict:
         """Outputs of :meth:`_bbox_forward` with ``rois``, ``bbox_targets`` and ``loss_bbox``, a dict of losses."""
         samples = targets_of_each(sampling_results, self.bbox_head[stage])
         rois = rois_of(samples)
-        outs = self._bbox_forward(stage, x, rois)
+        outs = self._bbox_forward(stage, x, rois, **context)
         found = self.bbox_head[stage].loss_and_target(
             cls_score=outs['cls_score'],
             bbox_pred=outs['bbox_pred'],
@@ -131,6 +140,7 @@ class CascadeRoIHead(BaseRoIHead):
         x: tuple[Tensor, ...],
         sampling_results: RoISamples | Sequence,
         batch_gt_instances: InstanceList,
+        **context,
     ) -> dict:
         """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
         if isinstance(sampling_results, RoISamples):
@@ -138,7 +148,7 @@ class CascadeRoIHead(BaseRoIHead):
             rois = positives.rois
         else:
             positives, rois = sampling_results, bbox2roi([result.pos_priors for result in sampling_results])
-        outs = self._mask_forward(stage, x, rois)
+        outs = self._mask_forward(stage, x, rois, **context)
         outs.update(
             self.mask_head[stage].loss_and_target(
                 mask_preds=outs['mask_preds'],
@@ -153,21 +163,25 @@ class CascadeRoIHead(BaseRoIHead):
         """Losses named ``s0.loss_cls`` and so on."""
         gt_instances = [sample.gt_instances for sample in batch_data_samples]
         metas = [sample.metainfo for sample in batch_data_samples]
-        losses: dict = {}
+        losses, context = self._context(x, batch_data_samples)
         proposals = rpn_results_list
         for stage, weight in enumerate(self.stage_loss_weights[: self.num_stages]):
             self.current_stage = stage
-            samples = self.sample(self.bbox_assigner[stage], self.bbox_sampler[stage], proposals, batch_data_samples, x)
-            outs = self.bbox_loss(stage, x, samples)
+            draw = partial(self.sample, self.bbox_assigner[stage], self.bbox_sampler[stage])
+            samples = draw(proposals, batch_data_samples, x)
+            outs = self.bbox_loss(stage, x, samples, **context)
             found = dict(outs['loss_bbox'])
-            if self.with_mask:
-                found.update(self.mask_loss(stage, x, samples, gt_instances)['loss_mask'])
-            for name, value in found.items():
-                losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
-            if stage < self.num_stages - 1:
+            interleaved = self.interleaved and self.with_mask
+            if interleaved or stage < self.num_stages - 1:
                 drawn = targets_of_each(samples, self.bbox_head[stage])
                 with torch.no_grad():
                     proposals = self.bbox_head[stage].refine_bboxes(drawn, outs, metas)
+            if interleaved:
+                samples = draw(proposals, batch_data_samples, x)
+            if self.with_mask:
+                found.update(self.mask_loss(stage, x, samples, gt_instances, **context)['loss_mask'])
+            for name, value in found.items():
+                losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
         return losses
 
     def predict_bbox(
@@ -231,6 +245,7 @@ class CascadeRoIHead(BaseRoIHead):
         batch_img_metas: list[dict],
         results_list: InstanceList,
         rescale: bool = False,
+        **context,
     ) -> InstanceList:
         boxes = [results.bboxes for results in results_list]
         rois = bbox2roi(boxes)
@@ -242,7 +257,8 @@ class CascadeRoIHead(BaseRoIHead):
                 instance_results=results_list,
                 mask_thr_binary=self.test_cfg.mask_thr_binary,
             )
-        probabilities = self._mask_probabilities(x, rois)
+        stages = self._masks_of_stages(x, rois, **context)
+        probabilities = sum(preds.sigmoid() for preds in stages) / len(stages)
         return self.mask_head[-1].predict_by_feat(
             mask_preds=probabilities.split([len(b) for b in boxes]),
             results_list=results_list,
@@ -252,7 +268,6 @@ class CascadeRoIHead(BaseRoIHead):
             activate_map=True,
         )
 
-    def _mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        """The mean over all stages."""
-        stages = [self._mask_forward(stage, x, rois)['mask_preds'].sigmoid() for stage in range(self.num_stages)]
-        return sum(stages) / len(stages)
+    def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:
+        """Mask logits of each stage."""
+        return [self._mask_forward(stage, x, rois, **context)['mask_preds'] for stage in range(self.num_stages)]

@@ -6,8 +6,11 @@ from datetime import timedelta
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from torch import nn
-from two_stage_table import IMAGE, TABLE, build, images, sample, total
+from two_stage_table import IMAGE, SEMANTIC, TABLE, build, htc, images, sample, total
+
+from mmdet.registry import MODELS
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,36 @@ def test_predictions(name):
     assert (first.scores.diff() <= 0).all()
     if model.with_mask:
         assert first.masks.shape == (10, *IMAGE) and first.masks.dtype == torch.bool
+
+
+def test_heads_of_a_hybrid_cascade():
+    model = build('HTC').eval()
+    assert model.with_semantic and not build('HTC without semantic').with_semantic
+    first, second = model.roi_head.mask_head[:2]
+    feats = torch.randn(4, 16, 7, 7)
+    logits, passed_on = first(feats)
+    torch.testing.assert_close(first(feats, return_feat=False), logits)
+    torch.testing.assert_close(first(feats, return_logits=False), passed_on)
+    assert not torch.allclose(second(feats, passed_on, return_feat=False), second(feats, return_feat=False))
+    with pytest.raises(ValueError, match='with_conv_res=False'):
+        first(feats, passed_on)
+    alone = htc(semantic_head=SEMANTIC['semantic_head'])
+    with pytest.raises(ValueError, match='belong together'):
+        MODELS.build(ConfigDict(alone))
+
+
+def test_semantic_head_takes_labels_at_its_own_scale():
+    from mmdet.models.roi_heads.mask_heads import FusedSemanticHead
+
+    widths = dict(in_channels=4, conv_out_channels=4, num_classes=3)
+    head = FusedSemanticHead(2, 0, seg_scale_factor=1 / 4, num_convs=1, **widths)
+    logits = torch.randn(1, 3, 2, 3)
+    labels = torch.tensor([[0, 1, 2], [2, 255, 0]])
+    expected = 0.2 * torch.nn.functional.cross_entropy(logits, labels[None], ignore_index=255, reduction='none').mean()
+    coarse = labels.repeat_interleave(4, 0).repeat_interleave(4, 1)[None, None]
+    torch.testing.assert_close(head.loss(logits, coarse), expected)
+    with pytest.warns(DeprecationWarning, match='loss_weight=0.5'):
+        assert FusedSemanticHead(1, 0, loss_weight=0.5).criterion.loss_weight == 0.5
 
 
 def test_dynamic_thresholds_follow_the_proposals():

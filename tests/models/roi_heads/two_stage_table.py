@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -76,6 +76,27 @@ def cascade(**more):
     )
 
 
+def htc(mask_info_flow=True, **more):
+    head = dict(MASK['mask_head'], type='HTCMaskHead')
+    heads = [dict(head, with_conv_res=stage > 0 and mask_info_flow) for stage in range(3)]
+    extractor = MASK['mask_roi_extractor']
+    more.update(mask_roi_extractor=extractor, mask_head=heads, mask_info_flow=mask_info_flow)
+    return dict(cascade(**more), type='HybridTaskCascadeRoIHead')
+
+
+SEMANTIC = dict(
+    semantic_roi_extractor=dict(pooling(14), featmap_strides=[8]),
+    semantic_head=dict(
+        type='FusedSemanticHead',
+        num_ins=2,
+        fusion_level=1,
+        num_convs=1,
+        in_channels=16,
+        conv_out_channels=16,
+        num_classes=5,
+    ),
+)
+
 STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
 BALANCED = dict(
     type='CombinedSampler',
@@ -128,6 +149,9 @@ TABLE = {
     ),
     'Cascade': ('CascadeRCNN', cascade(), STAGES),
     'Cascade Mask': ('CascadeRCNN', cascade(**MASK), STAGES),
+    'HTC': ('HybridTaskCascade', htc(**SEMANTIC), STAGES),
+    'HTC without semantic': ('HybridTaskCascade', htc(interleaved=False), STAGES),
+    'HTC without flow': ('HybridTaskCascade', htc(mask_info_flow=False, semantic_fusion=('mask',), **SEMANTIC), STAGES),
 }
 
 
@@ -183,6 +207,7 @@ def sample(count, seed=0):
         labels=torch.randint(0, NUM_CLASSES, (count,), generator=generator),
         masks=BitmapMasks(masks, *IMAGE),
     )
+    out.gt_sem_seg = PixelData(sem_seg=torch.randint(0, 5, (1, *IMAGE), generator=generator))
     return out
 
 

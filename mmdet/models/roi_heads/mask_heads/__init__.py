@@ -4,5 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'fcn_mask_head': 'FCNMaskHead',
+        'fused_semantic_head': 'FusedSemanticHead',
+        'htc_mask_head': 'HTCMaskHead',
     },
 )

@@ -114,6 +114,10 @@ class FCNMaskHead(BaseModule):
         """Mask logits ``(K, C, h, w)`` of features ``(K, c, h', w')``."""
         for conv in self.convs:
             x = conv(x)
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Upsampling and predictor."""
         if self.upsample is not None:
             x = self.upsample(x)
             if self.upsample_method == 'deconv':
