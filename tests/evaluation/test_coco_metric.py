@@ -335,3 +335,15 @@ def test_labels_follow_class_names(tmp_path):
     metric.dataset_meta = dict(classes=('owl', 'cat', 'ibis', 'dog'))
     metric.process({}, samples)
     assert metric.evaluate(len(samples)) == expected
+
+
+@pytest.mark.parametrize('faster', [False, True])
+def test_annotation_id_0_is_named(faster, caplog, monkeypatch):
+    dataset, _ = scene(0)
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
+    load_coco(dataset, faster)
+    assert 'annotation id 0' not in caplog.text
+    dataset['annotations'][0]['id'] = 0
+    load_coco(dataset, faster)
+    assert 'annotation id 0 never counts as found' in caplog.text

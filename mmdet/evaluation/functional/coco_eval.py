@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import logging
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -66,8 +67,12 @@ def load_coco(
         annotations['categories'] = sorted(annotations['categories'], key=lambda category: category['id'])
     coco = coco_backend(faster)[0]()
     coco.dataset = annotations
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of a backend, about the id that is named below for both
         coco.createIndex()
+    if 0 in coco.anns:
+        message = f"{name}: the object with annotation id 0 never counts as found; COCO's evaluation takes 0 for "
+        print_log(message + "'not matched'. Number annotations from 1.", 'current', logging.WARNING)
     return coco
 
 
