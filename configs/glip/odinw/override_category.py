@@ -22,14 +22,12 @@ def main():
         path = root / folder / split['ann_file']
         if not path.name.startswith('new_'):
             continue
-        with path.with_name(path.name.removeprefix('new_')).open() as file:
-            data = json.load(file)
+        data = json.loads(path.with_name(path.name.removeprefix('new_')).read_text())
         categories = sorted(data['categories'], key=lambda category: category['id'])
         if len(categories) != len(classes):
             raise ValueError(f'{folder} has {len(categories)} categories, the config names {len(classes)}.')
         data['categories'] = [dict(category, name=name) for category, name in zip(categories, classes, strict=True)]
-        with path.open('w') as file:
-            json.dump(data, file)
+        path.write_text(json.dumps(data))
 
 
 if __name__ == '__main__':
