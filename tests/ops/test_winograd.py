@@ -89,3 +89,14 @@ def test_in_inference_mode_and_then_in_training():
         winograd_conv2d(x, weight, bias)
     winograd_conv2d(x, weight, bias).sum().backward()
     assert x.grad is not None
+
+
+def test_repeats_bit_for_bit():
+    results = []
+    for offset in (0, 3):  # other places in memory
+        x, weight, bias = [torch.empty(offset + y.numel())[offset:].view(y.shape).copy_(y) for y in arguments(20, 19)]
+        leaves = [y.detach().requires_grad_() for y in (x, weight, bias)]
+        out = winograd_conv2d(*leaves)
+        out.square().sum().backward()
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
