@@ -238,3 +238,8 @@ def _top_levels(package: str) -> Iterator[str]:
     except importlib.metadata.PackageNotFoundError:
         return
     yield from (text or package.replace('-', '_')).split()
+
+
+def trains_by_winograd(cfg: Any) -> bool:
+    """Whether large convolutions train by :mod:`mmdet.ops.winograd` on CPUs; a compiled model keeps its own."""
+    return bool(cfg.get('winograd', True)) and not cfg.get('compile')

@@ -89,7 +89,7 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     """
     from mmengine.registry import init_default_scope
 
-    from mmdet.engine.config import parse_stored_config
+    from mmdet.engine.config import parse_stored_config, trains_by_winograd
     from mmdet.ops.winograd import use_winograd
     from mmdet.registry import MODELS
 
@@ -103,7 +103,7 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     model = MODELS.build(_without_pretrained(cfg['model'])).to(device)
     model.load_state_dict(record['state_dict'])
     model.train()
-    if cfg.get('winograd', True) and not cfg.get('compile'):
+    if trains_by_winograd(cfg):
         use_winograd(model)
     batch = decode(record['batch'])
     seed_all(mix(record['seed'], 1, record['rank'], record['iter']))

@@ -28,7 +28,7 @@ from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
 from mmdet.engine.checkpoint import load_weights
-from mmdet.engine.config import repair_mmengine
+from mmdet.engine.config import repair_mmengine, trains_by_winograd
 from mmdet.engine.config_check import batch_size_message
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.ops.winograd import use_winograd
@@ -170,7 +170,7 @@ class DetRunner(Runner):
         super().register_default_hooks(given)
 
     def build_train_loop(self, loop: Any) -> Any:
-        if self.cfg.get('winograd', True) and not self.cfg.get('compile'):
+        if trains_by_winograd(self.cfg):
             use_winograd(self.model)
         if isinstance(loop, dict):
             loop = copy.deepcopy(loop)
