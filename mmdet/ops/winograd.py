@@ -75,7 +75,8 @@ def _untile_input_grad(grad: Tensor, shape: tuple[int, ...], rows: int, columns:
 def _tile_output_grad(grad: Tensor, rows: int, columns: int) -> Tensor:
     """``(B, H, W, O)`` -> gradient of the products ``(36, T, O)``."""
     batch, height, width, channels = grad.shape
-    grad = F.pad(grad, (0, 0, 0, TILE * columns - width, 0, TILE * rows - height))
+    if (height % TILE, width % TILE) != (0, 0):  # padding by nothing would copy
+        grad = F.pad(grad, (0, 0, 0, TILE * columns - width, 0, TILE * rows - height))
     tiles = grad.reshape(batch, rows, TILE, columns, TILE, channels).permute(2, 4, 0, 1, 3, 5)
     flat = torch.mm(_transforms(grad.dtype)[2].t(), tiles.reshape(TILE * TILE, -1))
     return flat.view(WINDOW * WINDOW, -1, channels)
@@ -131,13 +132,11 @@ class _WinogradConv(torch.autograd.Function):
             if need_x:
                 grad_tiles = torch.bmm(grad_products, kernel)
                 grad_x[chunk] = _untile_input_grad(grad_tiles, x[chunk].shape, rows, columns)
-        flat = torch.mm(_transforms(x.dtype)[1].t(), grad_kernel.view(WINDOW * WINDOW, -1))
-        grad_weight = flat.view(3, 3, weight.shape[1], weight.shape[0]).permute(3, 2, 0, 1)
-        return (
-            grad_x if need_x else None,
-            grad_weight if need_weight else None,
-            grad.sum((0, 1, 2)) if need_bias else None,
-        )
+        grad_weight = None
+        if need_weight:
+            flat = torch.mm(_transforms(x.dtype)[1].t(), grad_kernel.view(WINDOW * WINDOW, -1))
+            grad_weight = flat.view(3, 3, weight.shape[1], weight.shape[0]).permute(3, 2, 0, 1)
+        return grad_x if need_x else None, grad_weight, grad.sum((0, 1, 2)) if need_bias else None
 
 
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
