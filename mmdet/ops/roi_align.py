@@ -83,10 +83,9 @@ def _roi_align_in_bags(
     low, high = (rois[:, 1:].unflatten(1, (2, 2)) * spatial_scale - offset).flip(-1).unbind(1)  # (K, 2): y, x
     size = high - low if aligned else (high - low).clamp(min=1)
     bins = input.new_tensor(output_size)
-    pooled = input.new_zeros(len(rois), *output_size, channels) + input.sum() * 0
     if not len(rois) or not batch:
-        return pooled.permute(0, 3, 1, 2)
-    if sampling_ratio > 0:
+        groups = []
+    elif sampling_ratio > 0:
         groups = [(sampling_ratio, sampling_ratio, torch.arange(len(rois)))]
     else:
         counts, group = (size / bins).ceil().nan_to_num(0, 0, 0).clamp(min=0).long().unique(dim=0, return_inverse=True)
@@ -106,9 +105,12 @@ def _roi_align_in_bags(
             )
             order.append(part)
             parts.append(bags.view(len(part), *output_size, channels))
-    if len(parts) == 1 and len(order[0]) == len(rois):
+    pooled = input.new_zeros(len(rois), *output_size, channels)
+    if not parts:
+        pooled = pooled + input.sum() * 0  # what reads nothing is in the graph all the same
+    elif len(parts) == 1 and len(order[0]) == len(rois):
         pooled = parts[0]
-    elif parts:
+    else:
         pooled = pooled.index_copy(0, torch.cat(order), torch.cat(parts))
     return pooled.permute(0, 3, 1, 2)
 
