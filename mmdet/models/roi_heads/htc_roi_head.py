@@ -78,35 +78,20 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
 
     def _mask_forward(
-        self,
-        stage: int,
-        x: tuple[Tensor, ...],
-        rois: Tensor,
-        semantic_feat: Tensor | None = None,
-        training: bool = True,
+        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, semantic_feat: Tensor | None = None
     ) -> dict:
-        """``mask_preds`` of a stage; unless ``training``, a list of those of all stages."""
-        extractor = self.mask_roi_extractor[stage if training else -1]
+        extractor = self.mask_roi_extractor[stage]
         feats = self._fuse('mask', extractor(x[: extractor.num_inputs], rois), rois, semantic_feat)
-        if training:
-            before = None
-            for head in self.mask_head[:stage] if self.mask_info_flow else ():
-                before = head(feats, before, return_logits=False)
-            return dict(mask_preds=self.mask_head[stage](feats, before, return_feat=False))
-        preds, before = [], None
-        for head in self.mask_head:
-            if self.mask_info_flow:
-                pred, before = head(feats, before)
-            else:
-                pred = head(feats, return_feat=False)
-            preds.append(pred)
-        return dict(mask_preds=preds)
+        before = None
+        for head in self.mask_head[:stage] if self.mask_info_flow else ():
+            before = head(feats, before, return_logits=False)
+        return dict(mask_preds=self.mask_head[stage](feats, before, return_feat=False))
 
     def _masks_of_stages(
         self, x: tuple[Tensor, ...], rois: Tensor, semantic_feat: Tensor | None = None
     ) -> list[Tensor]:
         """Of the last stage alone, which the published results are of; the flow carries the others into it."""
-        return self._mask_forward(-1, x, rois, semantic_feat, training=False)['mask_preds'][-1:]
+        return [self._mask_forward(self.num_stages - 1, x, rois, semantic_feat)['mask_preds']]
 
     def predict(
         self,
