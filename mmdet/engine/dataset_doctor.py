@@ -182,22 +182,23 @@ def _read_coco(split: Split, ann_file: Path, folder: Path) -> None:
         label = f'annotation {annotation.get("id", "?")}'
         picture = pictures.get(annotation.get('image_id'))
         where = ann_file.name if picture is None else picture.name
-        if annotation.get('id') in seen:
+        number = annotation.get('id')
+        if number in seen:
             detail = f'{label} comes twice; COCO tools keep the last one only'
             split.problems.append(Problem('repeated annotation id', split.name, where, detail, picture))
-        elif annotation.get('id') == 0:
+        elif number == 0:
             detail = "COCO's evaluation takes 0 for 'not matched' and counts a detection of that object as wrong"
             split.problems.append(Problem('annotation id 0', split.name, where, detail, picture))
-        if 'id' in annotation:
-            seen.add(annotation['id'])
+        if number is not None:
+            seen.add(number)
         if picture is None:
             detail = f'{label} belongs to image {annotation.get("image_id")!r}, which the file does not have'
-            split.problems.append(Problem('orphan image id', split.name, ann_file.name, detail))
+            split.problems.append(Problem('orphan image id', split.name, where, detail))
             continue
         category = names.get(annotation.get('category_id'))
         if category is None:
             detail = f'{label} has category {annotation.get("category_id")!r}, which the file does not have'
-            split.problems.append(Problem('orphan category id', split.name, picture.name, detail, picture))
+            split.problems.append(Problem('orphan category id', split.name, where, detail, picture))
             category = str(annotation.get('category_id'))
         try:
             x, y, w, h = map(float, annotation['bbox'])

@@ -68,7 +68,7 @@ def load_coco(
     coco = coco_backend(faster)[0]()
     coco.dataset = annotations
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of a backend, about the id that is named below for both
+        warnings.filterwarnings('ignore', 'Found annotation id 0')  # of one backend; named below for both
         coco.createIndex()
     if 0 in coco.anns:
         message = f"{name}: the object with annotation id 0 never counts as found; COCO's evaluation takes 0 for "
