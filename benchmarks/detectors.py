@@ -20,12 +20,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform
-import re
 import resource
 import statistics
 import time
 from pathlib import Path
+
+import report
 
 CONFIGS = {
     'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -107,60 +107,30 @@ def build_ours(name: str, args: argparse.Namespace):
     return model.to(memory_format=torch.channels_last) if args.channels_last else model
 
 
-# Our names -> torchvision's, one after another as long as there is no such name.
-LAYERS = [
-    (r'backbone\.(.*)', r'backbone.body.\1'),
-    (r'neck\.lateral_convs\.(\d)\.conv\.(.*)', r'backbone.fpn.inner_blocks.\1.0.\2'),
-    (r'neck\.fpn_convs\.(\d)\.conv\.(.*)', r'backbone.fpn.layer_blocks.\1.0.\2'),
-    (r'backbone\.fpn\.layer_blocks\.3\.0\.(.*)', r'backbone.fpn.extra_blocks.p6.\1'),
-    (r'backbone\.fpn\.layer_blocks\.4\.0\.(.*)', r'backbone.fpn.extra_blocks.p7.\1'),
-    (r'rpn_head\.rpn_conv\.(.*)', r'rpn.head.conv.0.0.\1'),
-    (r'rpn_head\.rpn_cls\.(.*)', r'rpn.head.cls_logits.\1'),
-    (r'rpn_head\.rpn_reg\.(.*)', r'rpn.head.bbox_pred.\1'),
-    (r'roi_head\.bbox_head\.shared_fcs\.0\.(.*)', r'roi_heads.box_head.fc6.\1'),
-    (r'roi_head\.bbox_head\.shared_fcs\.1\.(.*)', r'roi_heads.box_head.fc7.\1'),
-    (r'roi_head\.bbox_head\.fc_cls\.(.*)', r'roi_heads.box_predictor.cls_score.\1'),
-    (r'roi_head\.bbox_head\.fc_reg\.(.*)', r'roi_heads.box_predictor.bbox_pred.\1'),
-    (r'bbox_head\.cls_convs\.(\d)\.conv\.(.*)', r'head.classification_head.conv.\1.0.\2'),
-    (r'bbox_head\.reg_convs\.(\d)\.conv\.(.*)', r'head.regression_head.conv.\1.0.\2'),
-    (r'bbox_head\.(?:retina|conv)_cls\.(.*)', r'head.classification_head.cls_logits.\1'),
-    (r'bbox_head\.(?:retina|conv)_reg\.(.*)', r'head.regression_head.bbox_reg.\1'),
-    (r'bbox_head\.conv_centerness\.(.*)', r'head.regression_head.bbox_ctrness.\1'),
-]
-
-
 def copy_weights(ours, theirs, name: str) -> None:
-    """Ours into a torchvision model; extra levels, group norms and the class that only it has keep their own."""
+    """Ours into a torchvision model, where the map for loading its checkpoints says; other levels keep their own.
+
+    The map is run on the places of torchvision's values instead of the values: so each of ours knows where it goes.
+    """
     import torch
 
-    target, done = theirs.state_dict(), 0
-    two_stage = 'rcnn' in name
-    for key, value in ours.state_dict().items():
-        for pattern, replacement in LAYERS:
-            if key not in target:
-                key = re.sub(f'^{pattern}$', replacement, key)
-        own = target.get(key)
-        if own is None:
-            continue
-        done += 1
-        if own.shape == value.shape:
-            own.copy_(value)
-            continue
-        if 'cls_' not in key and 'predictor' not in key:
-            continue
-        # torchvision counts classes from 1. Rows of ours: classes [x anchors], in R-CNN the background last
-        width = 4 if 'bbox_pred' in key else 1
-        anchors = 9 if name == 'retinanet' else 1
-        theirs_by_class = own.view(anchors, -1, width, *own.shape[1:])
-        ours_by_class = value.view(anchors, -1, width, *value.shape[1:])
-        theirs_by_class[:, 1:81].copy_(ours_by_class[:, :80])
-        if two_stage and width == 1:
-            theirs_by_class[:, 0].copy_(ours_by_class[:, 80])
-        elif not two_stage:
-            theirs_by_class[:, 0] = -10 if own.dim() == 1 else 0
-    assert done > 200, f'only {done} tensors of {name} have a counterpart in torchvision'
-    with torch.no_grad():
-        theirs.load_state_dict(target)
+    from mmdet.models.utils.key_maps import translate_state_dict
+
+    own, target = ours.state_dict(), theirs.state_dict()
+    values = torch.cat([value.double().flatten() for value in target.values()])
+    sizes = [value.numel() for value in target.values()]
+    places = torch.arange(len(values)).split(sizes)
+    shaped = {key: place.view(value.shape) for (key, value), place in zip(target.items(), places)}
+    translated = {key: place for key, place in translate_state_dict(shaped, own)[0].items() if key in own}
+    translated = {key: place for key, place in translated.items() if place.shape == own[key].shape}
+    assert len(translated) > 200, f'only {len(translated)} tensors of {name} have a counterpart in torchvision'
+    for key, value in target.items():  # the class that only torchvision has: never found
+        if key.startswith('head.classification_head.cls_logits.'):
+            values[shaped[key]] = -10 if value.dim() == 1 else 0
+    for key, place in translated.items():
+        values[place] = own[key].double()
+    copied = {key: part.view_as(target[key]).to(target[key].dtype) for key, part in zip(target, values.split(sizes))}
+    theirs.load_state_dict(copied)
 
 
 def freeze(body) -> None:
@@ -386,11 +356,10 @@ def plot(table: list[dict], path: Path) -> None:
 def main() -> None:
     args = parse_args()
     import torch
-    import torchvision
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    versions = dict(torch=torch.__version__, torchvision=torchvision.__version__, python=platform.python_version())
+    versions = report.versions()
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{torch.get_num_threads()} CPU threads'
     print(f'{versions}, {where}, batch {args.batch} of {args.size[0]}x{args.size[1]}, {args.boxes} boxes, {args.dtype}')
     table = []
@@ -408,8 +377,8 @@ def main() -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-        report = dict(versions=versions, device=where, options=options, table=table)
-        (args.out / 'detectors.json').write_text(json.dumps(report, indent=1))
+        content = dict(versions=versions, device=where, options=options, table=table)
+        (args.out / 'detectors.json').write_text(json.dumps(content, indent=1))
         plot(table, args.out / 'detectors.png')
 
 
