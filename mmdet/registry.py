@@ -10,16 +10,15 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.lazy import modules_that_export
 
 
-class UnknownNameError(KeyError):
+class UnknownNameError(UserKeyError):
     """A ``type`` that no registry knows."""
 
-    __str__ = Exception.__str__  # KeyError would print the message as a quoted literal
 
-
-class UnknownArgumentError(TypeError, ValueError):
+class UnknownArgumentError(UserTypeError, UserValueError):
     """A keyword in a config that the class it is meant for does not take."""
 
 

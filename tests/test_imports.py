@@ -15,13 +15,14 @@ from mmdet import registry
 ROOT = Path(mmdet.__file__).parent
 
 # What a package may import of ours, besides itself. The first package whose name is a prefix of a module's decides.
-GROUND = {'lazy', 'version', 'installation'}
+GROUND = {'lazy', 'version', 'installation', 'errors'}
 BELOW_MODELS = GROUND | {'registry', 'utils', 'structures', 'ops'}
 BRICKS = {'models.task_modules', 'models.losses', 'models.layers'}
 PARTS = {f'models.{part}' for part in ('backbones', 'necks', 'dense_heads', 'roi_heads', 'seg_heads')} | {
     'models.data_preprocessors'
 }
 ARROWS = {
+    'errors': set(),
     'lazy': set(),
     'version': set(),
     'installation': set(),
