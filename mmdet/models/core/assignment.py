@@ -19,7 +19,7 @@ class Assignment:
     Attributes:
         gt_inds: ``(B, P)``: -1 ignored, 0 background, i + 1 for ground truth i of the image.
         quality: ``(B, P)`` the overlap or score that decided, for samplers and quality losses; may be None.
-        extras: Further ``(B, P)`` tensors of an assigner.
+        extras: Further tensors of an assigner, ``(B, ..., P)``.
     """
 
     gt_inds: Tensor

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 
 # Floats in one (B, G, P) matrix before a rule works through the ground truths in parts: 256 MiB in float32. On the CPU
 # 16 MiB: blocks that its allocator hands out again are twice as fast as fresh pages.
@@ -46,14 +46,14 @@ class PaddedGT:
         cls, instances: Sequence[InstanceData], ignored: Sequence[InstanceData] | None = None
     ) -> PaddedGT:
         """Pad ``bboxes`` and ``labels``; lengths are host integers, so nothing waits for the device."""
-        boxes = [get_box_tensor(instance.bboxes) for instance in instances]
+        boxes = [box_rows(instance.bboxes) for instance in instances]
         padded, mask = _pad(boxes)
-        labels = _at_least_one(pad_sequence([instance.labels for instance in instances], batch_first=True))
+        labels = _at_least_one(pad_sequence([instance.labels.long() for instance in instances], batch_first=True))
         regions = region_mask = None
         if ignored is not None and any(item is not None and len(item) for item in ignored):
             regions, region_mask = _pad(
                 [
-                    boxes[i].new_zeros(0, boxes[i].shape[-1]) if item is None else get_box_tensor(item.bboxes)
+                    boxes[i].new_zeros(0, boxes[i].shape[-1]) if item is None else box_rows(item.bboxes)
                     for i, item in enumerate(ignored)
                 ]
             )
@@ -75,6 +75,12 @@ class PaddedGT:
     def take(self, part: slice) -> PaddedGT:
         """The ground truths of one slice of the G axis."""
         return PaddedGT(self.boxes[:, part], self.labels[:, part], self.mask[:, part], self.counts)
+
+
+def box_rows(boxes: Tensor | BaseBoxes, size: int = 4) -> Tensor:
+    """Boxes as ``(n, size)``; no boxes may come in any shape, such as ``(0,)``."""
+    boxes = get_box_tensor(boxes)
+    return boxes if boxes.numel() or boxes.dim() == 2 else boxes.new_zeros(0, size)
 
 
 def _at_least_one(padded: Tensor) -> Tensor:

@@ -25,9 +25,7 @@ def bbox_overlaps(
     """
     if mode not in ('iou', 'iof', 'giou'):
         raise ValueError(f'mode of bbox_overlaps must be iou, iof or giou, not {mode!r}')
-    for boxes in (bboxes1, bboxes2):
-        if boxes.shape[-1] != 4 and boxes.shape[0] != 0:
-            raise ValueError(f'bbox_overlaps takes (..., 4) boxes, not {tuple(boxes.shape)}')
+    bboxes1, bboxes2 = _rows_of_four(bboxes1), _rows_of_four(bboxes2)
     if bboxes1.shape[:-2] != bboxes2.shape[:-2]:
         raise ValueError(f'leading dimensions differ: {tuple(bboxes1.shape)} and {tuple(bboxes2.shape)}')
     rows, cols = bboxes1.shape[-2], bboxes2.shape[-2]
@@ -61,6 +59,14 @@ def bbox_overlaps(
     height = torch.maximum(bottom1, bottom2).sub_(torch.minimum(top1, top2)).clamp_(min=0)
     enclosing = (width * height).clamp(min=eps)
     return (iou - (enclosing - union) / enclosing).to(out_dtype)
+
+
+def _rows_of_four(boxes: Tensor) -> Tensor:
+    if boxes.shape[-1] == 4 and boxes.dim() > 1:
+        return boxes
+    if boxes.numel() or (boxes.dim() > 1 and boxes.shape[-2]):
+        raise ValueError(f'bbox_overlaps takes (..., N, 4) boxes, not {tuple(boxes.shape)}')
+    return boxes.new_zeros(*boxes.shape[:-2], 0, 4)  # no boxes, such as torch.tensor([])
 
 
 def _at_least_float32(boxes: Tensor) -> Tensor:

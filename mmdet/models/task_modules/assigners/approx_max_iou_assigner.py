@@ -29,8 +29,8 @@ class ApproxMaxIoUAssigner(MaxIoUAssigner):
         **kwargs,
     ) -> AssignResult:
         """``pred_instances`` has ``priors (P, 4)`` and ``approxs (P * A, 4)``, those of a prior together."""
-        count = len(pred_instances.priors)
-        approxs = get_box_tensor(pred_instances.approxs).reshape(count, -1, 4)
+        count, approxs = len(pred_instances.priors), get_box_tensor(pred_instances.approxs)
+        approxs = approxs.reshape(count, -1, 4) if count else approxs.new_zeros(1, 1, 4)
         return BaseAssigner.assign(
             self,
             InstanceData(priors=pred_instances.priors),

@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, labels_of, overridden
+from mmdet.models.core.gt import box_rows
 from mmdet.structures.bbox import get_box_tensor
 
 from .assign_result import AssignResult
@@ -48,20 +49,24 @@ class BaseAssigner(metaclass=ABCMeta):
             gt_instances: ``bboxes`` and ``labels``.
             gt_instances_ignore: ``bboxes`` of regions that are neither object nor background.
         """
-        boxes = get_box_tensor(pred_instances.priors)
-        levels = kwargs.pop('num_level_priors', None) or [len(boxes)]
-        valid = torch.ones(1, len(boxes), dtype=torch.bool, device=boxes.device)
+        boxes = box_rows(pred_instances.priors)
+        count = len(boxes)
+        levels = list(kwargs.pop('num_level_priors', None) or [count])
+        valid = boxes.new_ones(1, count, dtype=torch.bool)
         predictions = {
             name: get_box_tensor(pred_instances.get(name))[None]
             for name in ('scores', 'bboxes')
             if pred_instances.get(name) is not None
         }
+        if not count:  # no rule needs a case of its own: it sees one prior that is not valid
+            boxes, valid, levels[0] = boxes.new_zeros(1, 4), valid.new_zeros(1, 1), 1
+            predictions = {name: value.new_zeros(1, 1, value.shape[-1]) for name, value in predictions.items()}
         gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
-        result = self.assign_batch(Priors(boxes[None], valid, list(levels)), gt, **predictions, **kwargs)
-        quality = result.quality[0] if result.quality is not None else None
-        single = AssignResult(len(gt_instances), result.gt_inds[0], quality, labels_of(result, gt)[0])
+        result = self.assign_batch(Priors(boxes[None], valid, levels), gt, **predictions, **kwargs)
+        quality = result.quality[0, :count] if result.quality is not None else None
+        single = AssignResult(len(gt_instances), result.gt_inds[0, :count], quality, labels_of(result, gt)[0, :count])
         for name, value in result.extras.items():
-            single.set_extra_property(name, value[0])
+            single.set_extra_property(name, value[0, ..., :count])
         return single
 
 

@@ -28,7 +28,11 @@ class BboxOverlaps2D:
 
         A fifth column, a score, is left out. ``mode`` is 'iou', 'iof' (by the area of ``bboxes1``) or 'giou'.
         """
-        bboxes1, bboxes2 = get_box_tensor(bboxes1)[..., :4], get_box_tensor(bboxes2)[..., :4]
+        bboxes1, bboxes2 = get_box_tensor(bboxes1), get_box_tensor(bboxes2)
+        for boxes in (bboxes1, bboxes2):
+            if boxes.shape[-1] not in (0, 4, 5):
+                raise ValueError(f'boxes are (..., 4), or (..., 5) with a score, not {tuple(boxes.shape)}')
+        bboxes1, bboxes2 = bboxes1[..., :4], bboxes2[..., :4]
         if self.dtype == 'fp16':
             bboxes1 = cast_tensor_type(bboxes1, self.scale, self.dtype)
             bboxes2 = cast_tensor_type(bboxes2, self.scale, self.dtype)
