@@ -1,8 +1,10 @@
 """A registry-based, modular object-detection toolbox for today's PyTorch."""
 
 from mmdet.installation import check as _check_installation
+from mmdet.names_3x import install_absent_modules as _install_absent_modules
 from mmdet.version import __version__, version_info
 
 _check_installation()
+_install_absent_modules()
 
 __all__ = ['__version__', 'version_info']

@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from mmdet.names_3x import absent
+
 
 def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """The ``__getattr__``, ``__dir__`` and ``__all__`` of a lazy package.
@@ -34,7 +36,7 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
                     return getattr(import_module(f'{package}.{module}'), name)
                 except AttributeError:
                     continue
-        raise AttributeError(f'module {package!r} has no attribute {name!r}')
+        raise AttributeError(absent(package, name) or f'module {package!r} has no attribute {name!r}')
 
     def modules_of(name: str) -> Iterator[str]:
         if name in home:

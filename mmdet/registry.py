@@ -12,10 +12,15 @@ from mmengine.registry import Registry
 
 from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.lazy import modules_that_export
+from mmdet.names_3x import registered_names
 
 
 class UnknownNameError(UserKeyError):
     """A ``type`` that no registry knows."""
+
+
+class AbsentNameError(UnknownNameError):
+    """A ``type`` that MMDetection 3.x registers and this package does not have yet."""
 
 
 class UnknownArgumentError(UserTypeError, UserValueError):
@@ -80,12 +85,15 @@ class LazyRegistry(Registry):
 
         Raises:
             UnknownNameError: with the nearest names, where mmengine's registry would return ``None``.
+            AbsentNameError: for a name of MMDetection 3.x that is not in this package yet.
         """
         try:
             found = super().get(key)
         except RuntimeError as error:
             raise UnknownNameError(f'{key!r} cannot be imported: {error.__context__ or error}') from error
         if found is None:
+            if is_absent(key):
+                raise AbsentNameError(f'{key!r} is part of MMDetection 3.x but not yet in this package.')
             raise UnknownNameError(self._unknown(key))
         return found
 
@@ -108,8 +116,12 @@ class LazyRegistry(Registry):
         while parent is not None:
             names |= set(parent.module_dict)
             parent = parent.parent
-        near = difflib.get_close_matches(key.rsplit('.', 1)[-1], sorted(names), n=3, cutoff=0.6)
+        name = key.rsplit('.', 1)[-1]
+        near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.6)
         hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        homes = [f'{node.name!r}' for node in _nodes if name in node._module_dict]
+        if homes:
+            hint = f' It is in the {" and ".join(homes)} registry.'
         return (
             f'{key!r} is not in the {self.name!r} registry of mmdet.{hint} A class of your own must be imported '
             f'first, for example with custom_imports=dict(imports=["my_package.my_module"]).'
@@ -131,6 +143,12 @@ class LazyRegistry(Registry):
         return f'{getattr(cls, "__name__", cls)} has no argument {name!r} (given {cfg[name]!r}).{hint}'
 
 
+def is_absent(name: str) -> bool:
+    """Whether MMDetection 3.x registers ``name`` and no registry of this package knows it yet."""
+    name = name.removeprefix('mmdet.')
+    return name in registered_names() and not any(name in node._module_dict for node in _nodes)
+
+
 def argument_names(cls: Any) -> set[str]:
     """Names that a constructor takes by keyword, those that ``**kwargs`` hands to base classes included."""
     if not inspect.isclass(cls):
@@ -147,10 +165,13 @@ def argument_names(cls: Any) -> set[str]:
     return names - {'self'}
 
 
+_nodes: list[LazyRegistry] = []
+
+
 def _node(name: str, parent: Registry, *locations: str, eager: tuple[str, ...] = ()) -> LazyRegistry:
-    return LazyRegistry(
-        name, parent=parent, scope='mmdet', locations=[f'mmdet.{place}' for place in locations], eager=eager
-    )
+    places = [f'mmdet.{place}' for place in locations]
+    _nodes.append(LazyRegistry(name, parent=parent, scope='mmdet', locations=places, eager=eager))
+    return _nodes[-1]
 
 
 RUNNERS = _node('runner', root.RUNNERS, 'engine.runner')

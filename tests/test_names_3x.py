@@ -1,0 +1,76 @@
+"""What is part of MMDetection 3.x but not of this package is called so, and nothing else is."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmdet.models
+from mmdet import registry
+from mmdet.names_3x import registered_names
+from mmdet.registry import AbsentNameError, UnknownNameError
+
+NOT_YET = 'is part of MMDetection 3.x but not yet in this package'
+ABSENT = sorted(name for name in registered_names() if registry.is_absent(name))
+
+
+def test_the_table_is_that_of_the_reference(shared_dir):
+    facts = json.loads((shared_dir / 'facts' / 'names_3.3.json').read_text())
+    wanted = {name: m for m, names in facts.items() for name, fact in names.items() if 'registry' in fact}
+    assert registered_names() == wanted
+
+
+@pytest.mark.parametrize('name', ABSENT[:: max(1, len(ABSENT) // 10)])
+def test_a_name_to_come(name):
+    for key in (name, f'mmdet.{name}'):
+        with pytest.raises(AbsentNameError, match=f"^'{key}' {NOT_YET}"):
+            registry.MODELS.build(dict(type=key))
+
+
+@pytest.mark.parametrize('module', sorted({registered_names()[name] for name in ABSENT})[::20])
+def test_a_module_to_come(module):
+    if Path(mmdet.__file__).parents[1].joinpath(*module.split('.')).with_suffix('.py').is_file():
+        pytest.skip('some of its names have come')
+    with pytest.raises(ModuleNotFoundError, match=NOT_YET):
+        importlib.import_module(module)
+
+
+@pytest.mark.skipif('YOLOXHead' not in ABSENT, reason='the class has come')
+def test_attributes_to_come():
+    with pytest.raises(ImportError, match=f"^'YOLOXHead' {NOT_YET}"):
+        exec('from mmdet.models import YOLOXHead')
+    assert not hasattr(mmdet.models, 'YOLOXHead')
+    with pytest.raises(AttributeError, match=NOT_YET):
+        mmdet.models.YOLOXHead  # noqa: B018
+
+
+@pytest.mark.parametrize('name', ['RetinaHed', 'mmyolo.YOLOXHead', 'MaxIoUAssigner'])
+def test_mistakes_are_not_excused(name):
+    with pytest.raises(UnknownNameError) as raised:
+        registry.MODELS.get(name)
+    assert not isinstance(raised.value, AbsentNameError) and NOT_YET not in str(raised.value)
+
+
+def test_a_name_of_another_registry_is_told():
+    with pytest.raises(UnknownNameError, match="It is in the 'task util' registry"):
+        registry.MODELS.get('MaxIoUAssigner')
+    with pytest.raises(UnknownNameError, match='Did you mean RetinaHead'):
+        registry.MODELS.get('RetinaHed')
+
+
+@pytest.mark.parametrize(
+    'statement', ['import mmdet.nothing', 'from mmdet.models import Nothing', 'from mmdet.models.necks import ATSSHead']
+)
+def test_imports_of_what_never_was(statement):
+    with pytest.raises(ImportError) as raised:
+        exec(statement)
+    assert NOT_YET not in str(raised.value)
+
+
+def test_every_other_way_to_find_a_module_comes_first():
+    code = 'import sys, mmdet; print(type(sys.meta_path[-1]).__name__)'
+    output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ['AbsentModules']
