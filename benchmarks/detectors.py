@@ -114,7 +114,7 @@ def copy_weights(ours, theirs, name: str) -> None:
     """
     import torch
 
-    from mmdet.models.utils.key_maps import translate_state_dict
+    from mmdet.engine.key_maps import translate_state_dict
 
     own, target = ours.state_dict(), theirs.state_dict()
     values = torch.cat([value.double().flatten() for value in target.values()])
@@ -231,12 +231,11 @@ def drawn_rois(model, step) -> dict:
 
 def training_steps(name: str, args: argparse.Namespace) -> dict:
     """Candidate -> a function that does one training step."""
-    from mmdet.ops.winograd import use_winograd
+    from mmdet.engine.acceleration import accelerate_training
 
     images, targets = make_batch(args, name == 'mask_rcnn')
     ours = build_ours(name, args).train()
-    if not args.no_winograd:
-        use_winograd(ours)  # as tools/train.py does
+    accelerate_training(ours, dict(winograd=not args.no_winograd))  # as tools/train.py does
     ours_optimizer = optimizer_of(ours)
     data = our_samples(images, targets, args)
 
@@ -272,7 +271,7 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
     import torch
 
     images, targets = make_batch(args, False)
-    from mmdet.engine.fast_inference import optimize_for_inference
+    from mmdet.engine.acceleration import optimize_for_inference
 
     ours = build_ours(name, args).eval()
     with torch.no_grad():

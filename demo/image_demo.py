@@ -65,6 +65,6 @@ def main(args):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     sys.exit(run_tool(main, arguments))

@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 
 def parse_args(argv=None):
@@ -19,8 +19,8 @@ def parse_args(argv=None):
 def main(args):
     import json
 
-    from mmdet.engine.config import load_config
-    from mmdet.engine.config_check import check_config
+    from mmdet.checks.config_check import check_config
+    from mmdet.config import load_config
 
     failed, table = False, []
     for path in args.config:
@@ -42,6 +42,6 @@ def main(args):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     sys.exit(run_tool(main, arguments))

@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 
 def parse_args(argv=None):
@@ -23,8 +23,8 @@ def parse_args(argv=None):
 def main(args):
     from pathlib import Path
 
-    from mmdet.engine.config import load_config
-    from mmdet.engine.dataset_doctor import as_html, as_json, as_text, examine
+    from mmdet.checks.dataset_doctor import as_html, as_json, as_text, examine
+    from mmdet.config import load_config
 
     diagnosis = examine(load_config(args.config, args.cfg_options), not args.no_images, args.workers)
     print(as_text(diagnosis, args.limit))
@@ -37,6 +37,6 @@ def main(args):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     sys.exit(run_tool(main, arguments))

@@ -21,8 +21,8 @@ def parse_args(argv=None):
 def main(args):
     from importlib import import_module
 
-    from mmdet.engine.checkpoint import read_checkpoint
     from mmdet.engine.replay import replay
+    from mmdet.utils.checkpoint import read_checkpoint
 
     for module in args.imports:
         import_module(module)
@@ -39,6 +39,6 @@ def main(args):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     sys.exit(run_tool(main, arguments))

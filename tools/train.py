@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
-from mmdet.engine.arguments import add_common_arguments, export_local_rank
+from mmdet.apis.arguments import add_common_arguments, export_local_rank
 
 
 def parse_args(argv=None):
@@ -31,6 +31,6 @@ def parse_args(argv=None):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool, train
+    from mmdet.apis.launch import run_tool, train
 
     sys.exit(run_tool(train, arguments))

@@ -20,12 +20,12 @@ from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 
 import mmdet
-from mmdet.engine.checkpoint import read_checkpoint
-from mmdet.engine.config import load_config
+from mmdet.config import load_config
 from mmdet.registry import INFERENCERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, encode_mask_results, mask2bbox
 from mmdet.utils import resolve_score_thresholds
+from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.score_thresholds import ScoreThresholds
 
 from .inference import (

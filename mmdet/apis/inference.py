@@ -18,13 +18,13 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmdet.engine.checkpoint import load_weights, read_checkpoint
-from mmdet.engine.config import load_config, parse_stored_config
-from mmdet.engine.config_v2 import is_v2, translate_v2
-from mmdet.engine.fast_inference import optimize_for_inference
+from mmdet.config import is_v2, load_config, parse_stored_config, translate_v2
+from mmdet.engine.acceleration import optimize_for_inference
+from mmdet.engine.weights import load_weights
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
+from mmdet.utils.checkpoint import read_checkpoint
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 ANNOTATION_LOADERS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'LoadTrackAnnotations')
@@ -48,7 +48,7 @@ def init_detector(
         palette: Colours for drawing: coco, voc, citys or random; 'none' for those of the checkpoint or the data set.
         device: A CUDA device gives way to the CPU, with a note, where there is none.
         optimize: ``'fuse'`` or ``'bf16'`` for a faster detector that cannot be trained, see
-            :func:`mmdet.engine.fast_inference.optimize_for_inference`.
+            :func:`mmdet.engine.acceleration.optimize_for_inference`.
     """
     if isinstance(config, Config):
         config = as_config(config)

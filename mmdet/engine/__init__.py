@@ -7,8 +7,8 @@ __getattr__, __dir__, __all__ = attach(
         'runner': '',
         'optimizers': '',
         'schedulers': '',
-        'arguments': 'DictAction',
-        'config': 'load_config parse_stored_config',
-        'checkpoint': 'read_checkpoint save_checkpoint load_weights',
+        'weights': 'LoadReport load_weights state_dict_of',
+        'key_maps': 'translate_state_dict',
+        'acceleration': 'accelerate_training fold_batch_norms optimize_for_inference',
     },
 )

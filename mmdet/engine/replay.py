@@ -89,8 +89,8 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     """
     from mmengine.registry import init_default_scope
 
-    from mmdet.engine.config import parse_stored_config, trains_by_winograd
-    from mmdet.ops.winograd import use_winograd
+    from mmdet.config import parse_stored_config
+    from mmdet.engine.acceleration import accelerate_training
     from mmdet.registry import MODELS
 
     record = checkpoints.read_checkpoint(path)
@@ -103,8 +103,7 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     model = MODELS.build(_without_pretrained(cfg['model'])).to(device)
     model.load_state_dict(record['state_dict'])
     model.train()
-    if trains_by_winograd(cfg):
-        use_winograd(model)
+    accelerate_training(model, cfg)
     batch = decode(record['batch'])
     seed_all(mix(record['seed'], 1, record['rank'], record['iter']))
     dtype = getattr(torch, str(record['amp_dtype']).removeprefix('torch.'), None) if record['amp_dtype'] else None

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 TILE, WINDOW = 4, 6
-MIN_CHANNELS, MIN_TILES = 128, 100
-"""Below these the transforms cost more than the products that they save."""
+MIN_TILES = 100
+"""Below this the transforms cost more than the products that they save."""
 _TILES_AT_ONCE = 1200
 
 
@@ -156,7 +156,17 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A convolution that takes the way of Winograd where it pays: on CPUs, in float32, on large maps."""
+    """A convolution that takes the way of Winograd where it pays: on CPUs, in float32, on large maps.
+
+    Which convolutions of a model are of this class is decided in :mod:`mmdet.engine.acceleration`.
+    """
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> WinogradConv2d:
+        """One that takes over the parameters, hooks and settings of another convolution."""
+        module = cls.__new__(cls)
+        module.__dict__.update(convolution.__dict__)
+        return module
 
     def forward(self, x: Tensor) -> Tensor:
         tiles = len(x) * -(-x.shape[-2] // TILE) * -(-x.shape[-1] // TILE) if x.dim() == 4 else 0
@@ -169,24 +179,3 @@ class WinogradConv2d(nn.Conv2d):
         ):
             return super().forward(x)
         return winograd_conv2d(x, self.weight, self.bias)
-
-
-def use_winograd(model: nn.Module) -> int:
-    """Let the convolutions of a model that may gain by it be :class:`WinogradConv2d`, and return how many these are.
-
-    Parameters, their names and hooks stay. Subclasses that change what a convolution does stay as they are.
-    """
-    from mmcv.cnn.bricks.wrappers import Conv2d
-
-    found = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d)
-        and type(module) in (nn.Conv2d, Conv2d)
-        and min(module.in_channels, module.out_channels) >= MIN_CHANNELS
-        and (module.kernel_size, module.stride, module.padding) == ((3, 3), (1, 1), (1, 1))
-        and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, 'zeros')
-    ]
-    for module in found:
-        module.__class__ = WinogradConv2d
-    return len(found)

@@ -366,7 +366,7 @@ def test_lazy_config(files, tmp_path):
 
 def run_demo(name, *arguments):
     """Exit code of a demo that runs in this process."""
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     demo = runpy.run_path(str(ROOT / 'demo' / name))
     return run_tool(demo['main'], demo['parse_args']([str(argument) for argument in arguments]))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.engine.config import load_config
-from mmdet.engine.config_check import check_config
+from mmdet.checks.config_check import check_config
+from mmdet.config import load_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks

@@ -16,9 +16,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet.engine.checkpoint import UnreadableCheckpointError, load_weights, read_checkpoint, save_checkpoint
-from mmdet.engine.config import load_config, parse_stored_config
+from mmdet.config import load_config, parse_stored_config
+from mmdet.engine.weights import load_weights
 from mmdet.utils import checkpoint as checkpoints
+from mmdet.utils.checkpoint import UnreadableCheckpointError, read_checkpoint, save_checkpoint
 
 
 class Call:

@@ -7,10 +7,17 @@ import pytest
 from mmengine.config import Config
 from toy_runs import build, toy_config
 
-from mmdet.engine.arguments import parse_value
-from mmdet.engine.config import diff_to_base, is_installed, load_config, uses_read_base
-from mmdet.engine.config_check import ConfigError, batch_size_message, check_config, require_sound
-from mmdet.engine.config_v2 import is_v2, translate_v2
+from mmdet.apis.arguments import parse_value
+from mmdet.checks.config_check import ConfigError, check_config, require_sound
+from mmdet.config import (
+    batch_size_message,
+    diff_to_base,
+    is_installed,
+    is_v2,
+    load_config,
+    translate_v2,
+    uses_read_base,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +76,7 @@ def test_lazy_config(tmp_path):
 
 def test_config_of_an_installed_package():
     assert is_installed('mmengine') and not is_installed('no-such-package')
-    from mmdet.engine.config import installed_path
+    from mmdet.config import installed_path
 
     assert (Path(installed_path('mmengine')) / 'config').is_dir()
     with pytest.raises(ModuleNotFoundError, match='no-such-package'):

@@ -72,8 +72,8 @@ def test_losses_wait_for_the_log_and_histories_are_bounded(tmp_path):
 
 
 def test_first_nonfinite_loss_stops_before_the_weights_change(tmp_path, capsys):
-    from mmdet.engine.checkpoint import read_checkpoint
     from mmdet.engine.replay import replay
+    from mmdet.utils.checkpoint import read_checkpoint
 
     runner = build(toy_config(tmp_path, train_dataloader__dataset__nan_index=5))
     with pytest.raises(NonFiniteLossError, match=r'not finite: loss_0, loss_1.*replay\.py') as caught:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmdet.engine.checkpoint import load_weights
-from mmdet.engine.config import load_config
-from mmdet.models.utils.key_maps import COCO_IDS, translate_state_dict
+from mmdet.config import load_config
+from mmdet.engine.key_maps import COCO_IDS, translate_state_dict
+from mmdet.engine.weights import load_weights
 
 CONFIGS = {
     'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -215,7 +215,8 @@ def test_pickle_of_detectron2_loads_and_cannot_run_code(tmp_path):
 
     import numpy as np
 
-    from mmdet.engine.checkpoint import UnreadableCheckpointError, read_checkpoint, state_dict_of
+    from mmdet.engine.weights import state_dict_of
+    from mmdet.utils.checkpoint import UnreadableCheckpointError, read_checkpoint
 
     content = dict(model={'pixel_mean': np.ones((3, 1, 1), np.float32)}, __author__='Detectron2 Model Zoo')
     for protocol in (2, 4):

@@ -15,7 +15,7 @@ _runs = itertools.count()
 
 def toy_config(work_dir, **changes):
     """The toy config with changes by dotted key."""
-    from mmdet.engine.config import load_config
+    from mmdet.config import load_config
 
     cfg = load_config(Path(__file__).parent / 'toy_config.py')
     for key, value in changes.items():

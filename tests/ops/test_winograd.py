@@ -1,11 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule
 from torch import nn
 
 from mmdet.ops import winograd
-from mmdet.ops.winograd import WinogradConv2d, use_winograd, winograd_conv2d
+from mmdet.ops.winograd import WinogradConv2d, winograd_conv2d
 
 
 def arguments(height, width, dtype=torch.float64, batch=2):
@@ -40,26 +39,6 @@ def test_rounding_in_single_precision():
     assert (winograd_conv2d(x, weight) - exact).abs().max() < 2e-5 * exact.abs().max()
 
 
-def test_which_convolutions_take_it():
-    conv = dict(kernel_size=3, padding=1)
-    taken = nn.ModuleList([nn.Conv2d(128, 128, **conv), ConvModule(128, 256, 3, padding=1)])
-    left = nn.ModuleList(
-        [
-            nn.Conv2d(64, 128, **conv),
-            nn.Conv2d(128, 128, 3),
-            nn.Conv2d(128, 128, **conv, stride=2),
-            nn.Conv2d(128, 128, **conv, groups=2),
-            nn.Conv2d(128, 128, **conv, padding_mode='reflect'),
-            nn.Conv2d(128, 128, 3, padding=2, dilation=2),
-            nn.Conv2d(128, 128, 1),
-            ConvModule(128, 128, 3, padding=1, conv_cfg=dict(type='ConvWS'), norm_cfg=dict(type='BN')),
-        ]
-    )
-    keys = list(taken.state_dict())
-    assert (use_winograd(taken), use_winograd(left)) == (2, 0)
-    assert isinstance(taken[1].conv, WinogradConv2d) and list(taken.state_dict()) == keys
-
-
 @pytest.mark.parametrize(
     'shape, precision, called',
     [
@@ -77,8 +56,7 @@ def test_which_inputs_take_it(shape, precision, called, monkeypatch):
     x = torch.randn(shape)
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
         expected = layer(x)
-        assert use_winograd(layer) == 1
-        torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(WinogradConv2d.of(layer)(x), expected, rtol=1e-4, atol=1e-4)
     assert bool(calls) == called
 
 

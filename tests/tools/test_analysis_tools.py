@@ -91,7 +91,7 @@ def test_confusion_matrix(project, tmp_path):
 def test_best_and_worst_pictures(project, default_scope):
     from mmengine.fileio import load
 
-    from mmdet.engine.config import load_config
+    from mmdet.config import load_config
     from mmdet.registry import DATASETS
 
     module = tool('analyze_results')

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mmdet.engine.dataset_doctor import as_html, as_json, as_text, examine, polygon_problem
+from mmdet.checks.dataset_doctor import as_html, as_json, as_text, examine, polygon_problem
 
 
 def write(folder, images, annotations, name='train.json', categories=('a', 'b')):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 SPLITS = ('train', 'val', 'test')
 
@@ -67,7 +67,7 @@ def main(argv=None):
         sys.exit('error: with --not-show and without --output-dir there is nothing to do')
     from mmengine.registry import init_default_scope
 
-    from mmdet.engine.config import load_config
+    from mmdet.config import load_config
     from mmdet.registry import DATASETS, VISUALIZERS
     from mmdet.utils.randomness import seed_all
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 
 def parse_args(argv=None):
@@ -50,7 +50,7 @@ def main(args):
     from mmengine.fileio import load
     from mmengine.registry import init_default_scope
 
-    from mmdet.engine.config import load_config
+    from mmdet.config import load_config
     from mmdet.registry import DATASETS, METRICS
 
     cfg = load_config(args.config, args.cfg_options)

@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 
 def parse_args(argv=None):
@@ -67,7 +67,7 @@ def pictures(cfg, number):
 def main(args):
     from mmengine.registry import init_default_scope
 
-    from mmdet.engine.config import load_config
+    from mmdet.config import load_config
     from mmdet.registry import MODELS
 
     cfg = load_config(args.config, args.cfg_options)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.engine.arguments import DictAction
+from mmdet.apis.arguments import DictAction
 
 
 def parse_args(argv=None):
@@ -25,7 +25,7 @@ def parse_args(argv=None):
 
 
 def main(args):
-    from mmdet.engine.config import diff_to_base, load_config
+    from mmdet.config import diff_to_base, load_config
 
     cfg = load_config(args.config, args.cfg_options)
     if args.diff is not None:
@@ -42,6 +42,6 @@ def main(args):
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from mmdet.engine.launch import run_tool
+    from mmdet.apis.launch import run_tool
 
     sys.exit(run_tool(main, arguments))

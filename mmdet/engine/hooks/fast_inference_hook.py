@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from mmdet.engine.fast_inference import optimize_for_inference
+from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.registry import HOOKS
 
 
@@ -15,7 +15,7 @@ class FastInferenceHook(Hook):
     """Tests with an optimized copy of the model; the model itself comes back afterwards.
 
     Args:
-        optimize: As in :func:`mmdet.engine.fast_inference.optimize_for_inference`.
+        optimize: As in :func:`mmdet.engine.acceleration.optimize_for_inference`.
     """
 
     priority = 'LOWEST'  # after the hook that puts averaged weights in place

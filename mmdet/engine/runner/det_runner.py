@@ -27,11 +27,10 @@ from mmengine.runner import Runner
 from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
-from mmdet.engine.checkpoint import load_weights
-from mmdet.engine.config import repair_mmengine, trains_by_winograd
-from mmdet.engine.config_check import batch_size_message
+from mmdet.config import batch_size_message, repair_mmengine
+from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
-from mmdet.ops.winograd import use_winograd
+from mmdet.engine.weights import load_weights
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
@@ -47,8 +46,8 @@ class DetRunner(Runner):
     Takes what :class:`mmengine.runner.Runner` takes; ``default_scope`` is 'mmdet'. With ``randomness=dict(seed=None)``
     it draws a seed, or takes that of the checkpoint to resume. With ``resume=True`` and no ``load_from`` it resumes
     the newest readable checkpoint of ``work_dir``. ``channels_last=True`` in ``cfg`` stores the weights of convolutions
-    channels-last, which pays with mixed precision on GPUs; it is slower in single precision on CPUs, so it is off.
-    On CPUs, large 3x3 convolutions train by :mod:`mmdet.ops.winograd` unless ``cfg`` has ``winograd=False``.
+    channels-last, which pays with mixed precision on GPUs; it is slower in single precision on CPUs, so it is off. How
+    else a model trains is decided in :mod:`mmdet.engine.acceleration`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -128,7 +127,7 @@ class DetRunner(Runner):
     # Building: through mmdet's registries, whose errors name the nearest right names
     def build_model(self, model: Any) -> torch.nn.Module:
         model = MODELS.build(model) if isinstance(model, dict) else super().build_model(model)
-        return model.to(memory_format=torch.channels_last) if self.cfg.get('channels_last', False) else model
+        return lay_out(model, self.cfg)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         if isinstance(visualizer, dict):
@@ -170,8 +169,6 @@ class DetRunner(Runner):
         super().register_default_hooks(given)
 
     def build_train_loop(self, loop: Any) -> Any:
-        if trains_by_winograd(self.cfg):
-            use_winograd(self.model)
         if isinstance(loop, dict):
             loop = copy.deepcopy(loop)
             by_epoch = loop.pop('by_epoch', True)  # a type, inherited from a base file for example, goes before it
@@ -253,6 +250,10 @@ class DetRunner(Runner):
         broadcast_object_list(chosen)
         pending.path, pending.notes = chosen[0]
         pending.decided = True
+
+    def train(self) -> torch.nn.Module:
+        accelerate_training(self.model, self.cfg)
+        return super().train()
 
     def load_or_resume(self) -> None:
         if self._has_loaded:

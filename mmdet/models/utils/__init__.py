@@ -3,7 +3,6 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        'key_maps': 'translate_state_dict',
         'pretrained': 'Pretrained',
     },
 )

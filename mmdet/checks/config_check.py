@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What DetRunner and the tools read at the top level
-RUNNER_KEYS = {
-    *('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg'),
-    *('test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
-    *('default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg'),
-    *('log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name'),
-    *('custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'sync_bn', 'tta_model'),
-    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'vis_backends', 'channels_last', 'winograd'),
-}
+from mmdet.config.bases import merged_bases
+from mmdet.config.batch_size import batch_size_message
+from mmdet.config.sections import (
+    FREE_KEYS,
+    INSIDE,
+    LAYER_KEYS,
+    RUNNER_KEYS,
+    SECTIONS,
+    TAKEN_BEFORE,
+    dataset_classes,
+    innermost_datasets,
+)
 
 
 @dataclass
@@ -81,52 +84,12 @@ def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> Non
 
 # --------------------------------------------------------------------------------------------------------------------
 # Types and arguments
-_SECTIONS = {
-    'train_dataloader': 'data',
-    'val_dataloader': 'data',
-    'test_dataloader': 'data',
-    'val_evaluator': 'METRICS',
-    'test_evaluator': 'METRICS',
-    'default_hooks': 'HOOKS',
-    'custom_hooks': 'HOOKS',
-    'train_cfg': 'LOOPS',
-    'val_cfg': 'LOOPS',
-    'test_cfg': 'LOOPS',
-    'optim_wrapper': 'OPTIM_WRAPPERS',
-    'param_scheduler': 'PARAM_SCHEDULERS',
-    'visualizer': 'VISUALIZERS',
-    'log_processor': 'LOG_PROCESSORS',
-    'model': 'model',
-}
-# Keys whose dicts are given to layer builders of mmcv, which pass the rest of them on: their type is looked up only
-_LAYER_KEYS = ('conv_cfg', 'norm_cfg', 'act_cfg', 'upsample_cfg', 'activation', 'norm', 'dropout_layer', 'act')
-_FREE_KEYS = ('init_cfg', 'nms', 'dcn', 'override', 'paramwise_cfg', 'metainfo', 'loss_scale', 'tta_cfg')
-_INSIDE = {  # dicts below these keys belong to another registry than what holds them
-    'dataset': 'DATASETS',
-    'datasets': 'DATASETS',
-    'pipeline': 'TRANSFORMS',
-    'transforms': 'TRANSFORMS',
-    'sampler': 'DATA_SAMPLERS',
-    'batch_sampler': 'DATA_SAMPLERS',
-    'optimizer': 'OPTIMIZERS',
-    'vis_backends': 'VISBACKENDS',
-    'switch_pipeline': 'TRANSFORMS',
-}
-
-
-_TAKEN_BEFORE = {  # arguments that the runner or a builder uses up before the class is made
-    'OPTIM_WRAPPERS': ('constructor', 'paramwise_cfg', 'optimizer'),
-    'PARAM_SCHEDULERS': ('convert_to_iter_based',),
-    'LOOPS': ('by_epoch',),
-}
-
-
 def _unknown_names(cfg: Any) -> Iterator[Finding]:
     import mmengine.runner  # noqa: F401 (fills mmengine's registries)
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    for key, registry in _SECTIONS.items():
+    for key, registry in SECTIONS.items():
         if cfg.get(key) is not None:
             yield from _walk(dict(cfg)[key], key, registry)
 
@@ -140,11 +103,11 @@ def _walk(node: Any, where: str, registry: str) -> Iterator[Finding]:
         return
     last = where.rsplit('.', 1)[-1]
     if 'type' in node and registry != 'data':
-        yield from _check_node(node, where, registry, names_only=last in _LAYER_KEYS)
+        yield from _check_node(node, where, registry, names_only=last in LAYER_KEYS)
     for key in node:
-        if key in _FREE_KEYS:
+        if key in FREE_KEYS:
             continue
-        inside = registry if registry == 'model' else _INSIDE.get(key, registry)
+        inside = registry if registry == 'model' else INSIDE.get(key, registry)
         yield from _walk(dict.__getitem__(node, key), f'{where}.{key}', inside)
 
 
@@ -161,7 +124,7 @@ def _check_node(node: dict, where: str, registry: str, names_only: bool) -> Iter
     if names_only or not callable(kind):
         return
     known = registries.argument_names(kind)
-    injected = {'type', '_scope_', 'priority', '_delete_', *_TAKEN_BEFORE.get(registry, ())}
+    injected = {'type', '_scope_', 'priority', '_delete_', *TAKEN_BEFORE.get(registry, ())}
     if where.rsplit('.', 1)[-1].startswith('loss'):
         injected.add('bg_cls_weight')  # DETR's heads make class_weight of it
     takes = _open_arguments(kind)
@@ -263,45 +226,10 @@ def _long_schedules(cfg: Any) -> Iterator[Finding]:
 
 # --------------------------------------------------------------------------------------------------------------------
 # Classes
-def _datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
-    """The innermost datasets of a loader, with their paths."""
-
-    def inner(node: Any, where: str) -> Iterator[tuple[str, dict]]:
-        if isinstance(node, (list, tuple)):
-            for index, item in enumerate(node):
-                yield from inner(item, f'{where}[{index}]')
-        elif isinstance(node, dict):
-            for key in ('dataset', 'datasets'):
-                if isinstance(node.get(key), (dict, list, tuple)):
-                    yield from inner(node[key], f'{where}.{key}')
-                    return
-            yield where, node
-
-    loader_cfg = cfg.get(loader) or {}
-    if isinstance(loader_cfg, dict) and 'dataset' in loader_cfg:
-        yield from inner(loader_cfg['dataset'], f'{loader}.dataset')
-
-
-def dataset_classes(dataset: dict) -> tuple[str, ...] | None:
-    """The class names of a dataset config: its own, or those of its class."""
-    metainfo = dataset.get('metainfo')
-    classes = metainfo.get('classes') if isinstance(metainfo, dict) else None
-    if classes is None:
-        from mmdet.registry import DATASETS, UnknownNameError
-
-        kind = dataset.get('type')
-        try:
-            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        except (UnknownNameError, ImportError):
-            return None
-        classes = getattr(kind, 'METAINFO', {}).get('classes')
-    return classes if classes is None or isinstance(classes, str) else tuple(classes)
-
-
 def _class_counts(cfg: Any) -> Iterator[Finding]:
     found: dict[str, tuple[str, ...]] = {}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for where, dataset in _datasets(cfg, loader):
+        for where, dataset in innermost_datasets(cfg, loader):
             classes = dataset_classes(dataset)
             if 'Panoptic' in str(dataset.get('type')):  # whose heads count things and stuff apart
                 continue
@@ -362,17 +290,6 @@ def _sizes_and_rates(cfg: Any) -> Iterator[Finding]:
         yield Finding('note', 'auto_scale_lr', batch_size_message(size, 1, base, rate, False))
 
 
-def batch_size_message(per_process: int, processes: int, base: int, rate: float, scaled: bool) -> str:
-    """How the real batch size stands to the one that the learning rate was chosen for."""
-    real = per_process * processes
-    text = f'batch size {real} ({processes} x {per_process}), learning rate {rate:g} chosen for batch size {base}'
-    if real == base:
-        return f'{text}: they fit.'
-    if scaled:
-        return f'{text}: scaled by {real / base:g} to {rate * real / base:g}.'
-    return f'{text}: --auto-scale-lr would make it {rate * real / base:g}.'
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # The train_pipeline trap
 def _dead_variables(cfg: Any, path: Path) -> Iterator[Finding]:
@@ -398,35 +315,6 @@ def _dead_variables(cfg: Any, path: Path) -> Iterator[Finding]:
                 f'variable already. Set {_dotted(stale[0])} too.',
                 stops=False,
             )
-
-
-def merged_bases(path: Path) -> dict | None:
-    """The files in ``_base_`` of a classic config, merged; None where there are none."""
-    from mmengine.config import Config
-
-    from mmdet.engine.config import load_config, uses_read_base
-
-    source = path.read_text(encoding='utf-8') if path.suffix == '.py' else ''
-    if not source or uses_read_base(source, path):
-        return None
-    merged: dict | None = None
-    for name in _base_names(source):
-        file = (path.parent / name).resolve()
-        if '::' not in name and file.is_file():
-            values = load_config(file)._cfg_dict
-            merged = values if merged is None else Config._merge_a_into_b(values, merged)
-    return merged
-
-
-def _base_names(source: str) -> list[str]:
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], 'id', '') == '_base_':
-            try:
-                value = ast.literal_eval(statement.value)
-            except ValueError:
-                return []
-            return [value] if isinstance(value, str) else list(value)
-    return []
 
 
 def _assigned(source: str) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmdet.engine.config import load_config
+from mmdet.checks.config_check import require_sound
+from mmdet.config import load_config
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(str(_ROOT / folder) for folder in ('mmdet', 'tools', 'demo'))
@@ -38,8 +39,8 @@ def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Na
 
 def _explains_itself(error: Exception) -> bool:
     """Whether the message was written for the user: raised on purpose in this project, not somewhere below it."""
-    from mmdet.engine.checkpoint import UnreadableCheckpointError
     from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
+    from mmdet.utils.checkpoint import UnreadableCheckpointError
 
     if isinstance(error, (UnreadableCheckpointError, NonFiniteLossError)) or 'custom modules' in str(error):
         return True
@@ -119,8 +120,6 @@ def train(args: argparse.Namespace) -> None:
         if '://' not in args.resume and not Path(args.resume).is_file():
             raise FileNotFoundError(f'There is no checkpoint {args.resume!r} to resume.')
         cfg.resume, cfg.load_from = True, args.resume
-    from mmdet.engine.config_check import require_sound
-
     require_sound(cfg, args.config, _print_once)
     build_runner(cfg).train()
 

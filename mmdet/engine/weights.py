@@ -10,16 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mmdet.utils.checkpoint import UnreadableCheckpointError, read_checkpoint, save_checkpoint
-
-__all__ = [
-    'LoadReport',
-    'UnreadableCheckpointError',
-    'load_weights',
-    'read_checkpoint',
-    'save_checkpoint',
-    'state_dict_of',
-]
+from mmdet.engine.key_maps import translate_state_dict
 
 
 @dataclass
@@ -124,8 +115,6 @@ def _translate(weights: OrderedDict, own: dict, model: torch.nn.Module) -> tuple
     """The names of another library's detector as this model's, when they fit it better than they are."""
     if sum(name in own for name in weights) * 2 >= len(own):
         return weights, None
-    from mmdet.models.utils.key_maps import translate_state_dict
-
     return translate_state_dict(weights, own)
 
 

@@ -8,7 +8,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from toy_runs import build, toy_config
 
-from mmdet.engine.fast_inference import fold_batch_norms, optimize_for_inference
+from mmdet.engine.acceleration import accelerate_training, fold_batch_norms, optimize_for_inference, use_winograd
 from mmdet.ops.winograd import WinogradConv2d
 from mmdet.registry import HOOKS, MODELS
 
@@ -105,9 +105,46 @@ def test_winograd_is_one_key_of_the_config(wanted, tmp_path):
     if wanted is not None:
         cfg.winograd = wanted
     runner = build(cfg)
-    runner.model = nn.Conv2d(128, 128, 3, padding=1)
-    runner.build_train_loop(cfg.train_cfg)
-    assert isinstance(runner.model, WinogradConv2d) == (wanted is not False)
+    runner.model.large = nn.Conv2d(128, 128, 3, padding=1)
+    runner.train()
+    assert isinstance(runner.model.large, WinogradConv2d) == (wanted is not False)
+
+
+def test_a_compiled_model_keeps_its_convolutions():
+    model = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1))
+    accelerate_training(model, dict(compile=True))
+    assert type(model[0]) is nn.Conv2d
+
+
+def test_which_convolutions_take_it():
+    conv = dict(kernel_size=3, padding=1)
+    taken = nn.ModuleList([nn.Conv2d(128, 128, **conv), ConvModule(128, 256, 3, padding=1)])
+    left = nn.ModuleList(
+        [
+            nn.Conv2d(64, 128, **conv),
+            nn.Conv2d(128, 128, 3),
+            nn.Conv2d(128, 128, **conv, stride=2),
+            nn.Conv2d(128, 128, **conv, groups=2),
+            nn.Conv2d(128, 128, **conv, padding_mode='reflect'),
+            nn.Conv2d(128, 128, 3, padding=2, dilation=2),
+            nn.Conv2d(128, 128, 1),
+            ConvModule(128, 128, 3, padding=1, conv_cfg=dict(type='ConvWS'), norm_cfg=dict(type='BN')),
+        ]
+    )
+    keys = list(taken.state_dict())
+    assert (use_winograd(taken), use_winograd(left)) == (2, 0)
+    assert isinstance(taken[1].conv, WinogradConv2d) and list(taken.state_dict()) == keys
+
+
+def test_winograd_takes_over_a_shared_convolution_with_its_hooks():
+    calls = []
+    shared = nn.Conv2d(128, 128, 3, padding=1)
+    shared.register_forward_hook(lambda *args: calls.append(1))
+    model = nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared)])
+    assert use_winograd(model) == 1 and use_winograd(model) == 0
+    assert model[0][0] is model[1][0] and model[0][0].weight is shared.weight
+    model[1](torch.randn(1, 128, 44, 40))
+    assert calls == [1]
 
 
 @torch.no_grad()

@@ -123,11 +123,11 @@ def examine(cfg: Any, read_images: bool = True, workers: int = 4) -> Diagnosis:
         read_images: Decode every picture; otherwise only their presence is looked at.
         workers: Threads that decode.
     """
-    from mmdet.engine.config_check import _datasets, dataset_classes
+    from mmdet.config import dataset_classes, innermost_datasets
 
     splits, seen = [], set()
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for where, dataset in _datasets(cfg, loader):
+        for where, dataset in innermost_datasets(cfg, loader):
             key = (dataset.get('type'), dataset.get('data_root'), dataset.get('ann_file'), loader == 'train_dataloader')
             if key in seen:
                 continue

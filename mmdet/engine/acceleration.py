@@ -1,16 +1,36 @@
-"""Make a trained detector faster where it only detects."""
+"""How a model is computed, as opposed to what: memory formats, Winograd's convolutions, folded norms, precision.
+
+All of it is decided here: by keys of the config for training, by the argument ``optimize`` for prediction.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from mmdet.ops.winograd import use_winograd
+from mmdet.ops.winograd import WinogradConv2d
 
 CHOICES = ('fuse', 'bf16')
+MIN_WINOGRAD_CHANNELS = 128
+"""With fewer, Winograd's transforms cost more than the products that they save."""
+
+
+def lay_out(model: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
+    """A new model in the memory format of a config: ``channels_last=True`` stores convolutions channels-last."""
+    return model.to(memory_format=torch.channels_last) if cfg.get('channels_last', False) else model
+
+
+def accelerate_training(model: nn.Module, cfg: Mapping[str, Any]) -> None:
+    """Change in place how a model trains: Winograd's convolutions on CPUs, unless ``cfg`` has ``winograd=False``.
+
+    A compiled model keeps its own convolutions.
+    """
+    if cfg.get('winograd', True) and not cfg.get('compile'):
+        use_winograd(model)
 
 
 def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
@@ -76,3 +96,33 @@ def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
                 and norm.num_features == conv.out_channels
             ):
                 yield parent, first, second
+
+
+def use_winograd(model: nn.Module) -> int:
+    """Replace the convolutions inside a model that may gain by it with :class:`~mmdet.ops.winograd.WinogradConv2d`.
+
+    Parameters, their names and hooks stay. Subclasses that change what a convolution does stay as they are.
+
+    Returns:
+        How many there were.
+    """
+    fast: dict[nn.Module, WinogradConv2d] = {}
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child not in fast and _suits_winograd(child):
+                fast[child] = WinogradConv2d.of(child)
+            if child in fast:
+                setattr(parent, name, fast[child])
+    return len(fast)
+
+
+def _suits_winograd(module: nn.Module) -> bool:
+    from mmcv.cnn.bricks.wrappers import Conv2d
+
+    return (
+        isinstance(module, nn.Conv2d)
+        and type(module) in (nn.Conv2d, Conv2d)
+        and min(module.in_channels, module.out_channels) >= MIN_WINOGRAD_CHANNELS
+        and (module.kernel_size, module.stride, module.padding) == ((3, 3), (1, 1), (1, 1))
+        and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, 'zeros')
+    )

@@ -1,0 +1,9 @@
+from mmdet.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        'config_check': 'ConfigError Finding check_config require_sound',
+        'dataset_doctor': 'examine',
+    },
+)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+
+def batch_size_message(per_process: int, processes: int, base: int, rate: float, scaled: bool) -> str:
+    """How the real batch size stands to the one that the learning rate was chosen for."""
+    real = per_process * processes
+    text = f'batch size {real} ({processes} x {per_process}), learning rate {rate:g} chosen for batch size {base}'
+    if real == base:
+        return f'{text}: they fit.'
+    if scaled:
+        return f'{text}: scaled by {real / base:g} to {rate * real / base:g}.'
+    return f'{text}: --auto-scale-lr would make it {rate * real / base:g}.'

@@ -1,0 +1,68 @@
+"""The config text that a checkpoint carries: parsed as literals, never executed."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+_CONTAINERS = {'dict': dict, 'list': list, 'tuple': tuple, 'set': set}
+_NUMBERS = {'inf': float('inf'), 'nan': float('nan')}
+
+
+def parse_stored_config(text: str) -> dict[str, Any]:
+    """The config text that a checkpoint carries, read as literals; nothing of it is executed.
+
+    Assignments of literals, ``dict(...)``, ``list``, ``tuple``, ``set`` of literals, signs, sums, ``inf`` and
+    ``nan`` are understood.
+
+    Raises:
+        ValueError: with the line of the first thing that is anything else, an import or a call for example.
+    """
+    values: dict[str, Any] = {}
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f'the stored config is not Python text: {error}') from error
+    for statement in body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        if not isinstance(target, ast.Name):
+            raise ValueError(f'line {statement.lineno}: {type(statement).__name__} is not allowed in a stored config')
+        values[target.id] = _literal(statement.value)
+    return values
+
+
+def _literal(node: ast.AST) -> Any:
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Dict() if None not in node.keys:
+            return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values, strict=True)}
+        case ast.List() | ast.Tuple() | ast.Set():
+            return _CONTAINERS[type(node).__name__.lower()](_literal(item) for item in node.elts)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            value = _number(_literal(node.operand), node)
+            return -value if isinstance(node.op, ast.USub) else value
+        case ast.BinOp(op=ast.Add()):
+            left, right = _literal(node.left), _literal(node.right)
+            if type(left) is type(right) and isinstance(left, (str, list, tuple, int, float)):
+                return left + right
+        case ast.Name() if node.id in _NUMBERS:
+            return _NUMBERS[node.id]
+        case ast.Call(func=ast.Name(id='dict')) if len(node.args) <= 1 and all(k.arg for k in node.keywords):
+            value = dict(_literal(node.args[0])) if node.args else {}
+            return value | {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
+        case ast.Call(func=ast.Name(id='list' | 'tuple' | 'set' | 'float')) if (
+            len(node.args) <= 1 and not node.keywords
+        ):
+            value = [_literal(argument) for argument in node.args]
+            if node.func.id == 'float' and value and isinstance(value[0], (str, int, float)):
+                return float(value[0])
+            if node.func.id != 'float' and all(isinstance(v, (list, tuple, set)) for v in value):
+                return _CONTAINERS[node.func.id](*value)
+    raise ValueError(f'line {getattr(node, "lineno", "?")}: {type(node).__name__} is not allowed in a stored config')
+
+
+def _number(value: Any, node: ast.AST) -> Any:
+    if not isinstance(value, (int, float, complex)):
+        raise ValueError(f'line {node.lineno}: a sign before {type(value).__name__} is not allowed in a stored config')
+    return value

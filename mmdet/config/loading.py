@@ -1,0 +1,75 @@
+"""Config files as :class:`mmengine.Config`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from pathlib import Path
+from typing import Any
+
+from mmdet.config.mmengine_repairs import repair_mmengine
+from mmdet.config.version2 import is_v2, translate_v2
+
+
+def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
+    """Read a config file, with the files that it inherits from.
+
+    Args:
+        path: A ``.py`` (classic or lazy), ``.json`` or ``.yaml`` config. A Python config is a program and is run.
+        cfg_options: Values by dotted key that overwrite those of the file.
+
+    Returns:
+        ``mmengine.Config`` that prints without running a code formatter. Configs written for MMDetection 2.x are
+        translated; the notes are in its attribute ``translation_notes``.
+
+    Raises:
+        FileNotFoundError: with the nearest existing config names.
+    """
+    from mmengine.config import Config
+
+    repair_mmengine()
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(_missing(path))
+    lazy = path.suffix == '.py' and uses_read_base(path.read_text(encoding='utf-8'), path)
+    cfg = Config.fromfile(str(path), lazy_import=lazy)
+    # Config's own switch: its text is valid Python either way, and the formatter takes half a second each time
+    object.__setattr__(cfg, '_format_python_code', False)
+    notes: list[str] = []
+    if is_v2(cfg):
+        values, notes = translate_v2(cfg._cfg_dict.to_dict())
+        cfg = Config(values, filename=str(path), format_python_code=False)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    object.__setattr__(cfg, 'translation_notes', list(dict.fromkeys(notes)))
+    return cfg
+
+
+def uses_read_base(source: str, name: str | Path = '<config>') -> bool:
+    """Whether a config is of the lazy kind, which inherits through ``with read_base():``."""
+    for node in ast.walk(ast.parse(source, str(name))):
+        if isinstance(node, ast.With):
+            for item in node.items:
+                call = item.context_expr
+                if isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'read_base':
+                    return True
+    return False
+
+
+def _missing(path: Path) -> str:
+    message = f'There is no config file {str(path)!r}.'
+    root = next((parent for parent in path.parents if parent.name == 'configs' and parent.is_dir()), None)
+    if root is None:
+        root = Path(__file__).resolve().parents[2] / 'configs'
+        if not root.is_dir():
+            root = path.parent
+    if not root.is_dir():
+        return message
+    known = {}
+    for file in sorted(root.rglob('*.py')):
+        if '_base_' not in file.parts:
+            known.setdefault(file.stem, file)
+    near = difflib.get_close_matches(path.stem, list(known), n=3, cutoff=0.6)
+    if near:
+        message += ' Did you mean ' + ' or '.join(str(known[name]) for name in near) + '?'
+    return message

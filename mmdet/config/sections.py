@@ -1,0 +1,87 @@
+"""What the sections of a config are: which keys there are, what each builds, where its datasets are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+# What DetRunner and the tools read at the top level
+RUNNER_KEYS = {
+    *('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg'),
+    *('test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator'),
+    *('default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg'),
+    *('log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name'),
+    *('custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'sync_bn', 'tta_model'),
+    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'vis_backends', 'channels_last', 'winograd'),
+}
+SECTIONS = {
+    'train_dataloader': 'data',
+    'val_dataloader': 'data',
+    'test_dataloader': 'data',
+    'val_evaluator': 'METRICS',
+    'test_evaluator': 'METRICS',
+    'default_hooks': 'HOOKS',
+    'custom_hooks': 'HOOKS',
+    'train_cfg': 'LOOPS',
+    'val_cfg': 'LOOPS',
+    'test_cfg': 'LOOPS',
+    'optim_wrapper': 'OPTIM_WRAPPERS',
+    'param_scheduler': 'PARAM_SCHEDULERS',
+    'visualizer': 'VISUALIZERS',
+    'log_processor': 'LOG_PROCESSORS',
+    'model': 'model',
+}
+# Keys whose dicts are given to layer builders of mmcv, which pass the rest of them on: their type is looked up only
+LAYER_KEYS = ('conv_cfg', 'norm_cfg', 'act_cfg', 'upsample_cfg', 'activation', 'norm', 'dropout_layer', 'act')
+FREE_KEYS = ('init_cfg', 'nms', 'dcn', 'override', 'paramwise_cfg', 'metainfo', 'loss_scale', 'tta_cfg')
+INSIDE = {  # dicts below these keys belong to another registry than what holds them
+    'dataset': 'DATASETS',
+    'datasets': 'DATASETS',
+    'pipeline': 'TRANSFORMS',
+    'transforms': 'TRANSFORMS',
+    'sampler': 'DATA_SAMPLERS',
+    'batch_sampler': 'DATA_SAMPLERS',
+    'optimizer': 'OPTIMIZERS',
+    'vis_backends': 'VISBACKENDS',
+    'switch_pipeline': 'TRANSFORMS',
+}
+TAKEN_BEFORE = {  # arguments that the runner or a builder uses up before the class is made
+    'OPTIM_WRAPPERS': ('constructor', 'paramwise_cfg', 'optimizer'),
+    'PARAM_SCHEDULERS': ('convert_to_iter_based',),
+    'LOOPS': ('by_epoch',),
+}
+
+
+def innermost_datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
+    """The innermost datasets of a loader, with their paths."""
+
+    def inner(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+        if isinstance(node, (list, tuple)):
+            for index, item in enumerate(node):
+                yield from inner(item, f'{where}[{index}]')
+        elif isinstance(node, dict):
+            for key in ('dataset', 'datasets'):
+                if isinstance(node.get(key), (dict, list, tuple)):
+                    yield from inner(node[key], f'{where}.{key}')
+                    return
+            yield where, node
+
+    loader_cfg = cfg.get(loader) or {}
+    if isinstance(loader_cfg, dict) and 'dataset' in loader_cfg:
+        yield from inner(loader_cfg['dataset'], f'{loader}.dataset')
+
+
+def dataset_classes(dataset: dict) -> tuple[str, ...] | None:
+    """The class names of a dataset config: its own, or those of its class."""
+    metainfo = dataset.get('metainfo')
+    classes = metainfo.get('classes') if isinstance(metainfo, dict) else None
+    if classes is None:
+        from mmdet.registry import DATASETS, UnknownNameError
+
+        kind = dataset.get('type')
+        try:
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        except (UnknownNameError, ImportError):
+            return None
+        classes = getattr(kind, 'METAINFO', {}).get('classes')
+    return classes if classes is None or isinstance(classes, str) else tuple(classes)
