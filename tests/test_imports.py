@@ -42,15 +42,18 @@ ARROWS = {
     'models.data_preprocessors': BELOW_MODELS | {'models.core'},
     'models.detectors': BELOW_MODELS | {*BRICKS, *PARTS, 'models.roi_heads', 'models.data_preprocessors'},
     'models.test_time_augs': BELOW_MODELS | {*BRICKS, 'models.detectors'},
-    # names for code outside, which nothing of ours imports; but what checkpoints of other projects call their weights
+    # names for code outside, which nothing of ours imports
     'models.utils': BELOW_MODELS | set(BRICKS),
-    'models.utils.key_maps': set(),
     'datasets': GROUND | {'registry', 'utils', 'structures'},
     'evaluation': GROUND | {'registry', 'utils', 'structures'},
     'visualization': GROUND | {'registry', 'utils', 'structures'},
-    'engine.checkpoint': GROUND | {'registry', 'utils', 'structures', 'engine', 'models.utils.key_maps'},
-    # the engine decides which convolutions run by it
-    'engine': GROUND | {'registry', 'utils', 'structures', 'ops.winograd'},
+    'config': GROUND | {'registry'},
+    # neither builds a model nor trains: what starts a run calls it
+    'checks': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets'},
+    'engine': GROUND | {'registry', 'utils', 'structures', 'config'},
+    # the one room that decides how a model is computed
+    'engine.acceleration': GROUND | {'ops.winograd'},
+    # what users and scripts start
     'apis': {''},
 }
 
@@ -113,7 +116,7 @@ def test_arrows(name):
     [
         ('models', 'models'),
         ('models.utils.misc', 'models.utils'),
-        ('models.utils.key_maps', 'models.utils.key_maps'),
+        ('engine.acceleration', 'engine.acceleration'),
         ('models.layers.transformer.detr_layers', 'models.layers'),
         ('models.trackers', None),
         ('models.trackers.base', None),
