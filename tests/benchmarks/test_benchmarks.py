@@ -64,3 +64,22 @@ def test_detectors(mode, tmp_path):
     assert 'ours / torchvision' in run('detectors', options, tmp_path)
     names = json.loads((tmp_path / 'report' / 'detectors.json').read_text())['table'][0]['results']
     assert set(names) == {'ours', 'bare network', 'torchvision'}
+
+
+# How many changes of file one loss may take. They fall as the way gets shorter.
+MOVES = {
+    'retinanet/retinanet_r50_fpn_1x_coco.py': 120,
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': 420,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', MOVES)
+def test_reading_path(config, tmp_path):
+    path = FOLDER.parent / 'configs' / config
+    loss, prediction = json.loads(run('reading_path', f'{path} --size 128 160 --json', tmp_path))
+    assert (loss['step'], prediction['step']) == ('loss', 'predict')
+    assert 0 < loss['files'] < loss['functions'] < loss['lines']
+    assert loss['files'] < loss['moves'] <= MOVES[config]
+    table = run('reading_path', f'{path} --size 128 160 --walk loss', tmp_path)
+    assert f'{path.stem}  loss' in table and 'models/detectors/' in table.splitlines()[0]
