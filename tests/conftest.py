@@ -11,6 +11,11 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('there is no GPU')
+
+
 @pytest.fixture(scope='session')
 def shared_dir() -> Path:
     """The folder with parity cases and real data that lies beside a development checkout."""

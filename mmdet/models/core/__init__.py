@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         ),
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',
+        'ordering': 'stable_topk',
         'postprocess': 'TestCfg gather_rows image_results image_shapes rescale_results select_topk suppress',
         'pyramid': 'Priors as_level flatten_levels map_sizes per_level rows split_levels',
         'rois': 'RoISamples pad_proposals',

@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .ordering import stable_topk
+
 
 def draw(members: Tensor, limit: int, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """At most ``limit`` members of each row, drawn at random, or those of the highest ``keys``.
+    """At most ``limit`` members of each row, drawn at random, or those of the highest ``keys``: of equals the first.
 
     Args:
         members: ``(B, P)`` bool.
@@ -19,8 +21,11 @@ def draw(members: Tensor, limit: int, keys: Tensor | None = None) -> tuple[Tenso
     Returns:
         Indices ``(B, K)`` and whether each is a member ``(B, K)``; members come first. K is ``min(limit, P)``.
     """
-    keys = torch.rand(members.shape, device=members.device) if keys is None else keys
-    top, index = torch.where(members, keys, -1.0).topk(min(limit, members.shape[1]), 1)
+    if keys is None:  # no order among equals to keep
+        noise = torch.rand(members.shape, device=members.device)
+        top, index = torch.where(members, noise, -1.0).topk(min(limit, members.shape[1]), 1)
+    else:
+        top, index = stable_topk(torch.where(members, keys, -1.0), limit)
     return index, top >= 0
 
 
@@ -44,7 +49,7 @@ def rank_within(groups: Tensor, keys: Tensor, num_groups: int) -> Tensor:
     Args:
         groups: ``(B, P)`` in ``[0, num_groups)``.
     """
-    order = (groups - keys).argsort(1)  # by group, then from the highest key
+    order = (groups - keys).argsort(dim=1, stable=True)  # by group, then from the highest key
     counts = torch.zeros(len(groups), num_groups, dtype=torch.long, device=groups.device)
     counts = counts.scatter_add(1, groups, torch.ones_like(groups))
     starts = counts.cumsum(1) - counts
@@ -55,7 +60,7 @@ def rank_within(groups: Tensor, keys: Tensor, num_groups: int) -> Tensor:
 
 def hard_negatives(loss: Tensor, pos: Tensor, neg: Tensor, ratio: float) -> Tensor:
     """``(B, P)`` bool: the negatives of the highest loss, ``ratio`` for each positive of the image."""
-    rank = torch.where(neg, loss.detach(), -1.0).argsort(1, descending=True).argsort(1)
+    rank = torch.where(neg, loss.detach(), -1.0).argsort(dim=1, descending=True, stable=True).argsort(1)
     return neg & (rank < pos.sum(1, keepdim=True) * ratio)
 
 

@@ -8,7 +8,7 @@ from mmcv.cnn import Scale
 from mmengine.model import bias_init_with_prob, normal_init
 from torch import Tensor, nn
 
-from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, overridden, per_level
+from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, overridden, per_level, stable_topk
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
@@ -50,7 +50,7 @@ class CenterPrior(nn.Module):
             distance = ((flat[:, axis] - center) / stride - shift) ** 2
             weight = weight * torch.exp(-distance / (2 * sigma**2))
         if self.force_topk:
-            nearest = weight.topk(min(self.topk, len(flat)), -1).indices
+            nearest = stable_topk(weight, self.topk)[1]
             forced = torch.zeros_like(inside).scatter(-1, nearest, True)
             inside = inside | (forced & ~inside.any(-1, keepdim=True) & gt.mask[..., None])
         return torch.where(inside, weight, 0.0), inside

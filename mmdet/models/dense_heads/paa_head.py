@@ -125,7 +125,7 @@ class PAAHead(ATSSHead):
         slots = len(sizes) * self.topk
         # Rank of each anchor among those of its ground truth on its level: sorted by loss, then stably by group.
         group = targets.groups(num_gt)
-        by_loss = losses.argsort(1)
+        by_loss = losses.argsort(dim=1, stable=True)
         by_group = group.gather(1, by_loss).argsort(dim=1, stable=True)
         order = by_loss.gather(1, by_group)  # (B, P)
         sorted_group = group.gather(1, order)
@@ -140,7 +140,7 @@ class PAAHead(ATSSHead):
 
     def _keep(self, losses: Tensor) -> Tensor:
         """``(n, S)`` bool: which candidates of each ground truth become positive; empty slots have infinite loss."""
-        values, order = losses.sort(1)
+        values, order = losses.sort(dim=1, stable=True)
         valid = values.isfinite()
         fit = valid.sum(1) >= 2  # one value makes no mixture
         kept = torch.zeros_like(valid)

@@ -67,7 +67,7 @@ class L2Loss(WeightedLoss):
         pred = pred.clamp(min=0, max=1)
         if self.neg_pos_ub > 0:
             cost = (pred.detach() - target).square() if self.hard_mining else torch.rand_like(pred)
-            order = cost.masked_fill(~negative, -1).flatten().argsort(descending=True)
+            order = cost.masked_fill(~negative, -1).flatten().argsort(descending=True, stable=True)
             rank = order.argsort().reshape(pred.shape)
             weight = weight * (positive | negative & (rank < (positive.sum() * self.neg_pos_ub).long()))
         return pred, weight, (weight > 0).sum()

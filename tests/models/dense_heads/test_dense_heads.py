@@ -8,7 +8,6 @@ from torch.utils._pytree import tree_leaves
 from mmdet.models.core import unpack_gt_instances
 
 pytestmark = pytest.mark.usefixtures('default_scope')
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
 
 
 def loss_of(head, name, *kinds, feats=None):
@@ -151,7 +150,7 @@ def test_the_host_never_waits_for_a_gpu(name):
     assert not copies.found
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize('name', [name for name in HEADS if name not in LOOKS_AT_DATA])
 def test_no_sync_between_forward_and_optimizer_step(name):
     head = build_head(name, init=False).cuda()
@@ -174,7 +173,7 @@ def test_no_sync_between_forward_and_optimizer_step(name):
         torch.testing.assert_close(value, expected[key])
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize('name', HEADS)
 def test_a_gpu_gives_the_losses_of_the_cpu(name):
     head = build_head(name, init=False).eval()

@@ -100,6 +100,18 @@ def test_nearest_candidates(kind, topk, gts, expected):
     assert result.gt_inds.tolist() == expected
 
 
+@pytest.mark.parametrize('kind, topk', [('TopkAssigner', dict(topk=4)), ('PointAssigner', dict(pos_num=4))])
+def test_of_equally_near_priors_the_first_are_taken(kind, topk):
+    # Three anchors of each of nine places, and a box in the middle of the four at the lower right.
+    places = [(x, y) for y in (10, 20, 30) for x in (10, 20, 30)]
+    if kind == 'PointAssigner':
+        priors = [[x, y, 8] for x, y in places for _ in range(3)]
+    else:
+        priors = [[x - w, y - w, x + w, y + w] for x, y in places for w in (4, 8, 6)]
+    found = assign(dict(type=kind, **topk), priors, [[15, 15, 35, 35]]).gt_inds.nonzero().flatten()
+    assert found.tolist() == [12, 13, 14, 15]
+
+
 @pytest.mark.parametrize(
     'gts, expected',
     [

@@ -9,7 +9,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, best_of_candidates, by_batch
+from mmdet.models.core import Assignment, PaddedGT, Priors, best_of_candidates, by_batch, stable_topk
 from mmdet.registry import TASK_UTILS
 
 from .assign_result import AssignResult
@@ -111,7 +111,10 @@ def inside(centers: Tensor, gt: PaddedGT) -> Tensor:
 
 
 def nearest_by_level(boxes: Tensor, usable: Tensor, gt: PaddedGT, sizes: list[int], topk: int) -> Tensor:
-    """Indices ``(B, G, K)`` of the ``topk`` usable priors of each level nearest to each box, centre to centre."""
+    """Indices ``(B, G, K)`` of the ``topk`` usable priors of each level nearest to each box, centre to centre.
+
+    Of equally near priors, such as the anchors of one place, the first ones.
+    """
     x, y = ((boxes[..., i] + boxes[..., i + 2]) / 2 for i in (0, 1))
     far = torch.where(usable, 0.0, torch.inf)
     parts = []
@@ -122,7 +125,7 @@ def nearest_by_level(boxes: Tensor, usable: Tensor, gt: PaddedGT, sizes: list[in
             stop = start + size
             distance = (x[:, None, start:stop] - cx).square_().add_((y[:, None, start:stop] - cy).square_())
             distance += far[:, None, start:stop]
-            levels.append(distance.topk(min(topk, size), largest=False).indices + start)
+            levels.append(stable_topk(distance, topk, largest=False)[1] + start)
             start = stop
         parts.append(torch.cat(levels, -1))
     return torch.cat(parts, 1)

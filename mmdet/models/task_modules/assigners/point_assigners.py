@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors, best_of_candidates
+from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors, best_of_candidates, stable_topk
 from mmdet.registry import TASK_UTILS
 
 from .base_assigner import BaseAssigner
@@ -92,9 +92,9 @@ class PointAssigner(BaseAssigner):
             offset = (points[:, None, :, :2] - center[:, part, None]) / sides[:, part, None]
             fits = (level[:, None] == wanted[:, part, None]) & priors.valid[:, None]
             distance = offset.norm(dim=-1).masked_fill(~fits, torch.inf)
-            nearest = distance.topk(min(self.pos_num, distance.shape[2]), largest=False)
-            chosen.append(nearest.indices)
-            distances.append(nearest.values)
+            nearest, index = stable_topk(distance, self.pos_num, largest=False)
+            chosen.append(index)
+            distances.append(nearest)
         candidates, distance = torch.cat(chosen, 1), torch.cat(distances, 1)
         positive = distance.isfinite() & gt.mask[..., None]
         inds, _ = best_of_candidates(candidates, -distance, positive, points.shape[1])

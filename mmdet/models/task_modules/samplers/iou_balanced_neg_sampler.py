@@ -52,6 +52,6 @@ class IoUBalancedNegSampler(RandomSampler):
             preference = noise + (inside & (rank_within(groups, noise, self.num_bins + 1) < share))
         # The chosen of the upper part first, then the floor, then whatever is left.
         quota = (room * (1 - self.floor_fraction)).long()
-        rank = torch.where(upper, preference, -1.0).argsort(1, descending=True).argsort(1)
+        rank = torch.where(upper, preference, -1.0).argsort(dim=1, descending=True, stable=True).argsort(1)
         chosen = upper & (rank < quota)
         return noise + torch.where(chosen, 2.0, torch.where(floor, 1.0, 0.0))
