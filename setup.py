@@ -33,7 +33,7 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    license_files=['LICENSE'],
+    license_files=['LICENSE', 'NOTICE'],
     keywords=['computer vision', 'object detection', 'instance segmentation'],
     classifiers=[
         'Development Status :: 4 - Beta',

@@ -1,7 +1,11 @@
 import importlib.machinery
+import shutil
 import subprocess
 import sys
+import tarfile
 import warnings
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +79,47 @@ def test_import_of_the_package_is_light():
     loaded = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
     assert 'mmdet.installation' in loaded
     assert not {'torch', 'cv2', 'mmcv', 'mmengine', 'numpy', 'importlib.metadata'} & set(loaded)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def distributions(tmp_path_factory):
+    """Names of the files in a wheel and in a source distribution of the package, built with one config."""
+    source = tmp_path_factory.mktemp('source')
+    shutil.copytree(ROOT / 'requirements', source / 'requirements')
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'NOTICE', 'requirements.txt'):
+        shutil.copy(ROOT / name, source)
+    for name in (
+        'mmdet/__init__.py',
+        'mmdet/version.py',
+        'configs/yolox/README.md',
+        'demo/image_demo.py',
+        'tools/test.py',
+    ):
+        source.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, 'setup.py', '-q', 'sdist', 'bdist_wheel']
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (archive,), (wheel,) = (source / 'dist').glob('*.tar.gz'), (source / 'dist').glob('*.whl')
+    with tarfile.open(archive) as opened:
+        sdist = {name.partition('/')[2] for name in opened.getnames()}
+    with zipfile.ZipFile(wheel) as opened:
+        return sdist, {name: opened.read(name) for name in opened.namelist()}
+
+
+def test_licence_and_notice_are_in_wheel_and_sdist(distributions):
+    sdist, wheel = distributions
+    assert {'LICENSE', 'NOTICE', 'configs/yolox/README.md'} <= sdist
+    for name in ('LICENSE', 'NOTICE'):
+        (content,) = (content for path, content in wheel.items() if path.endswith(f'.dist-info/licenses/{name}'))
+        assert content == (ROOT / name).read_bytes()
+    assert 'mmdet/.mim/configs/yolox/README.md' in wheel
+
+
+@pytest.mark.parametrize('name', ['LICENSE', 'NOTICE', 'README.md'])
+def test_mmdetection_is_credited(name):
+    text = ' '.join((ROOT / name).read_text(encoding='utf-8').split())
+    assert 'MMDetection' in text and 'OpenMMLab' in text
+    assert 'config language' in text and 'published results' in text
