@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import Any
 
+from mmdet.errors import UserValueError
+
 
 class DictAction(argparse.Action):
     """``--cfg-options a.b=1 c=[1,2] d="(x,y)" e=1,2`` as a dict of plain values."""
@@ -27,7 +29,7 @@ def parse_value(text: str) -> Any:
     """A number, bool, None, string, or a comma-separated (nested) list or tuple of them; quotes are dropped."""
     text = text.strip('\'"').strip()
     if not _balanced(text):
-        raise ValueError(f'the brackets of {text!r} do not match')
+        raise UserValueError(f'the brackets of {text!r} do not match')
     if text[:1] + text[-1:] in ('()', '[]') and _balanced(text[1:-1]):
         values = [parse_value(part) for part in _split(text[1:-1])]
         return tuple(values) if text[0] == '(' else values

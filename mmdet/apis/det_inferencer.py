@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer
 
 import mmdet
 from mmdet.config import load_config
+from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.registry import INFERENCERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, encode_mask_results, mask2bbox
@@ -92,7 +93,7 @@ class DetInferencer(BaseInferencer):
         self._names: dict[str, str] = {}
         init_default_scope(scope or 'mmdet')
         if model is None and weights is None:
-            raise ValueError('DetInferencer needs a model, or weights that carry the config of one')
+            raise UserValueError('DetInferencer needs a model, or weights that carry the config of one')
         checkpoint = None if weights is None else read_checkpoint(weights)
         cfg = stored_config(checkpoint, str(weights)) if model is None else _as_config(model)
         self.cfg = cfg
@@ -123,7 +124,7 @@ class DetInferencer(BaseInferencer):
     def preprocess(self, inputs: Iterable, batch_size: int = 1, **kwargs: Any) -> Iterator[tuple[list, dict]]:
         """Batches: what was given, and what the network takes."""
         if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
+            raise UserValueError(f'batch_size must be at least 1, not {batch_size}')
         inputs = list(inputs)
         for start in range(0, len(inputs), batch_size):
             chunk = inputs[start : start + batch_size]
@@ -134,7 +135,7 @@ class DetInferencer(BaseInferencer):
         data = self.pipeline(item)
         self.seconds['read'] += time.perf_counter() - started
         if data is None:
-            raise ValueError(f'the test pipeline returned nothing for {_describe(item)}')
+            raise UserValueError(f'the test pipeline returned nothing for {_describe(item)}')
         return data
 
     @torch.no_grad()
@@ -227,7 +228,7 @@ class DetInferencer(BaseInferencer):
         for name, value in prompts.items():
             per_picture = isinstance(value, list) and (name != 'tokens_positive' or len(value) == len(pictures))
             if per_picture and len(value) != len(pictures):
-                raise ValueError(f'{len(value)} values of {name} for {len(pictures)} pictures')
+                raise UserValueError(f'{len(value)} values of {name} for {len(pictures)} pictures')
             columns[name] = value if per_picture else [value] * len(pictures)
         return [
             {
@@ -384,7 +385,7 @@ def _as_config(model: str | Path | Config | dict) -> Config:
     if isinstance(model, (Config, dict)):
         return as_config(model)
     if not isinstance(model, (str, Path)):
-        raise TypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
+        raise UserTypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
     if Path(model).suffix in ('.py', '.json', '.yml', '.yaml'):
         return load_config(model)
     return load_config(find_config(str(model)))
@@ -411,4 +412,4 @@ def find_config(name: str) -> Path:
             return known[stem]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f' Did you mean {" or ".join(near)}?' if near else ''
-    raise FileNotFoundError(f'{name!r} is neither a config file nor the name of one of our configs.{hint}')
+    raise UserFileError(f'{name!r} is neither a config file nor the name of one of our configs.{hint}')

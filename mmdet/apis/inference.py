@@ -21,6 +21,7 @@ from torch import nn
 from mmdet.config import is_v2, load_config, parse_stored_config, translate_v2
 from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.engine.weights import load_weights
+from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
@@ -57,7 +58,7 @@ def init_detector(
     elif isinstance(config, (str, Path)):
         config = load_config(config, cfg_options)
     else:
-        raise TypeError(f'config must be a path or a Config, not {type(config).__name__}')
+        raise UserTypeError(f'config must be a path or a Config, not {type(config).__name__}')
     content = checkpoint and read_checkpoint(checkpoint)
     return build_detector(config, content, palette, device, source=checkpoint, optimize=optimize)
 
@@ -152,7 +153,9 @@ def stored_config(checkpoint: dict, source: str) -> Config:
     runtime = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
     text = runtime.get('cfg') or (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
-        raise ValueError(f'{source} carries no config; give the config file as the model, and {source} as its weights')
+        raise UserValueError(
+            f'{source} carries no config; give the config file as the model, and {source} as its weights'
+        )
     return as_config(parse_stored_config(text))
 
 
@@ -175,7 +178,7 @@ def inference_pipeline(cfg: Any) -> list[dict]:
             transform['type'] = 'mmdet.InferencerLoader'
         pipeline.append(transform)
     if not loads:
-        raise ValueError(f'the test pipeline has none of {", ".join(IMAGE_LOADERS)}, so it loads no picture')
+        raise UserValueError(f'the test pipeline has none of {", ".join(IMAGE_LOADERS)}, so it loads no picture')
     return pipeline
 
 
@@ -197,19 +200,19 @@ def list_inputs(inputs: ImagesType) -> list:
             if os.path.isdir(item):
                 names = sorted(name for name in os.listdir(item) if name.lower().endswith(IMAGE_SUFFIXES))
                 if not names:
-                    raise ValueError(f'folder {item!r} holds no picture ({", ".join(IMAGE_SUFFIXES)})')
+                    raise UserValueError(f'folder {item!r} holds no picture ({", ".join(IMAGE_SUFFIXES)})')
                 found += [os.path.join(item, name) for name in names]
                 continue
             if not os.path.isfile(item):
-                raise FileNotFoundError(f'picture {item!r} does not exist')
+                raise UserFileError(f'picture {item!r} does not exist')
         elif isinstance(item, np.ndarray):
             if item.ndim not in (2, 3) or 0 in item.shape:
-                raise ValueError(f'input {len(found)} is an array of shape {item.shape}, no picture (h, w, 3)')
+                raise UserValueError(f'input {len(found)} is an array of shape {item.shape}, no picture (h, w, 3)')
         elif not isinstance(item, str):
-            raise TypeError(f'input {len(found)} must be a path, a URL or an array, not {type(item).__name__}')
+            raise UserTypeError(f'input {len(found)} must be a path, a URL or an array, not {type(item).__name__}')
         found.append(item)
     if not found:
-        raise ValueError('there are no pictures: the list of inputs is empty')
+        raise UserValueError('there are no pictures: the list of inputs is empty')
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmdet.checks.config_check import require_sound
 from mmdet.config import load_config
+from mmdet.errors import UserFileError, UserValueError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(str(_ROOT / folder) for folder in ('mmdet', 'tools', 'demo'))
@@ -104,12 +105,12 @@ def train(args: argparse.Namespace) -> None:
         wrapper = cfg.optim_wrapper
         kind = wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-            raise ValueError(f'--amp works with optim_wrapper.type OptimWrapper, not {kind!r}')
+            raise UserValueError(f'--amp works with optim_wrapper.type OptimWrapper, not {kind!r}')
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(
+            raise UserValueError(
                 f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}: '
                 'the batch size that its learning rate is meant for'
             )
@@ -118,7 +119,7 @@ def train(args: argparse.Namespace) -> None:
         cfg.resume, cfg.load_from = True, None
     elif args.resume is not None:
         if '://' not in args.resume and not Path(args.resume).is_file():
-            raise FileNotFoundError(f'There is no checkpoint {args.resume!r} to resume.')
+            raise UserFileError(f'There is no checkpoint {args.resume!r} to resume.')
         cfg.resume, cfg.load_from = True, args.resume
     require_sound(cfg, args.config, _print_once)
     build_runner(cfg).train()
@@ -133,7 +134,7 @@ def test(args: argparse.Namespace) -> None:
     """``tools/test.py``"""
     cfg = prepare(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f'There is no checkpoint {args.checkpoint!r}.')
+        raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:

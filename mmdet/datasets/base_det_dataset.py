@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import get_local_path
 from mmengine.utils import is_abs
 
+from mmdet.errors import UserFileError, UserKeyError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 
 from .proposals import read_proposals
@@ -41,9 +42,11 @@ class BaseDetDataset(BaseDataset):
         **kwargs,
     ) -> None:
         if file_client_args is not None:
-            raise ValueError(f'file_client_args={file_client_args!r} is not read any more: use backend_args instead')
+            raise UserValueError(
+                f'file_client_args={file_client_args!r} is not read any more: use backend_args instead'
+            )
         if caption_prompt is not None and not return_classes:
-            raise ValueError('caption_prompt needs return_classes=True')
+            raise UserValueError('caption_prompt needs return_classes=True')
         self.seg_map_suffix = seg_map_suffix
         self.proposal_file = proposal_file
         self.backend_args = backend_args
@@ -68,7 +71,7 @@ class BaseDetDataset(BaseDataset):
         loaded = len(self.data_list)
         self.data_list = self.filter_data()
         if not self.data_list:
-            raise ValueError(self._why_empty(loaded))
+            raise UserValueError(self._why_empty(loaded))
         if self._indices is not None:
             self.data_list = self._get_unserialized_subset(self._indices)
         if self.serialize_data and self.data_list:
@@ -123,7 +126,7 @@ class BaseDetDataset(BaseDataset):
             folder, name = osp.split(info['img_path'])
             key = osp.join(osp.basename(folder), name)
             if key not in proposals:
-                raise KeyError(f'{self.proposal_file} has no proposals for {key!r}')
+                raise UserKeyError(f'{self.proposal_file} has no proposals for {key!r}')
             info['proposals'] = proposals[key]
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -138,7 +141,7 @@ class BaseDetDataset(BaseDataset):
             with get_local_path(img_path, backend_args=self.backend_args) as path, Image.open(path) as image:
                 return dict(height=image.height, width=image.width)
         except FileNotFoundError:
-            raise FileNotFoundError(f'image {img_path!r}, which {self.ann_file!r} names, does not exist') from None
+            raise UserFileError(f'image {img_path!r}, which {self.ann_file!r} names, does not exist') from None
 
     def _text_fields(self) -> dict:
         if not self.return_classes:

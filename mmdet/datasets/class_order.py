@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from mmdet.errors import UserValueError
+
 ORDERS = ('metainfo', 'annotation')
 
 
@@ -30,9 +32,9 @@ def resolve_classes(
         ValueError: the two differ and ``order`` is ``None``, ``order`` is unknown or no name is in the file.
     """
     if order not in (None, *ORDERS):
-        raise ValueError(f"class_order must be None, 'metainfo' or 'annotation', not {order!r}")
+        raise UserValueError(f"class_order must be None, 'metainfo' or 'annotation', not {order!r}")
     if isinstance(classes, str):
-        raise ValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
+        raise UserValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
     classes = tuple(classes)
     wanted = set(classes)
     chosen = [category for category in categories if category['name'] in wanted]
@@ -42,7 +44,7 @@ def resolve_classes(
     elif in_file == classes or (order == 'metainfo' and in_file):
         names = classes
     else:
-        raise ValueError(_difference(classes, categories, source))
+        raise UserValueError(_difference(classes, categories, source))
     label = {name: i for i, name in enumerate(names)}
     return names, {category['id']: label[category['name']] for category in chosen}
 

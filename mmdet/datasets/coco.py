@@ -4,6 +4,7 @@ import os.path as osp
 
 from mmengine.fileio import get_local_path
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 
 from .api_wrappers import COCO
@@ -82,7 +83,7 @@ class CocoDataset(BaseDetDataset):
         seen: set = set()
         for ann in entries or ():
             if ann['id'] in seen:
-                raise ValueError(f'{self.ann_file}: annotation id {ann["id"]} is given twice')
+                raise UserValueError(f'{self.ann_file}: annotation id {ann["id"]} is given twice')
             seen.add(ann['id'])
 
     def parse_data_info(self, raw_data_info: dict) -> dict:

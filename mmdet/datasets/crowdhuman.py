@@ -5,6 +5,7 @@ import os.path as osp
 
 from mmengine.fileio import get_text
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
@@ -31,7 +32,7 @@ class CrowdHumanDataset(BaseDetDataset):
                 entry = json.loads(line)
                 img_id, boxes = entry['ID'], entry['gtboxes']
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
+                raise UserValueError(
                     f'{self.ann_file!r}, line {number}: no object with ID and gtboxes: {error!r}'
                 ) from error
             img_path = osp.join(self.data_prefix.get('img') or '', f'{img_id}.jpg')

@@ -8,6 +8,7 @@ from mmengine.dataset import ClassBalancedDataset as _ClassBalancedDataset
 from mmengine.dataset import ConcatDataset as _ConcatDataset
 from mmengine.dataset import RepeatDataset as _RepeatDataset
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 
 
@@ -78,7 +79,7 @@ class ConcatDataset(_ConcatDataset):
         alike = all(_plain(meta.get('classes')) == _plain(metas[0].get('classes')) for meta in metas)
         if not alike and 'classes' not in self.ignore_keys and not self._read_text():
             shown = '\n'.join(f'  dataset {i}: {_brief(meta.get("classes"))}' for i, meta in enumerate(metas))
-            raise ValueError(
+            raise UserValueError(
                 f'the datasets of ConcatDataset have different classes:\n{shown}\nThe same label would mean '
                 "different things. Give all the same metainfo.classes (class_order='metainfo' lets a file lack some "
                 "of them), or set ignore_keys=['classes'] if that is meant"
@@ -145,7 +146,7 @@ class MultiImageMixDataset:
                 self.pipeline_types.append(type(transform).__name__)
                 self.pipeline.append(transform)
             else:
-                raise TypeError(f'pipeline must hold dicts or callables, not {transform!r}')
+                raise UserTypeError(f'pipeline must hold dicts or callables, not {transform!r}')
         self.dataset = _built(dataset)
         self._metainfo = self.dataset.metainfo
         self.max_refetch = max_refetch
@@ -156,7 +157,7 @@ class MultiImageMixDataset:
     @staticmethod
     def _checked(skip_type_keys: Sequence[str] | None) -> Sequence[str] | None:
         if skip_type_keys is not None and not all(isinstance(key, str) for key in skip_type_keys):
-            raise TypeError(f'skip_type_keys must be names of transforms, not {skip_type_keys!r}')
+            raise UserTypeError(f'skip_type_keys must be names of transforms, not {skip_type_keys!r}')
         return skip_type_keys
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from mmengine.fileio import get_local_path
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
@@ -23,7 +24,7 @@ class _PlainUnpickler(pickle.Unpickler):
     """Numbers, strings and containers only: nothing that could run code."""
 
     def find_class(self, module: str, name: str):
-        raise ValueError(f'{module}.{name} is not plain data')
+        raise UserValueError(f'{module}.{name} is not plain data')
 
 
 @DATASETS.register_module()
@@ -94,7 +95,7 @@ class OpenImagesDataset(BaseDetDataset):
 
     def _label(self, label_id: str, source: str) -> int:
         if label_id not in self.label_id_mapping:
-            raise ValueError(f'{source!r}: label {label_id!r} is not in {self.label_file!r}')
+            raise UserValueError(f'{source!r}: label {label_id!r} is not in {self.label_file!r}')
         return self.label_id_mapping[label_id]
 
     def _images(self) -> Iterator[tuple[str, str, list[dict]]]:
@@ -104,7 +105,7 @@ class OpenImagesDataset(BaseDetDataset):
         next(rows, None)
         for row in rows:
             if len(row) < 13:
-                raise ValueError(f'{self.ann_file!r}: {row} has not the 13 columns of a box annotation')
+                raise UserValueError(f'{self.ann_file!r}: {row} has not the 13 columns of a box annotation')
             x1, x2, y1, y2 = map(float, row[4:8])
             instance = dict(bbox=[x1, y1, x2, y2], bbox_label=self._label(row[2], self.ann_file), ignore_flag=0)
             instance.update((flag, row[column] == '1') for flag, column in zip(FLAGS, range(8, 13), strict=True))
@@ -120,7 +121,7 @@ class OpenImagesDataset(BaseDetDataset):
             try:
                 metas = _PlainUnpickler(f).load()
             except (pickle.UnpicklingError, ValueError, EOFError) as error:
-                raise ValueError(f'{self.meta_file!r} is not a plain list of image sizes: {error}') from error
+                raise UserValueError(f'{self.meta_file!r} is not a plain list of image sizes: {error}') from error
         shapes = {osp.splitext(osp.basename(meta['filename']))[0]: meta['ori_shape'] for meta in metas}
         return {name: dict(height=shape[0], width=shape[1]) for name, shape in shapes.items()}
 
@@ -196,5 +197,5 @@ class OpenImagesChallengeDataset(OpenImagesDataset):
             try:
                 tree = np.load(local_path, allow_pickle=False)
             except ValueError as error:
-                raise ValueError(f'{hierarchy_file!r} is not a plain numpy array: {error}') from error
+                raise UserValueError(f'{hierarchy_file!r} is not a plain numpy array: {error}') from error
         return tree[1:, 1:]

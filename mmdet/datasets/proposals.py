@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine import fileio
 
+from mmdet.errors import UserValueError
 from mmdet.utils.checkpoint import _resolve, _TableUnpickler
 
 
@@ -38,7 +39,7 @@ def read_proposals(path: str, backend_args: dict | None = None) -> dict[str, Any
         else:
             proposals = _ProposalUnpickler(BytesIO(content)).load()
     except Exception as error:  # a damaged pickle may raise nearly anything
-        raise ValueError(f'proposal file {path!r} cannot be read: {error}') from error
+        raise UserValueError(f'proposal file {path!r} cannot be read: {error}') from error
     if not isinstance(proposals, dict):
-        raise ValueError(f'proposal file {path!r} holds a {type(proposals).__name__}, not a dict by image')
+        raise UserValueError(f'proposal file {path!r} holds a {type(proposals).__name__}, not a dict by image')
     return {name: _resolve(x.fields if isinstance(x, _Instances) else x, set()) for name, x in proposals.items()}

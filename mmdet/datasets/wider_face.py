@@ -4,6 +4,7 @@ import os.path as osp
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 
 from .xml_style import XMLDataset
@@ -103,11 +104,11 @@ def _official(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]
     while at < len(lines):
         name, count = lines[at], lines[at + 1] if at + 1 < len(lines) else ''
         if not count.isdigit():
-            raise ValueError(f'{source!r}: after {name!r} stands {count!r}, not the number of its faces')
+            raise UserValueError(f'{source!r}: after {name!r} stands {count!r}, not the number of its faces')
         rows = lines[at + 2 : at + 2 + max(int(count), 1)]
         values = [[float(value) for value in row.split()] for row in rows]
         if any(len(value) < 4 for value in values) or len(values) < int(count):
-            raise ValueError(f'{source!r}: the faces of {name!r} are not {count} rows of numbers')
+            raise UserValueError(f'{source!r}: the faces of {name!r} are not {count} rows of numbers')
         yield name, [_face(*value[:4], ignored=int(len(value) > 7 and value[7] == 1)) for value in values[: int(count)]]
         at += 2 + len(rows)
 
@@ -123,7 +124,7 @@ def _retinaface(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]
             continue
         values = [float(value) for value in line.split()]
         if len(values) < 4:
-            raise ValueError(f'{source!r}: {line!r} of {name!r} is no face')
+            raise UserValueError(f'{source!r}: {line!r} of {name!r} is no face')
         keypoints = NO_LANDMARKS
         if len(values) >= 19:
             points = (values[i : i + 2] for i in range(4, 19, 3))

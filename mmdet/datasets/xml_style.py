@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from mmengine.fileio import get_local_path, list_from_file
 
+from mmdet.errors import UserFileError, UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
@@ -38,9 +39,9 @@ class XMLDataset(BaseDetDataset):
     def load_data_list(self) -> list[dict]:
         classes = self._metainfo.get('classes')
         if not classes:
-            raise ValueError(f'{type(self).__name__} has no classes: set metainfo=dict(classes=(...))')
+            raise UserValueError(f'{type(self).__name__} has no classes: set metainfo=dict(classes=(...))')
         if isinstance(classes, str):
-            raise ValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
+            raise UserValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
         self.cat2label = {name: label for label, name in enumerate(classes)}
         self._known, self._unknown = set(), set()
         data_list = [self.parse_data_info(self._raw_info(img_id)) for img_id in self._image_ids()]
@@ -51,7 +52,7 @@ class XMLDataset(BaseDetDataset):
         """Classes that occur nowhere are in order, unless a name that does occur is much like one of them."""
         there = ', '.join(sorted(self._unknown))
         if self._unknown and not self._known:
-            raise ValueError(
+            raise UserValueError(
                 f'{self.ann_file!r}: none of the classes {tuple(classes)} is in the XML files, which name {there}. '
                 f'Set metainfo=dict(classes={tuple(sorted(self._unknown))})'
             )
@@ -59,7 +60,7 @@ class XMLDataset(BaseDetDataset):
             lower = {other.lower(): other for other in self._unknown}
             near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.8)
             if near:
-                raise ValueError(
+                raise UserValueError(
                     f'{self.ann_file!r}: the class {name!r} is not in the XML files, but {lower[near[0]]!r} is, which '
                     f'metainfo.classes lacks. All names that it lacks: {there}'
                 )
@@ -68,7 +69,7 @@ class XMLDataset(BaseDetDataset):
         try:
             lines = list_from_file(self.ann_file, backend_args=self.backend_args)
         except FileNotFoundError:
-            raise FileNotFoundError(f'annotation file {self.ann_file!r} does not exist') from None
+            raise UserFileError(f'annotation file {self.ann_file!r} does not exist') from None
         return [line.strip() for line in lines if line.strip()]
 
     def _raw_info(self, img_id: str) -> dict:
@@ -98,9 +99,9 @@ class XMLDataset(BaseDetDataset):
             with get_local_path(path, backend_args=self.backend_args) as local_path:
                 return ElementTree.parse(local_path).getroot()
         except FileNotFoundError:
-            raise FileNotFoundError(f'annotation file {path!r} does not exist (listed in {self.ann_file!r})') from None
+            raise UserFileError(f'annotation file {path!r} does not exist (listed in {self.ann_file!r})') from None
         except ElementTree.ParseError as error:
-            raise ValueError(f'annotation file {path!r} is not valid XML: {error}') from error
+            raise UserValueError(f'annotation file {path!r} is not valid XML: {error}') from error
 
     def _size(self, root: ElementTree.Element, img_path: str) -> dict:
         size = root.find('size')
@@ -123,7 +124,7 @@ class XMLDataset(BaseDetDataset):
             ignored = int(item.findtext('difficult') or 0) != 0 or width <= 0 or height <= 0
             if self.bbox_min_size is not None:
                 if self.test_mode:
-                    raise ValueError('filter_cfg.bbox_min_size is for training, not with test_mode=True')
+                    raise UserValueError('filter_cfg.bbox_min_size is for training, not with test_mode=True')
                 ignored |= width < self.bbox_min_size or height < self.bbox_min_size
             instances.append(dict(bbox=bbox, bbox_label=self.cat2label[name], ignore_flag=int(ignored)))
         return instances

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 
@@ -27,7 +28,7 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
     batch, channels, height, width = features.shape
     expected = (batch, group_size * kernel_size**2, height * scale_factor, width * scale_factor)
     if tuple(masks.shape) != expected or channels % group_size or kernel_size % 2 == 0:
-        raise ValueError(
+        raise UserValueError(
             f'carafe of features {tuple(features.shape)} with kernel_size={kernel_size}, group_size={group_size} and '
             f'scale_factor={scale_factor} needs an odd kernel_size, channels divisible by group_size and masks of '
             f'shape {expected}, got {tuple(masks.shape)}.'

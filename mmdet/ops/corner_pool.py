@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
+
 _MODES = {'bottom': (2, False), 'left': (3, True), 'right': (3, False), 'top': (2, True)}  # dimension, from the end
 
 
@@ -12,7 +14,7 @@ def corner_pool(x: Tensor, mode: str) -> Tensor:
     ``'bottom'`` and ``'right'`` look the other way.
     """
     if mode not in _MODES:
-        raise ValueError(f'mode={mode!r} of corner_pool is none of {", ".join(map(repr, _MODES))}.')
+        raise UserValueError(f'mode={mode!r} of corner_pool is none of {", ".join(map(repr, _MODES))}.')
     dim, backwards = _MODES[mode]
     if not x.numel():
         return x
@@ -25,7 +27,7 @@ class CornerPool(nn.Module):
     def __init__(self, mode: str) -> None:
         super().__init__()
         if mode not in _MODES:
-            raise ValueError(f'mode={mode!r} of CornerPool is none of {", ".join(map(repr, _MODES))}.')
+            raise UserValueError(f'mode={mode!r} of CornerPool is none of {", ".join(map(repr, _MODES))}.')
         self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:

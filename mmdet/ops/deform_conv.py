@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 
@@ -40,9 +41,9 @@ def modulated_deform_conv2d(
     """
     points = weight.shape[2] * weight.shape[3]
     if input.size(1) != weight.size(1) * groups:
-        raise ValueError(f'{input.size(1)} channels do not fit a weight of {weight.size(1)} in {groups} group(s).')
+        raise UserValueError(f'{input.size(1)} channels do not fit a weight of {weight.size(1)} in {groups} group(s).')
     if offset.size(1) != 2 * points * deform_groups:
-        raise ValueError(
+        raise UserValueError(
             f'{offset.size(1)} offset channels, but {deform_groups} deform_groups of a kernel of {points} points '
             f'need {2 * points * deform_groups}.'
         )
@@ -74,7 +75,7 @@ def deform_conv2d(
 ) -> Tensor:
     """Deformable convolution v1. ``bias`` must be False; ``im2col_step`` is accepted and has no effect."""
     if bias:
-        raise ValueError('bias=True is not supported by deform_conv2d.')
+        raise UserValueError('bias=True is not supported by deform_conv2d.')
     return modulated_deform_conv2d(input, offset, None, weight, None, stride, padding, dilation, groups, deform_groups)
 
 
@@ -99,9 +100,9 @@ class _DeformableConv(nn.Module):
         super().__init__()
         for name, value in (('groups', groups), ('deform_groups', deform_groups)):
             if in_channels % value:
-                raise ValueError(f'in_channels={in_channels} is not divisible by {name}={value}.')
+                raise UserValueError(f'in_channels={in_channels} is not divisible by {name}={value}.')
         if out_channels % groups:
-            raise ValueError(f'out_channels={out_channels} is not divisible by groups={groups}.')
+            raise UserValueError(f'out_channels={out_channels} is not divisible by groups={groups}.')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _pair(kernel_size)
@@ -171,7 +172,7 @@ class DeformConv2d(_DeformableConv):
         deformable_groups: int | None = None,
     ) -> None:
         if bias:
-            raise ValueError(f'bias={bias} is not supported by {type(self).__name__}.')
+            raise UserValueError(f'bias={bias} is not supported by {type(self).__name__}.')
         groups_of_offsets = _deform_groups(deform_groups, deformable_groups)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, groups_of_offsets)
         self.im2col_step = im2col_step

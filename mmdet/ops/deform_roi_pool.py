@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .bilinear import bilinear_bags
@@ -138,7 +139,7 @@ class DeformRoIPoolPack(DeformRoIPool):
 
     def _deformed(self, input: Tensor, rois: Tensor, pooled: Tensor) -> Tensor:
         if pooled.size(1) != self.output_channels:
-            raise ValueError(f'The map has {pooled.size(1)} channels, output_channels={self.output_channels}.')
+            raise UserValueError(f'The map has {pooled.size(1)} channels, output_channels={self.output_channels}.')
         offset = self.offset_fc(pooled.flatten(1)).unflatten(1, (2, *self.output_size))
         return DeformRoIPool.forward(self, input, rois, offset)
 

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
+
 
 def _reduce(loss: Tensor, reduction: str, count: int) -> Tensor:
     if reduction not in ('none', 'mean', 'sum'):
-        raise ValueError(f"reduction={reduction!r} is none of 'none', 'mean', 'sum'.")
+        raise UserValueError(f"reduction={reduction!r} is none of 'none', 'mean', 'sum'.")
     return loss if reduction == 'none' else loss.sum() / (max(count, 1) if reduction == 'mean' else 1)
 
 

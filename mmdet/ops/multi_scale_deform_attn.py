@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .compiled import compiled_mmcv
@@ -102,7 +103,7 @@ class MultiScaleDeformableAttention(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if embed_dims % num_heads:
-            raise ValueError(f'embed_dims={embed_dims} is not divisible by num_heads={num_heads}.')
+            raise UserValueError(f'embed_dims={embed_dims} is not divisible by num_heads={num_heads}.')
         if (embed_dims // num_heads).bit_count() != 1 and compiled_mmcv() is not None:
             warnings.warn(f'{embed_dims // num_heads} channels of a head are no power of two, which is slow on a GPU.')
         self.norm_cfg = norm_cfg
@@ -163,7 +164,7 @@ class MultiScaleDeformableAttention(BaseModule):
             level_start_index: First cell of each level, shape (L,); for a compiled kernel only.
         """
         if reference_points is None or spatial_shapes is None:
-            raise ValueError('MultiScaleDeformableAttention needs reference_points and spatial_shapes.')
+            raise UserValueError('MultiScaleDeformableAttention needs reference_points and spatial_shapes.')
         value = query if value is None else value
         identity = query if identity is None else identity
         if query_pos is not None:
@@ -186,7 +187,7 @@ class MultiScaleDeformableAttention(BaseModule):
         elif reference.size(-1) == 4:
             locations = reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
         else:
-            raise ValueError(f'reference_points have 2 or 4 coordinates, got {reference.size(-1)}.')
+            raise UserValueError(f'reference_points have 2 or 4 coordinates, got {reference.size(-1)}.')
         output = multi_scale_deformable_attn(
             value, spatial_shapes, level_start_index, locations, weights, self.im2col_step
         )

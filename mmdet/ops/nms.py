@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
+
 Array = Any  # a tensor or a numpy array, all arguments and results alike
 
 
@@ -89,7 +91,7 @@ def soft_nms(
         return dets.numpy(), inds.numpy()
     _check(boxes, scores, offset)
     if method not in _DECAYS:
-        raise ValueError(f'method={method!r} of soft_nms is none of {", ".join(map(repr, _DECAYS))}.')
+        raise UserValueError(f'method={method!r} of soft_nms is none of {", ".join(map(repr, _DECAYS))}.')
     decay = _DECAYS[method]
     # Every choice depends on the last one: short numpy steps beat tensors of one image's boxes.
     rest = _full_precision(boxes.detach()).cpu().numpy()
@@ -126,11 +128,11 @@ _DECAYS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
 
 def _check(boxes: Tensor, scores: Tensor, offset: int) -> None:
     if boxes.dim() != 2 or boxes.size(1) != 4:
-        raise ValueError(f'NMS takes boxes of shape (N, 4), got {tuple(boxes.shape)}.')
+        raise UserValueError(f'NMS takes boxes of shape (N, 4), got {tuple(boxes.shape)}.')
     if len(boxes) != len(scores):
-        raise ValueError(f'NMS got {len(boxes)} boxes and {len(scores)} scores.')
+        raise UserValueError(f'NMS got {len(boxes)} boxes and {len(scores)} scores.')
     if offset not in (0, 1):
-        raise ValueError(f'offset={offset} of NMS is neither 0 nor 1.')
+        raise UserValueError(f'offset={offset} of NMS is neither 0 nor 1.')
 
 
 def _with_scores(boxes: Tensor, scores: Tensor) -> Tensor:
@@ -198,7 +200,7 @@ def _resolve(kind: str | Callable[..., Any]) -> Callable[..., Any]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f' Did you mean {near[0]!r}?' if near else ''
-        raise ValueError(f"type={kind!r} in the NMS config is neither 'nms' nor 'soft_nms'.{hint}")
+        raise UserValueError(f"type={kind!r} in the NMS config is neither 'nms' nor 'soft_nms'.{hint}")
     return known[name]
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .bilinear import bilinear_bags
@@ -43,9 +44,9 @@ def roi_align(
             )
         return full.to(input.dtype)
     if pool_mode not in ('avg', 'max'):
-        raise ValueError(f"pool_mode={pool_mode!r} of roi_align is neither 'avg' nor 'max'.")
+        raise UserValueError(f"pool_mode={pool_mode!r} of roi_align is neither 'avg' nor 'max'.")
     if pool_mode == 'max' and sampling_ratio <= 0:
-        raise ValueError(f"pool_mode='max' of roi_align needs a positive sampling_ratio, got {sampling_ratio}.")
+        raise UserValueError(f"pool_mode='max' of roi_align needs a positive sampling_ratio, got {sampling_ratio}.")
     from torchvision.ops import roi_align as torchvision_roi_align
 
     rois = rois.to(input.dtype)

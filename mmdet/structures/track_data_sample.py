@@ -7,6 +7,7 @@ from typing import List, Optional  # noqa: UP035
 
 from mmengine.structures import BaseDataElement
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.structures.det_data_sample import DetDataSample
 
 
@@ -24,7 +25,7 @@ class TrackDataSample(BaseDataElement):
     def video_data_samples(self, value: DetDataSample | list[DetDataSample]) -> None:
         value = [value] if isinstance(value, DetDataSample) else value
         if not isinstance(value, list) or not value or not all(isinstance(v, DetDataSample) for v in value):
-            raise TypeError('video_data_samples must be a non-empty list of DetDataSample')
+            raise UserTypeError('video_data_samples must be a non-empty list of DetDataSample')
         self.set_field(value, '_video_data_samples', dtype=list)
 
     @video_data_samples.deleter
@@ -48,7 +49,7 @@ class TrackDataSample(BaseDataElement):
 
     def _frames(self, name: str) -> list[DetDataSample]:
         if name not in self.metainfo_keys():
-            raise ValueError(f'the video sample has no meta information {name!r}')
+            raise UserValueError(f'the video sample has no meta information {name!r}')
         return [self[index] for index in getattr(self, name)]
 
     def _converted(self, method: str, *args, **kwargs) -> TrackDataSample:

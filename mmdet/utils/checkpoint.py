@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import serialization
 
+from mmdet.errors import UserFileError
+
 # --------------------------------------------------------------------------------------------------------------------
 # Stand-ins for what checkpoints of mmengine and of older toolboxes mention
 _PLAIN_DTYPE = re.compile(r'[|<>=]?(?:\?|b1|[biufc](?:1|2|4|8|16)|[SU]\d{1,5})')  # never objects, never structures
@@ -194,7 +196,7 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     """Read one local file; see :func:`read_checkpoint`."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
+        raise UserFileError(f'There is no checkpoint {str(path)!r}.')
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     try:

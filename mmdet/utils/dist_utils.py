@@ -14,6 +14,8 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn import Parameter
 
+from mmdet.errors import UserValueError
+
 
 def reduce_mean(tensor: Tensor) -> Tensor:
     """Mean over all processes; the tensor itself is not changed."""
@@ -43,7 +45,7 @@ def all_reduce_dict(py_dict: dict[str, Tensor], op: str = 'sum', group: Any = No
         to_float: Reduce integers as floats, so that tensors of different types can travel together.
     """
     if op not in ('sum', 'mean'):
-        raise ValueError(f'op must be sum or mean, not {op!r}')
+        raise UserValueError(f'op must be sum or mean, not {op!r}')
     if get_world_size(group) == 1:
         return py_dict
     names = sorted(py_dict)

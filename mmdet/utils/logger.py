@@ -4,6 +4,8 @@ import inspect
 
 from mmengine.logging import print_log
 
+from mmdet.errors import UserValueError
+
 
 def get_caller_name() -> str:
     """Name of the function that calls the function that asks, with its class if it is a method."""
@@ -20,7 +22,7 @@ def log_img_scale(img_scale: tuple[int, int], shape_order: str = 'hw', skip_squa
         Whether something was logged: nothing is for squares with ``skip_square``.
     """
     if shape_order not in ('hw', 'wh'):
-        raise ValueError(f'shape_order must be hw or wh, not {shape_order!r}')
+        raise UserValueError(f'shape_order must be hw or wh, not {shape_order!r}')
     height, width = img_scale if shape_order == 'hw' else img_scale[::-1]
     if skip_square and height == width:
         return False

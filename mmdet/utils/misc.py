@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmdet.errors import UserKeyError, UserTypeError
+
 
 def find_latest_checkpoint(path: str | Path, suffix: str = 'pth') -> str | None:
     """``latest.pth`` of a work folder, else the file with the highest number (``epoch_12.pth``), else ``None``."""
@@ -57,7 +59,7 @@ def replace_cfg_vals(ori_cfg: Config) -> Config:
             try:
                 value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
             except (KeyError, IndexError, ValueError, TypeError):
-                raise KeyError(f'${{{key}}} is used in the config, but there is no {part!r} in it') from None
+                raise UserKeyError(f'${{{key}}} is used in the config, but there is no {part!r} in it') from None
         return value
 
     def replace(text: str) -> Any:
@@ -68,7 +70,7 @@ def replace_cfg_vals(ori_cfg: Config) -> Config:
         def as_text(match: re.Match) -> str:
             value = lookup(match.group(1))
             if isinstance(value, (dict, list, tuple)):
-                raise TypeError(f'{text!r} needs a string or a number at {match.group(1)!r}, not {value!r}')
+                raise UserTypeError(f'{text!r} needs a string or a number at {match.group(1)!r}, not {value!r}')
             return str(value)
 
         return re.sub(r'\$\{([\w.]+)\}', as_text, text)
@@ -92,7 +94,7 @@ def get_test_pipeline_cfg(cfg: str | Path | ConfigDict) -> ConfigDict:
         elif 'dataset' in dataset:
             dataset = dataset.dataset
         else:
-            raise KeyError(
+            raise UserKeyError(
                 f"the config has no test pipeline: 'pipeline' is missing in test_dataloader.dataset {dataset}"
             )
     return dataset.pipeline

@@ -12,6 +12,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserFileError, UserValueError
+
 ScoreThresholds = float | Sequence[float] | Mapping[str, Any] | str | Path | Tensor
 
 
@@ -33,27 +35,27 @@ def resolve_score_thresholds(
         source = f'the score thresholds of {str(thresholds)!r}'
         path = Path(thresholds).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f'there is no file of score thresholds {str(thresholds)!r}')
+            raise UserFileError(f'there is no file of score thresholds {str(thresholds)!r}')
         try:
             thresholds = json.loads(path.read_text(encoding='utf-8'))
         except ValueError as error:
-            raise ValueError(f'{str(path)!r} is not JSON: {error}') from None
+            raise UserValueError(f'{str(path)!r} is not JSON: {error}') from None
         if not isinstance(thresholds, (dict, list)):
-            raise ValueError(f'{source} must be a list or a dict by class name, not {thresholds!r}')
+            raise UserValueError(f'{source} must be a list or a dict by class name, not {thresholds!r}')
     if isinstance(thresholds, Mapping):
         if classes is None:
-            raise ValueError(f'{source} go by class name, but the names of the classes are not known')
+            raise UserValueError(f'{source} go by class name, but the names of the classes are not known')
         for name in thresholds:
             if name not in classes:
                 near = difflib.get_close_matches(str(name), classes, n=1, cutoff=0.5)
                 hint = f' Did you mean {near[0]!r}?' if near else ''
-                raise ValueError(f'{source} name {name!r}, which is no class of the model.{hint}')
+                raise UserValueError(f'{source} name {name!r}, which is no class of the model.{hint}')
         values = [thresholds.get(name, default) for name in classes]
         values = [value['threshold'] if isinstance(value, Mapping) else value for value in values]
     else:
         values = list(thresholds)
         if classes is not None and len(values) != len(classes):
-            raise ValueError(f'{source} are {len(values)} numbers for {len(classes)} classes')
+            raise UserValueError(f'{source} are {len(values)} numbers for {len(classes)} classes')
     return torch.tensor([float(value) for value in values])
 
 

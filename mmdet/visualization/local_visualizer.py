@@ -11,6 +11,7 @@ from mmengine.dist import master_only
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
+from mmdet.errors import UserValueError
 from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
@@ -262,7 +263,9 @@ class DetLocalVisualizer(Visualizer):
             drawn = self._draw_sem_seg(_or(drawn, image), sample.get(f'{kind}_sem_seg'), classes, palette)
         if f'{kind}_panoptic_seg' in sample:
             if classes is None and 'label_names' not in sample.get(f'{kind}_panoptic_seg'):
-                raise ValueError('drawing a panoptic segmentation needs the class names: set visualizer.dataset_meta')
+                raise UserValueError(
+                    'drawing a panoptic segmentation needs the class names: set visualizer.dataset_meta'
+                )
             drawn = self._draw_panoptic_seg(_or(drawn, image), sample.get(f'{kind}_panoptic_seg'), classes, palette)
         return drawn
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmdet.errors import UserValueError
+
 Color = tuple[int, int, int]
 DATASET_OF_PALETTE = {'coco': 'CocoDataset', 'voc': 'VOCDataset', 'citys': 'CityscapesDataset'}
 
@@ -33,7 +35,7 @@ def get_palette(palette: Sequence[Color] | str | Color | None, num_classes: int)
             palette = tuple(round(channel * 255) for channel in to_rgb(palette))
         except ValueError:
             names = ', '.join(DATASET_OF_PALETTE)
-            raise ValueError(f'{palette!r} is neither a colour nor a palette ({names}, random)') from None
+            raise UserValueError(f'{palette!r} is neither a colour nor a palette ({names}, random)') from None
     if isinstance(palette, tuple) and len(palette) == 3 and not isinstance(palette[0], (tuple, list)):
         return [palette] * num_classes
     colors = [] if palette is None or isinstance(palette, str) else [tuple(color) for color in palette]

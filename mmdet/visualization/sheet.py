@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdet.errors import UserValueError
+
 
 def draw_sheet(
     images: Sequence[np.ndarray],
@@ -28,9 +30,9 @@ def draw_sheet(
     import cv2
 
     if not images:
-        raise ValueError('a sheet needs at least one picture')
+        raise UserValueError('a sheet needs at least one picture')
     if captions is not None and len(captions) != len(images):
-        raise ValueError(f'{len(captions)} captions for {len(images)} pictures')
+        raise UserValueError(f'{len(captions)} captions for {len(images)} pictures')
     width, height = cell_size
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)

@@ -7,6 +7,8 @@ from collections import defaultdict
 
 from pycocotools.coco import COCO as _COCO
 
+from mmdet.errors import UserFileError, UserValueError
+
 
 class COCO(_COCO):
     """Index of a COCO annotation file.
@@ -113,9 +115,9 @@ def read_json(path: str) -> dict:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except FileNotFoundError:
-        raise FileNotFoundError(f'annotation file {path!r} does not exist') from None
+        raise UserFileError(f'annotation file {path!r} does not exist') from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'annotation file {path!r} is not valid JSON: {error}') from error
+        raise UserValueError(f'annotation file {path!r} is not valid JSON: {error}') from error
     if not isinstance(content, dict):
-        raise ValueError(f'annotation file {path!r} holds a {type(content).__name__}, not an object with "images"')
+        raise UserValueError(f'annotation file {path!r} holds a {type(content).__name__}, not an object with "images"')
     return content

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import BatchSampler, Sampler
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
 
@@ -17,9 +18,9 @@ class AspectRatioBatchSampler(BatchSampler):
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
         if not isinstance(sampler, Sampler):
-            raise TypeError(f'sampler must be a torch.utils.data.Sampler, not {type(sampler).__name__}')
+            raise UserTypeError(f'sampler must be a torch.utils.data.Sampler, not {type(sampler).__name__}')
         if not isinstance(batch_size, int) or batch_size <= 0:
-            raise ValueError(f'batch_size must be a positive integer, not {batch_size!r}')
+            raise UserValueError(f'batch_size must be a positive integer, not {batch_size!r}')
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
@@ -64,7 +65,7 @@ class MultiDataAspectRatioBatchSampler(AspectRatioBatchSampler):
     ) -> None:
         sizes = [batch_size] * num_datasets if isinstance(batch_size, int) else list(batch_size)
         if len(sizes) != num_datasets:
-            raise ValueError(f'batch_size {sizes} must have one entry for each of the {num_datasets} datasets')
+            raise UserValueError(f'batch_size {sizes} must have one entry for each of the {num_datasets} datasets')
         super().__init__(sampler, max(sizes), drop_last)
         self.batch_size = sizes
         self.num_groups = 2 * num_datasets

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
 
@@ -41,7 +42,7 @@ class ClassAwareSampler(Sampler):
 
     def __init__(self, dataset, seed: int | None = None, num_sample_class: int = 1) -> None:
         if not isinstance(num_sample_class, int) or num_sample_class <= 0:
-            raise ValueError(f'num_sample_class must be a positive integer, not {num_sample_class!r}')
+            raise UserValueError(f'num_sample_class must be a positive integer, not {num_sample_class!r}')
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
         self.seed = sync_random_seed() if seed is None else seed
@@ -50,7 +51,7 @@ class ClassAwareSampler(Sampler):
         self.cat_dict = self.get_cat2imgs()
         self.valid_cat_inds = [label for label, images in self.cat_dict.items() if images]
         if not self.valid_cat_inds:
-            raise ValueError('ClassAwareSampler: no image of the dataset has a box')
+            raise UserValueError('ClassAwareSampler: no image of the dataset has a box')
         self.num_samples = math.ceil(len(dataset) / self.world_size)
         self.total_size = self.num_samples * self.world_size
 

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdet.errors import UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
 
@@ -26,7 +27,9 @@ class MultiDataSampler(Sampler):
         self.dataset = dataset
         self.sizes = [len(part) for part in dataset.datasets]
         if len(dataset_ratio) != len(self.sizes):
-            raise ValueError(f'dataset_ratio {list(dataset_ratio)} must have one entry for each of {len(self.sizes)}')
+            raise UserValueError(
+                f'dataset_ratio {list(dataset_ratio)} must have one entry for each of {len(self.sizes)}'
+            )
         self.dataset_ratio = dataset_ratio
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0

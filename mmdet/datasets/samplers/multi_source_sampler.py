@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
 
@@ -28,11 +29,13 @@ class MultiSourceSampler(Sampler):
         self, dataset, batch_size: int, source_ratio: list[int | float], shuffle: bool = True, seed: int | None = None
     ) -> None:
         if not hasattr(dataset, 'cumulative_sizes'):
-            raise TypeError(f'{type(self).__name__} needs a ConcatDataset, not {type(dataset).__name__}')
+            raise UserTypeError(f'{type(self).__name__} needs a ConcatDataset, not {type(dataset).__name__}')
         if not isinstance(batch_size, int) or batch_size <= 0:
-            raise ValueError(f'batch_size must be a positive integer, not {batch_size!r}')
+            raise UserValueError(f'batch_size must be a positive integer, not {batch_size!r}')
         if len(source_ratio) != len(dataset.cumulative_sizes):
-            raise ValueError(f'source_ratio {source_ratio} must have one entry for each dataset of the ConcatDataset')
+            raise UserValueError(
+                f'source_ratio {source_ratio} must have one entry for each dataset of the ConcatDataset'
+            )
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
         self.cumulative_sizes = [0, *dataset.cumulative_sizes[:-1]]

@@ -6,6 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 
@@ -44,14 +45,14 @@ class RandomCenterCropPad(BaseTransform):
         bbox_clip_border: bool = True,
     ) -> None:
         if mean is None or std is None or to_rgb is None:
-            raise ValueError('RandomCenterCropPad needs mean, std and to_rgb: the padding is the mean')
+            raise UserValueError('RandomCenterCropPad needs mean, std and to_rgb: the padding is the mean')
         if test_mode:
             if crop_size is not None or ratios is not None or border is not None:
-                raise ValueError('RandomCenterCropPad takes no crop_size, ratios and border with test_mode=True')
+                raise UserValueError('RandomCenterCropPad takes no crop_size, ratios and border with test_mode=True')
             if test_pad_mode[0] not in ('logical_or', 'size_divisor'):
-                raise ValueError(f"test_pad_mode must be 'logical_or' or 'size_divisor', not {test_pad_mode[0]!r}")
+                raise UserValueError(f"test_pad_mode must be 'logical_or' or 'size_divisor', not {test_pad_mode[0]!r}")
         elif crop_size is None or min(crop_size) <= 0:
-            raise ValueError(f'crop_size must be two positive integers, not {crop_size!r}')
+            raise UserValueError(f'crop_size must be two positive integers, not {crop_size!r}')
         self.crop_size = crop_size
         self.ratios = ratios
         self.border = border
@@ -133,9 +134,11 @@ class RandomCenterCropPad(BaseTransform):
     def transform(self, results: dict) -> dict:
         img = results['img']
         if img.dtype != np.float32:
-            raise ValueError('RandomCenterCropPad needs a float32 image: LoadImageFromFile(to_float32=True)')
+            raise UserValueError('RandomCenterCropPad needs a float32 image: LoadImageFromFile(to_float32=True)')
         if img.ndim != 3 or img.shape[2] != len(self.mean):
-            raise ValueError(f'RandomCenterCropPad has a mean of {len(self.mean)} channels, the image is {img.shape}')
+            raise UserValueError(
+                f'RandomCenterCropPad has a mean of {len(self.mean)} channels, the image is {img.shape}'
+            )
         return self._test_aug(results) if self.test_mode else self._train_aug(results)
 
     def __repr__(self) -> str:

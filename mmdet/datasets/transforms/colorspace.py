@@ -8,6 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 
 _MAX_LEVEL = 10
@@ -30,9 +31,9 @@ class ColorTransform(BaseTransform):
 
     def __init__(self, prob: float = 1.0, level: int | None = None, min_mag: float = 0.1, max_mag: float = 1.9) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f'prob must be from 0 to 1, not {prob}')
+            raise UserValueError(f'prob must be from 0 to 1, not {prob}')
         if level is not None and not 0 <= level <= _MAX_LEVEL:
-            raise ValueError(f'level must be from 0 to {_MAX_LEVEL}, not {level}')
+            raise UserValueError(f'level must be from 0 to {_MAX_LEVEL}, not {level}')
         self.prob = prob
         self.level = level
         self.min_mag = min_mag

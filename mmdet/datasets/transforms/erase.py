@@ -6,6 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
@@ -18,7 +19,9 @@ def _range(value: int | float | Sequence, name: str, lowest: float, highest: flo
     """A number or (smallest, largest) as a pair."""
     pair = (value, value) if isinstance(value, (int, float)) else tuple(value)
     if len(pair) != 2 or not lowest <= pair[0] <= pair[1] <= highest:
-        raise ValueError(f'{name} must be a number or (smallest, largest) from {lowest} to {highest}, not {value!r}')
+        raise UserValueError(
+            f'{name} must be a number or (smallest, largest) from {lowest} to {highest}, not {value!r}'
+        )
     return pair
 
 
@@ -41,7 +44,7 @@ class CutOut(BaseTransform):
         fill_in: tuple[float, float, float] = (0, 0, 0),
     ) -> None:
         if (cutout_shape is None) == (cutout_ratio is None):
-            raise ValueError('CutOut needs one of cutout_shape and cutout_ratio')
+            raise UserValueError('CutOut needs one of cutout_shape and cutout_ratio')
         self.n_holes = _range(n_holes, 'n_holes', 0)
         self.fill_in = fill_in
         self.with_ratio = cutout_ratio is not None

@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -62,12 +63,12 @@ class GeomTransform(BaseTransform):
         interpolation: str = 'bilinear',
     ) -> None:
         if not 0 <= prob <= 1 or not 0 <= reversal_prob <= 1:
-            raise ValueError(f'probabilities must be from 0 to 1, not prob={prob}, reversal_prob={reversal_prob}')
+            raise UserValueError(f'probabilities must be from 0 to 1, not prob={prob}, reversal_prob={reversal_prob}')
         if level is not None and not 0 <= level <= 10:
-            raise ValueError(f'level must be from 0 to 10, not {level}')
+            raise UserValueError(f'level must be from 0 to 10, not {level}')
         border = img_border_value if isinstance(img_border_value, (tuple, list)) else (img_border_value,) * 3
         if len(border) != 3:
-            raise ValueError(f'img_border_value must be one number or three, not {img_border_value}')
+            raise UserValueError(f'img_border_value must be one number or three, not {img_border_value}')
         self.prob = prob
         self.level = level
         self.min_mag = min_mag
@@ -123,7 +124,7 @@ class _Shear(GeomTransform):
         self, prob: float = 1.0, level: int | None = None, min_mag: float = 0.0, max_mag: float = 30.0, **kwargs
     ):
         if not 0 <= min_mag <= 90 or not 0 <= max_mag <= 90:
-            raise ValueError(f'min_mag and max_mag are angles from 0 to 90 degrees, not {min_mag} and {max_mag}')
+            raise UserValueError(f'min_mag and max_mag are angles from 0 to 90 degrees, not {min_mag} and {max_mag}')
         super().__init__(prob, level, min_mag, max_mag, **kwargs)
 
     @cache_randomness
@@ -156,7 +157,7 @@ class Rotate(GeomTransform):
         self, prob: float = 1.0, level: int | None = None, min_mag: float = 0.0, max_mag: float = 30.0, **kwargs
     ):
         if not 0 <= min_mag <= 180 or not 0 <= max_mag <= 180:
-            raise ValueError(f'min_mag and max_mag are angles from 0 to 180 degrees, not {min_mag} and {max_mag}')
+            raise UserValueError(f'min_mag and max_mag are angles from 0 to 180 degrees, not {min_mag} and {max_mag}')
         super().__init__(prob, level, min_mag, max_mag, **kwargs)
 
     def _get_homography_matrix(self, results: dict, mag: float) -> np.ndarray:
@@ -172,7 +173,7 @@ class _Translate(GeomTransform):
         self, prob: float = 1.0, level: int | None = None, min_mag: float = 0.0, max_mag: float = 0.1, **kwargs
     ):
         if not 0 <= min_mag <= 1 or not 0 <= max_mag <= 1:
-            raise ValueError(f'min_mag and max_mag are parts of the side from 0 to 1, not {min_mag} and {max_mag}')
+            raise UserValueError(f'min_mag and max_mag are parts of the side from 0 to 1, not {min_mag} and {max_mag}')
         super().__init__(prob, level, min_mag, max_mag, **kwargs)
 
 
@@ -213,9 +214,9 @@ class RandomAffine(BaseTransform):
         bbox_clip_border: bool = True,
     ) -> None:
         if not 0 <= max_translate_ratio <= 1:
-            raise ValueError(f'max_translate_ratio must be from 0 to 1, not {max_translate_ratio}')
+            raise UserValueError(f'max_translate_ratio must be from 0 to 1, not {max_translate_ratio}')
         if not 0 < scaling_ratio_range[0] <= scaling_ratio_range[1]:
-            raise ValueError(f'scaling_ratio_range must be (smallest, largest) above 0, not {scaling_ratio_range}')
+            raise UserValueError(f'scaling_ratio_range must be (smallest, largest) above 0, not {scaling_ratio_range}')
         self.max_rotate_degree = max_rotate_degree
         self.max_translate_ratio = max_translate_ratio
         self.scaling_ratio_range = scaling_ratio_range

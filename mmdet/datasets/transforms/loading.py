@@ -10,6 +10,7 @@ from mmcv.transforms import LoadAnnotations as _LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine import fileio
 
+from mmdet.errors import UserFileError, UserKeyError, UserTypeError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import get_box_type
 from mmdet.structures.bbox.box_type import autocast_box_type
@@ -34,13 +35,13 @@ def read_image(path: str, backend_args: dict | None, flag: str = 'color', backen
     except FileNotFoundError:
         near = osp.dirname(path)
         hint = '' if osp.isdir(near) or '://' in path else f' (nor is there a folder {near!r}: look at data_prefix)'
-        raise FileNotFoundError(f'image {path!r} does not exist{hint}') from None
+        raise UserFileError(f'image {path!r} does not exist{hint}') from None
     try:
         img = mmcv.imfrombytes(content, flag=flag, backend=backend) if content else None
     except Exception as error:
-        raise ValueError(f'image {path!r} cannot be decoded: {error}') from error
+        raise UserValueError(f'image {path!r} cannot be decoded: {error}') from error
     if img is None:
-        raise ValueError(f'image {path!r} cannot be decoded ({len(content)} bytes)')
+        raise UserValueError(f'image {path!r} cannot be decoded ({len(content)} bytes)')
     return img
 
 
@@ -92,7 +93,7 @@ class LoadMultiChannelImageFromFiles(BaseTransform):
         backend_args: dict | None = None,
     ) -> None:
         if file_client_args is not None:
-            raise ValueError('file_client_args is not read any more: use backend_args instead')
+            raise UserValueError('file_client_args is not read any more: use backend_args instead')
         self.to_float32 = to_float32
         self.color_type = color_type
         self.imdecode_backend = imdecode_backend
@@ -101,7 +102,7 @@ class LoadMultiChannelImageFromFiles(BaseTransform):
     def transform(self, results: dict) -> dict:
         paths = results['img_path']
         if not isinstance(paths, (list, tuple)):
-            raise TypeError(f'img_path must be a list of files, not {paths!r}')
+            raise UserTypeError(f'img_path must be a list of files, not {paths!r}')
         channels = [read_image(path, self.backend_args, self.color_type, self.imdecode_backend) for path in paths]
         img = np.stack(channels, axis=-1)
         if self.to_float32:
@@ -130,7 +131,7 @@ class InferencerLoader(BaseTransform):
         elif isinstance(single_input, dict):
             results = single_input
         else:
-            raise TypeError(f'an input must be a path, an array or a dict, not {type(single_input).__name__}')
+            raise UserTypeError(f'an input must be a path, an array or a dict, not {type(single_input).__name__}')
         return self.from_ndarray(results) if 'img' in results else self.from_file(results)
 
 
@@ -215,7 +216,7 @@ class LoadAnnotations(_LoadAnnotations):
         masks = []
         for instance in results.get('instances', []):
             if 'mask' not in instance:
-                raise KeyError(f'{results.get("img_path")}: a box has no mask: {instance}')
+                raise UserKeyError(f'{results.get("img_path")}: a box has no mask: {instance}')
             mask = self._usable(instance['mask'])
             if mask is None:
                 instance['ignore_flag'] = 1
@@ -398,7 +399,7 @@ class FilterAnnotations(BaseTransform):
         keep_empty: bool = True,
     ) -> None:
         if not by_box and not by_mask:
-            raise ValueError('FilterAnnotations needs by_box or by_mask')
+            raise UserValueError('FilterAnnotations needs by_box or by_mask')
         self.min_gt_bbox_wh = min_gt_bbox_wh
         self.min_gt_mask_area = min_gt_mask_area
         self.by_box = by_box

@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
@@ -70,13 +71,13 @@ class _Cache:
 
 def _scale_argument(img_scale) -> tuple[int, int]:
     if not isinstance(img_scale, (tuple, list)) or len(img_scale) != 2:
-        raise ValueError(f'img_scale must be (width, height), not {img_scale!r}')
+        raise UserValueError(f'img_scale must be (width, height), not {img_scale!r}')
     return tuple(img_scale)
 
 
 def _probability(prob: float) -> float:
     if not 0 <= prob <= 1:
-        raise ValueError(f'prob must be from 0 to 1, not {prob}')
+        raise UserValueError(f'prob must be from 0 to 1, not {prob}')
     return prob
 
 
@@ -121,7 +122,7 @@ class Mosaic(BaseTransform):
 
     def _mosaic(self, results: dict, partners: list[dict]) -> dict:
         if len(partners) != 3:
-            raise ValueError(f'Mosaic needs three partners in mix_results, not {len(partners)}')
+            raise UserValueError(f'Mosaic needs three partners in mix_results, not {len(partners)}')
         width, height = self.img_scale
         shape = (2 * height, 2 * width)
         canvas = np.full((*shape, *results['img'].shape[2:]), self.pad_val, dtype=results['img'].dtype)
@@ -162,7 +163,7 @@ class CachedMosaic(Mosaic):
     def __init__(self, *args, max_cached_images: int = 40, random_pop: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if max_cached_images < 4:
-            raise ValueError(f'max_cached_images must be at least 4, not {max_cached_images}')
+            raise UserValueError(f'max_cached_images must be at least 4, not {max_cached_images}')
         self.max_cached_images = max_cached_images
         self.random_pop = random_pop
         self.cache = _Cache(max_cached_images, random_pop)
@@ -226,7 +227,7 @@ class MixUp(BaseTransform):
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         if len(results['mix_results']) != 1:
-            raise ValueError(f'MixUp needs one partner in mix_results, not {len(results["mix_results"])}')
+            raise UserValueError(f'MixUp needs one partner in mix_results, not {len(results["mix_results"])}')
         return self._mix(results, results['mix_results'][0])
 
     def _mix(self, results: dict, other: dict) -> dict:
@@ -292,7 +293,7 @@ class CachedMixUp(MixUp):
     ) -> None:
         super().__init__(*args, **kwargs)
         if max_cached_images < 2:
-            raise ValueError(f'max_cached_images must be at least 2, not {max_cached_images}')
+            raise UserValueError(f'max_cached_images must be at least 2, not {max_cached_images}')
         self.max_cached_images = max_cached_images
         self.random_pop = random_pop
         self.prob = _probability(prob)
@@ -344,7 +345,7 @@ class CopyPaste(BaseTransform):
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         if len(results['mix_results']) != 1:
-            raise ValueError(f'CopyPaste needs one partner in mix_results, not {len(results["mix_results"])}')
+            raise UserValueError(f'CopyPaste needs one partner in mix_results, not {len(results["mix_results"])}')
         other = results['mix_results'][0]
         for sample in (results, other):
             self._ensure_masks(sample)
@@ -359,7 +360,7 @@ class CopyPaste(BaseTransform):
         if 'gt_masks' in results:
             return
         if not self.paste_by_box:
-            raise KeyError('CopyPaste needs gt_masks: load masks, or set paste_by_box=True')
+            raise UserKeyError('CopyPaste needs gt_masks: load masks, or set paste_by_box=True')
         results['gt_masks'] = results['gt_bboxes'].create_masks(results['img'].shape[:2])
 
     @cache_randomness
@@ -377,7 +378,7 @@ class CopyPaste(BaseTransform):
             return results
         above = other['gt_masks'].to_ndarray().any(0)
         if above.shape != results['img'].shape[:2]:
-            raise ValueError(
+            raise UserValueError(
                 f'CopyPaste needs images of one size, not {results["img"].shape[:2]} and {above.shape}: '
                 'resize, crop and pad before it'
             )

@@ -11,6 +11,7 @@ from mmcv.transforms import RandomChoiceResize as _RandomChoiceResize
 from mmcv.transforms import RandomResize as _RandomResize
 from mmcv.transforms import Resize as _Resize
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 
@@ -163,7 +164,7 @@ class RandomResize(_RandomResize):
         self.resize_cfg = dict(type=resize_type, **resize_kwargs)
         self.resize = TRANSFORMS.build({'scale': 0, **self.resize_cfg})
         if isinstance(self.scale, tuple) and isinstance(self.scale[0], int) and ratio_range is None:
-            raise ValueError(f'RandomResize with the one scale {scale} needs ratio_range=(smallest, largest)')
+            raise UserValueError(f'RandomResize with the one scale {scale} needs ratio_range=(smallest, largest)')
 
 
 @TRANSFORMS.register_module()

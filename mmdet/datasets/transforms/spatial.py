@@ -13,6 +13,7 @@ from mmcv.transforms import Pad as _Pad
 from mmcv.transforms import RandomFlip as _RandomFlip
 from mmcv.transforms.utils import cache_randomness
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
@@ -66,9 +67,9 @@ class RandomShift(BaseTransform):
 
     def __init__(self, prob: float = 0.5, max_shift_px: int = 32, filter_thr_px: int = 1) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f'prob must be from 0 to 1, not {prob}')
+            raise UserValueError(f'prob must be from 0 to 1, not {prob}')
         if max_shift_px < 0:
-            raise ValueError(f'max_shift_px must not be negative, not {max_shift_px}')
+            raise UserValueError(f'max_shift_px must not be negative, not {max_shift_px}')
         self.prob = prob
         self.max_shift_px = max_shift_px
         self.filter_thr_px = int(filter_thr_px)
@@ -167,16 +168,16 @@ class RandomCrop(BaseTransform):
         bbox_clip_border: bool = True,
     ) -> None:
         if crop_type not in ('relative_range', 'relative', 'absolute', 'absolute_range'):
-            raise ValueError(
+            raise UserValueError(
                 f"crop_type must be 'absolute', 'absolute_range', 'relative' or 'relative_range', not {crop_type!r}"
             )
         if crop_type.startswith('absolute'):
             if not all(isinstance(side, int) and side > 0 for side in crop_size):
-                raise ValueError(f'crop_size of an absolute crop must be two positive integers, not {crop_size}')
+                raise UserValueError(f'crop_size of an absolute crop must be two positive integers, not {crop_size}')
             if crop_type == 'absolute_range' and crop_size[0] > crop_size[1]:
-                raise ValueError(f'crop_size of absolute_range is (smallest, largest), not {crop_size}')
+                raise UserValueError(f'crop_size of absolute_range is (smallest, largest), not {crop_size}')
         elif not all(0 < side <= 1 for side in crop_size):
-            raise ValueError(f'crop_size of a relative crop must lie in (0, 1], not {crop_size}')
+            raise UserValueError(f'crop_size of a relative crop must lie in (0, 1], not {crop_size}')
         self.crop_size = crop_size
         self.crop_type = crop_type
         self.allow_negative_crop = allow_negative_crop

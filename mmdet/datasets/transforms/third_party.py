@@ -8,6 +8,7 @@ import difflib
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmdet.errors import UserImportError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
@@ -28,7 +29,7 @@ class Corrupt(BaseTransform):
         try:
             from imagecorruptions import corrupt
         except ImportError as error:
-            raise ImportError(f'Corrupt needs imagecorruptions: pip install imagecorruptions ({error})') from error
+            raise UserImportError(f'Corrupt needs imagecorruptions: pip install imagecorruptions ({error})') from error
         img = results['img']
         results['img'] = corrupt(img.astype(np.uint8), corruption_name=self.corruption, severity=self.severity).astype(
             img.dtype
@@ -61,7 +62,7 @@ class Albu(BaseTransform):
         try:
             import albumentations
         except ImportError as error:
-            raise ImportError(f'Albu needs albumentations: pip install albumentations ({error})') from error
+            raise UserImportError(f'Albu needs albumentations: pip install albumentations ({error})') from error
         self.library = albumentations
         self.transforms = copy.deepcopy(transforms)
         self.bbox_params = copy.deepcopy(bbox_params)
@@ -80,7 +81,7 @@ class Albu(BaseTransform):
                 args['quality_range'] = args.pop('quality_lower', 99), args.pop('quality_upper', 100)
             if not hasattr(self.library, kind):
                 near = ', '.join(difflib.get_close_matches(kind, dir(self.library), n=3)) or 'none'
-                raise ValueError(f'albumentations {self.library.__version__} has no {kind!r}; nearest: {near}')
+                raise UserValueError(f'albumentations {self.library.__version__} has no {kind!r}; nearest: {near}')
             kind = getattr(self.library, kind)
         if 'transforms' in args:
             args['transforms'] = [self._build(inner) for inner in args['transforms']]
@@ -91,7 +92,7 @@ class Albu(BaseTransform):
             return None
         args = {k: v for k, v in self.bbox_params.items() if k not in ('type', 'filter_lost_elements')}
         if args.setdefault('format', 'pascal_voc') != 'pascal_voc':
-            raise ValueError(f"boxes are x1, y1, x2, y2: format must be 'pascal_voc', not {args['format']!r}")
+            raise UserValueError(f"boxes are x1, y1, x2, y2: format must be 'pascal_voc', not {args['format']!r}")
         return self.library.BboxParams(**{**args, 'label_fields': ['index']})
 
     @autocast_box_type()

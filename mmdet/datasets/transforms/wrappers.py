@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform, Compose, RandomChoice
 from mmcv.transforms.utils import cache_random_params, cache_randomness
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import BaseBoxes
 
@@ -30,7 +31,7 @@ class MultiBranch(BaseTransform):
     def __init__(self, branch_field: list[str], **branch_pipelines) -> None:
         unknown = set(branch_pipelines) - set(branch_field)
         if unknown:
-            raise ValueError(
+            raise UserValueError(
                 f'MultiBranch has pipelines for {sorted(unknown)}, which branch_field {branch_field} lacks'
             )
         self.branch_field = branch_field
@@ -81,7 +82,9 @@ class ProposalBroadcaster(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         if results.get('proposals') is None:
-            raise KeyError('ProposalBroadcaster needs proposals: set proposal_file and load them with LoadProposals')
+            raise UserKeyError(
+                'ProposalBroadcaster needs proposals: set proposal_file and load them with LoadProposals'
+            )
         as_boxes = dict(results, gt_bboxes=results.pop('proposals'))
         for key in ('proposals', 'gt_bboxes_labels', 'gt_masks', 'gt_seg_map', 'gt_ignore_flags', 'gt_keypoints'):
             as_boxes.pop(key, None)
@@ -147,7 +150,7 @@ class AutoAugment(RandomChoice):
 
     def __init__(self, policies: list[list[dict | Callable]] = AUTOAUG_POLICIES_V0, prob: list[float] | None = None):
         if not policies or not all(policies):
-            raise ValueError('AutoAugment needs policies, each with at least one transform')
+            raise UserValueError('AutoAugment needs policies, each with at least one transform')
         super().__init__([_compose(policy) for policy in policies], prob)
         self.policies = policies
 
@@ -164,7 +167,9 @@ class RandAugment(RandomChoice):
     ) -> None:
         super().__init__([_compose(space) for space in aug_space], prob)
         if not 0 < aug_num <= len(aug_space):
-            raise ValueError(f'aug_num must be from 1 to the {len(aug_space)} transforms of aug_space, not {aug_num}')
+            raise UserValueError(
+                f'aug_num must be from 1 to the {len(aug_space)} transforms of aug_space, not {aug_num}'
+            )
         self.aug_space = aug_space
         self.aug_num = aug_num
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from mmdet.errors import UserTypeError, UserValueError
+
 
 def wider_face_classes() -> list[str]:
     """WIDER FACE."""
@@ -80,10 +82,10 @@ def get_classes(dataset: str) -> list[str]:
         ValueError: if it is not known, with the nearest names.
     """
     if not isinstance(dataset, str):
-        raise TypeError(f'dataset must be a name, got {type(dataset).__name__}.')
+        raise UserTypeError(f'dataset must be a name, got {type(dataset).__name__}.')
     for name, aliases in dataset_aliases.items():
         if dataset in aliases:
             return globals()[f'{name}_classes']()
     known = [alias for aliases in dataset_aliases.values() for alias in aliases]
     near = get_close_matches(dataset, known, n=3) or sorted(dataset_aliases)
-    raise ValueError(f'Unrecognized dataset: {dataset!r}. Known are {", ".join(near)}.')
+    raise UserValueError(f'Unrecognized dataset: {dataset!r}. Known are {", ".join(near)}.')

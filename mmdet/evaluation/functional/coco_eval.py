@@ -21,6 +21,8 @@ import numpy as np
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
+from mmdet.errors import UserFileError, UserKeyError, UserValueError
+
 AREAS = ('all', 's', 'm', 'l')
 AREA_NAMES = {'all': 'all', 's': 'small', 'm': 'medium', 'l': 'large'}
 
@@ -54,15 +56,15 @@ def load_coco(
     if not isinstance(annotations, dict):
         name = str(annotations)
         if '://' not in name and not Path(name).is_file() and not backend_args:
-            raise FileNotFoundError(f'The annotation file {name} does not exist.')
+            raise UserFileError(f'The annotation file {name} does not exist.')
         with get_local_path(name, backend_args=backend_args) as path:
             try:
                 annotations = json.loads(Path(path).read_bytes())
             except ValueError as error:
-                raise ValueError(f'The annotation file {name} is not JSON: {error}.') from error
+                raise UserValueError(f'The annotation file {name} is not JSON: {error}.') from error
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(annotations, dict) or not isinstance(annotations.get(key), list):
-            raise KeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
+            raise UserKeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
     if sort_categories:
         annotations['categories'] = sorted(annotations['categories'], key=lambda category: category['id'])
     coco = coco_backend(faster)[0]()
@@ -99,7 +101,7 @@ def category_ids(coco: Any, classes: Sequence[str]) -> list[int | None]:
         hint = f' Did you mean {" or ".join(near)}?' if near else ''
         text = f'The annotations have no category {", ".join(map(repr, missing[:10]))}.{hint}'
         if len(missing) == len(classes):
-            raise ValueError(f'{text} They have {", ".join(sorted(first)[:20])}.')
+            raise UserValueError(f'{text} They have {", ".join(sorted(first)[:20])}.')
         print_log(f'{text} Detections of these classes are not evaluated.', logger='current', level=logging.WARNING)
     return [first.get(name) for name in classes]
 
@@ -113,7 +115,7 @@ def load_detections(coco: Any, detections: list[dict]) -> Any:
     unknown = {detection['image_id'] for detection in detections} - set(coco.imgs)
     if unknown:
         examples = ', '.join(map(str, sorted(unknown, key=str)[:3]))
-        raise ValueError(
+        raise UserValueError(
             f'{len(unknown)} images with detections are not in the annotation file (image ids {examples}, ...). '
             'Is the ann_file of the metric that of the test dataset?'
         )
@@ -234,7 +236,7 @@ def class_score_thresholds(evaluator: Any, names: Sequence[str] | None = None) -
     params = evaluator.params
     at = np.flatnonzero(np.isclose(params.iouThrs, 0.5))
     if not at.size:
-        raise ValueError(f'Class score thresholds need IoU 0.5 among iou_thrs, got {list(params.iouThrs)}.')
+        raise UserValueError(f'Class score thresholds need IoU 0.5 among iou_thrs, got {list(params.iouThrs)}.')
     if names is None:
         names = [evaluator.cocoGt.cats[i]['name'] for i in params.catIds]
     precision = np.asarray(evaluator.eval['precision'])[at[0], :, :, 0, -1]  # (R, K)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
+from mmdet.errors import UserValueError
+
 from .class_names import get_classes
 from .overlaps import bbox_overlaps
 
@@ -28,7 +30,7 @@ def average_precision(recalls: np.ndarray, precisions: np.ndarray, mode: str = '
     single = np.ndim(recalls) == 1
     recalls, precisions = np.atleast_2d(recalls), np.atleast_2d(precisions)
     if recalls.shape != precisions.shape or recalls.ndim != 2:
-        raise ValueError(f'recalls and precisions differ in shape: {recalls.shape} and {precisions.shape}.')
+        raise UserValueError(f'recalls and precisions differ in shape: {recalls.shape} and {precisions.shape}.')
     if mode == 'area':
         zeros, ones = np.zeros((len(recalls), 1)), np.ones((len(recalls), 1))
         recall = np.concatenate([zeros, recalls, ones], 1)
@@ -39,7 +41,7 @@ def average_precision(recalls: np.ndarray, precisions: np.ndarray, mode: str = '
         reached = recalls[:, None] >= np.arange(0, 1 + 1e-3, 0.1)[:, None]  # (curves, 11, n)
         ap = np.where(reached, precisions[:, None], 0).max(2, initial=0).mean(1)
     else:
-        raise ValueError(f"mode must be 'area' or '11points', got {mode!r}.")
+        raise UserValueError(f"mode must be 'area' or '11points', got {mode!r}.")
     ap = ap.astype(np.float32)
     return ap[0] if single else ap
 
@@ -240,7 +242,7 @@ def eval_map(
         ``precision`` and ``ap``.
     """
     if len(det_results) != len(annotations):
-        raise ValueError(f'{len(det_results)} images with detections, but {len(annotations)} with annotations.')
+        raise UserValueError(f'{len(det_results)} images with detections, but {len(annotations)} with annotations.')
     extra = 1.0 if use_legacy_coordinate else 0.0
     ranges = None if scale_ranges is None else [(low**2, high**2) for low, high in scale_ranges]
     if tpfp_fn is None:

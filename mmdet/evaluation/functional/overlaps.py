@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmdet.errors import UserValueError
+
 
 def bbox_overlaps(
     bboxes1: np.ndarray,
@@ -19,7 +21,7 @@ def bbox_overlaps(
         use_legacy_coordinate: A box holds its last pixel row and column: width is ``x2 - x1 + 1``, as in Pascal VOC.
     """
     if mode not in ('iou', 'iof'):
-        raise ValueError(f"mode must be 'iou' or 'iof', got {mode!r}.")
+        raise UserValueError(f"mode must be 'iou' or 'iof', got {mode!r}.")
     extra = 1.0 if use_legacy_coordinate else 0.0
     a = np.asarray(bboxes1, dtype=np.float32).reshape(-1, 4)[:, None]
     b = np.asarray(bboxes2, dtype=np.float32).reshape(-1, 4)[None]

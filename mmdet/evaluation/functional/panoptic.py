@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmdet.errors import UserValueError
+
 VOID = 0
 
 
@@ -48,7 +50,7 @@ def panoptic_counts(
         pred_area[p] = pred_area.get(p, 0) + area
     unknown = sorted(set(pred_area) - set(pred_categories) - {VOID})
     if unknown:
-        raise ValueError(f'The predicted map has segments without a category: {unknown[:5]}.')
+        raise UserValueError(f'The predicted map has segments without a category: {unknown[:5]}.')
     counts: dict[int, np.ndarray] = {}
 
     def add(category: int, column: int, value: float) -> None:

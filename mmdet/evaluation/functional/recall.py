@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
+from mmdet.errors import UserValueError
+
 from .overlaps import bbox_overlaps
 
 
@@ -36,7 +38,7 @@ def eval_recalls(
         proposal_nums: Proposals kept of each image; (100, 300, 1000) by default.
     """
     if len(gts) != len(proposals):
-        raise ValueError(f'{len(gts)} images with ground truth, but {len(proposals)} with proposals.')
+        raise UserValueError(f'{len(gts)} images with ground truth, but {len(proposals)} with proposals.')
     nums = np.atleast_1d(np.asarray((100, 300, 1000) if proposal_nums is None else proposal_nums))
     thrs = np.atleast_1d(np.asarray(iou_thrs, dtype=float))
     best: list[list[np.ndarray]] = [[] for _ in nums]

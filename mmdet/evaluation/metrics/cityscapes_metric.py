@@ -12,6 +12,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserFileError, UserImportError, UserValueError
 from mmdet.registry import METRICS
 
 from .coco_metric import _numpy
@@ -44,13 +45,13 @@ class CityScapesMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not outfile_prefix:
-            raise ValueError('CityScapesMetric writes its results to files: outfile_prefix must name a folder.')
+            raise UserValueError('CityScapesMetric writes its results to files: outfile_prefix must name a folder.')
         if importlib.util.find_spec('cityscapesscripts') is None:
-            raise ImportError('CityScapesMetric needs the Cityscapes scripts: pip install cityscapesscripts')
+            raise UserImportError('CityScapesMetric needs the Cityscapes scripts: pip install cityscapesscripts')
         if file_client_args is not None:
             raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if not format_only and seg_prefix is None:
-            raise ValueError('CityScapesMetric needs seg_prefix, the folder of the ground truth, to evaluate.')
+            raise UserValueError('CityScapesMetric needs seg_prefix, the folder of the ground truth, to evaluate.')
         self.folder = Path(outfile_prefix).absolute() / 'results'
         self.seg_prefix = None if seg_prefix is None else Path(seg_prefix).absolute()
         self.format_only = format_only
@@ -83,7 +84,7 @@ class CityScapesMetric(BaseMetric):
     def _truth(self, path: Path, name: str) -> Path:
         truth = self.seg_prefix / path.parent.name / name
         if not truth.is_file():
-            raise FileNotFoundError(f'{path.name} has no ground truth {truth}; is seg_prefix the folder of the cities?')
+            raise UserFileError(f'{path.name} has no ground truth {truth}; is seg_prefix the folder of the cities?')
         return truth
 
     def compute_metrics(self, results: list) -> dict[str, float]:

@@ -14,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.coco_eval import (
@@ -80,11 +81,11 @@ class CocoMetric(BaseMetric):
         self.metrics = [metric] if isinstance(metric, str) else list(metric)
         for name in self.metrics:
             if name not in self.allowed_metrics:
-                raise KeyError(f'metric should be one of {", ".join(self.allowed_metrics)}, got {name!r}.')
+                raise UserKeyError(f'metric should be one of {", ".join(self.allowed_metrics)}, got {name!r}.')
         if file_client_args is not None:
             raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if format_only and outfile_prefix is None:
-            raise ValueError('format_only=True writes result files, so outfile_prefix must say where.')
+            raise UserValueError('format_only=True writes result files, so outfile_prefix must say where.')
         self.classwise = classwise
         self.use_mp_eval = use_mp_eval
         self.use_faster_coco_eval = use_faster_coco_eval
@@ -141,7 +142,7 @@ class CocoMetric(BaseMetric):
         for result in results:
             labels = np.asarray(result['labels']).tolist()
             if labels and kind != 'proposal' and max(labels) >= len(self.cat_ids):
-                raise ValueError(
+                raise UserValueError(
                     f'Image {result["img_id"]} has a detection with label {max(labels)}, but the dataset has '
                     f'{len(self.cat_ids)} classes. Does num_classes of the model fit the dataset?'
                 )
@@ -267,16 +268,18 @@ class CocoMetric(BaseMetric):
 
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         if metric == 'segm' and any(len(pred['scores']) and 'masks' not in pred for pred in preds):
-            raise KeyError("metric='segm' needs masks, but the predictions have none. Is the model box-only?")
+            raise UserKeyError("metric='segm' needs masks, but the predictions have none. Is the model box-only?")
         if metric == 'segm':
             for annotation in self._coco_api.dataset['annotations']:
                 if 'segmentation' not in annotation:
-                    raise KeyError(
+                    raise UserKeyError(
                         f"metric='segm' needs masks, but annotation {annotation['id']} of image "
                         f"{annotation['image_id']} has no 'segmentation'."
                     )
         if len(self.proposal_nums) != 3:
-            raise ValueError(f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.')
+            raise UserValueError(
+                f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.'
+            )
         detections = self._detections(preds, metric)
         if metric == 'segm':
             for entry in detections:
@@ -302,7 +305,7 @@ class CocoMetric(BaseMetric):
             items = recalls if metric == 'proposal' else [name for name in numbers if name.startswith('mAP')]
         for item in items:
             if item not in named:
-                raise KeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(named)}.')
+                raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(named)}.')
         if metric == 'proposal':
             return {item: named[item] for item in items}
         found = {}
@@ -381,7 +384,7 @@ def _annotations(data_sample: dict) -> list[dict]:
     if 'instances' in data_sample:
         return data_sample['instances']
     if 'gt_instances' not in data_sample:
-        raise ValueError(
+        raise UserValueError(
             'CocoMetric without ann_file needs the ground truth in the data samples: put LoadAnnotations into the test '
             "pipeline, or 'instances' among the meta_keys of PackDetInputs."
         )

@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, get, get_local_path
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, rgb2id
@@ -49,9 +50,9 @@ class CocoPanopticMetric(BaseMetric):
         if file_client_args is not None:
             raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if format_only and outfile_prefix is None:
-            raise ValueError('format_only=True writes result files, so outfile_prefix must say where.')
+            raise UserValueError('format_only=True writes result files, so outfile_prefix must say where.')
         if ann_file is not None and seg_prefix is None:
-            raise ValueError('ann_file needs seg_prefix, the folder of its PNG files.')
+            raise UserValueError('ann_file needs seg_prefix, the folder of its PNG files.')
         self.seg_prefix = seg_prefix
         self.classwise = classwise
         self.format_only = format_only
@@ -63,7 +64,9 @@ class CocoPanopticMetric(BaseMetric):
                 content = json.loads(Path(path).read_bytes())
             for key in ('annotations', 'categories'):
                 if key not in content:
-                    raise KeyError(f'{ann_file}: a COCO panoptic annotation file needs a list under the key {key!r}.')
+                    raise UserKeyError(
+                        f'{ann_file}: a COCO panoptic annotation file needs a list under the key {key!r}.'
+                    )
             self._truth = {entry['image_id']: entry for entry in content['annotations']}
             self._categories = content['categories']
 
@@ -76,7 +79,7 @@ class CocoPanopticMetric(BaseMetric):
         by_name = {category['name']: category for category in self._categories}
         missing = [name for name in classes if name not in by_name]
         if missing:
-            raise ValueError(f'The annotations have no category {", ".join(map(repr, missing[:5]))}.')
+            raise UserValueError(f'The annotations have no category {", ".join(map(repr, missing[:5]))}.')
         return [by_name[name] for name in classes]
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -112,14 +115,14 @@ class CocoPanopticMetric(BaseMetric):
         if self._truth is not None:
             entry = self._truth.get(data_sample['img_id'])
             if entry is None:
-                raise ValueError(f'The annotations have no image {data_sample["img_id"]!r}.')
+                raise UserValueError(f'The annotations have no image {data_sample["img_id"]!r}.')
             path = f'{str(self.seg_prefix).rstrip("/")}/{entry["file_name"]}'
             known = {category['id'] for category in categories}
             segments = [s for s in entry['segments_info'] if s['category_id'] in known]
             ids = {s['id']: s['category_id'] for s in segments}
         else:
             if 'segments_info' not in data_sample or 'seg_map_path' not in data_sample:
-                raise ValueError(
+                raise UserValueError(
                     'CocoPanopticMetric without ann_file needs segments_info and seg_map_path among the meta_keys of '
                     'PackDetInputs.'
                 )
@@ -128,7 +131,7 @@ class CocoPanopticMetric(BaseMetric):
             ids = {s['id']: categories[s['category']]['id'] for s in segments}
         image = cv2.imdecode(np.frombuffer(get(path, backend_args=self.backend_args), np.uint8), cv2.IMREAD_COLOR)
         if image is None:
-            raise ValueError(f'{path} is not a readable image.')
+            raise UserValueError(f'{path} is not a readable image.')
         crowds = {s['id'] for s in segments if s.get('iscrowd', 0)}
         return rgb2id(image[..., ::-1]), ids, crowds
 

@@ -9,6 +9,7 @@ from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
+from mmdet.errors import UserValueError
 from mmdet.registry import METRICS
 
 from .coco_metric import _numpy
@@ -36,7 +37,7 @@ class DumpProposals(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not proposals_file.endswith(('.pkl', '.pickle')):
-            raise ValueError(f'proposals_file must end with .pkl or .pickle, got {proposals_file!r}.')
+            raise UserValueError(f'proposals_file must end with .pkl or .pickle, got {proposals_file!r}.')
         if file_client_args is not None:
             raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         self.proposals_file = osp.join(output_dir, proposals_file)

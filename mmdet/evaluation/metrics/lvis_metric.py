@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.lvis_eval import evaluate_lvis, summarize_lvis
@@ -53,7 +54,9 @@ class LVISMetric(CocoMetric):
             use_faster_coco_eval=use_faster_coco_eval,
         )
         if ann_file is None:
-            raise ValueError('LVISMetric needs ann_file: it says which classes are known to be absent from an image.')
+            raise UserValueError(
+                'LVISMetric needs ann_file: it says which classes are known to be absent from an image.'
+            )
 
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         agnostic = metric == 'proposal'
@@ -79,7 +82,7 @@ class LVISMetric(CocoMetric):
             items = [name for name in numbers if name.startswith('AR' if agnostic else 'AP')]
         for item in items:
             if item not in numbers:
-                raise KeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(numbers)}.')
+                raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(numbers)}.')
         found = self._per_class(evaluator, logger) if self.classwise and not agnostic else {}
         found.update({item if agnostic else f'{metric}_{item}': numbers[item] for item in items})
         return found

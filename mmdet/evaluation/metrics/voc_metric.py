@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.mean_ap import eval_map
@@ -48,12 +49,12 @@ class VOCMetric(BaseMetric):
         self.proposal_nums = proposal_nums
         if not isinstance(metric, str):
             if len(metric) != 1:
-                raise ValueError(f'VOCMetric evaluates one metric at a time, got {list(metric)}.')
+                raise UserValueError(f'VOCMetric evaluates one metric at a time, got {list(metric)}.')
             metric = metric[0]
         if metric not in ('mAP', 'recall'):
-            raise KeyError(f"metric should be 'mAP' or 'recall', got {metric!r}.")
+            raise UserKeyError(f"metric should be 'mAP' or 'recall', got {metric!r}.")
         if eval_mode not in ('area', '11points'):
-            raise ValueError(f"eval_mode must be 'area' or '11points', got {eval_mode!r}.")
+            raise UserValueError(f"eval_mode must be 'area' or '11points', got {eval_mode!r}.")
         self.metric = metric
         self.eval_mode = eval_mode
         self.use_legacy_coordinate = use_legacy_coordinate
@@ -61,7 +62,7 @@ class VOCMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for data_sample in data_samples:
             if 'gt_instances' not in data_sample:
-                raise ValueError('VOCMetric needs gt_instances: put LoadAnnotations into the test pipeline.')
+                raise UserValueError('VOCMetric needs gt_instances: put LoadAnnotations into the test pipeline.')
             annotation = {}
             for key, suffix in (('gt_instances', ''), ('ignored_instances', '_ignore')):
                 instances = data_sample.get(key)

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmdet.errors import UserFileError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.mean_ap import average_precision
@@ -91,7 +92,9 @@ class WIDERFaceMetric(BaseMetric):
             truths = {result['name']: result for result in results}
         unknown = sorted({result['name'] for result in results} - set(truths))
         if unknown:
-            raise ValueError(f'{len(unknown)} images are not in the lists of {self.gt_dir}, the first is {unknown[0]}.')
+            raise UserValueError(
+                f'{len(unknown)} images are not in the lists of {self.gt_dir}, the first is {unknown[0]}.'
+            )
         dets = {result['name']: result['dets'] for result in results}
         dets = stretch_scores(dets)
         settings = SETTINGS if self.official is not None else tuple(self.min_heights)
@@ -161,7 +164,7 @@ def load_official(folder: Path) -> dict[str, dict]:
     files = {setting: folder / f'wider_{setting}_val.mat' for setting in ('face', *SETTINGS)}
     for path in files.values():
         if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing; the evaluation kit of WIDER FACE holds it in ground_truth/.')
+            raise UserFileError(f'{path} is missing; the evaluation kit of WIDER FACE holds it in ground_truth/.')
     content = {setting: loadmat(str(path)) for setting, path in files.items()}
     truths = {}
     for e, names in enumerate(content['face']['file_list'][:, 0]):

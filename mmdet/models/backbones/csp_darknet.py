@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.csp_layer import CSPLayer
 from mmdet.registry import MODELS
@@ -128,12 +129,12 @@ class CSPDarknet(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not arch_ovewrite and arch not in self.arch_settings:
-            raise KeyError(f'{type(self).__name__} has no arch {arch!r}, but {", ".join(self.arch_settings)}')
+            raise UserKeyError(f'{type(self).__name__} has no arch {arch!r}, but {", ".join(self.arch_settings)}')
         settings = arch_ovewrite or self.arch_settings[arch]
         if not set(out_indices) <= set(range(len(settings) + 1)):
-            raise ValueError(f'out_indices must be among 0 to {len(settings)}, got {out_indices}')
+            raise UserValueError(f'out_indices must be among 0 to {len(settings)}, got {out_indices}')
         if frozen_stages not in range(-1, len(settings) + 1):
-            raise ValueError(f'frozen_stages must be -1 to {len(settings)}, got {frozen_stages}')
+            raise UserValueError(f'frozen_stages must be -1 to {len(settings)}, got {frozen_stages}')
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
         self.use_depthwise = use_depthwise

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import conv_norm_init_cfg, pretrained_init_cfg, resolve_layer
 from mmdet.registry import MODELS
 
@@ -26,7 +27,7 @@ class ResBlock(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if in_channels % 2:
-            raise ValueError(f'in_channels must be even, got {in_channels}')
+            raise UserValueError(f'in_channels must be even, got {in_channels}')
         shared = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv1 = ConvModule(in_channels, in_channels // 2, 1, **shared)
         self.conv2 = ConvModule(in_channels // 2, in_channels, 3, padding=1, **shared)
@@ -59,7 +60,7 @@ class Darknet(BaseModule):
     ) -> None:
         super().__init__(pretrained_init_cfg(pretrained, init_cfg, conv_norm_init_cfg()))
         if depth not in self.arch_settings:
-            raise KeyError(f'Darknet has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}')
+            raise UserKeyError(f'Darknet has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}')
         self.depth = depth
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
 from mmdet.models.backbones.resnet import ResNet
 from mmdet.models.layers.building import build_conv_layer, conv_norm_init_cfg, pretrained_init_cfg
@@ -34,7 +35,7 @@ class Bottleneck(_Bottleneck):
         **kwargs: Any,
     ) -> None:
         if sac is not None and kwargs.get('dcn') is not None:
-            raise ValueError(f'sac ({sac!r}) cannot stand beside dcn ({kwargs["dcn"]!r})')
+            raise UserValueError(f'sac ({sac!r}) cannot stand beside dcn ({kwargs["dcn"]!r})')
         self.sac = sac
         self.with_sac = sac is not None
         self.rfp_inplanes = rfp_inplanes

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.backbones.mobilenet_v2 import make_divisible
 from mmdet.models.layers.building import conv_norm_init_cfg, resolve_layer
 from mmdet.models.layers.inverted_residual import InvertedResidual
@@ -60,11 +61,11 @@ class EfficientNet(BaseModule):
     ) -> None:
         super().__init__(conv_norm_init_cfg() if init_cfg is None else init_cfg)
         if arch not in self.arch_settings:
-            raise KeyError(f'EfficientNet has no arch {arch!r}, but {", ".join(self.arch_settings)}')
+            raise UserKeyError(f'EfficientNet has no arch {arch!r}, but {", ".join(self.arch_settings)}')
         if not set(out_indices) <= set(range(7)):
-            raise ValueError(f'out_indices must be among 0 to 6, got {out_indices}')
+            raise UserValueError(f'out_indices must be among 0 to 6, got {out_indices}')
         if frozen_stages not in range(8):
-            raise ValueError(f'frozen_stages must be 0 to 7, got {frozen_stages}')
+            raise UserValueError(f'frozen_stages must be 0 to 7, got {frozen_stages}')
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval

@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import BasicBlock
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.res_layer import ResLayer
@@ -71,7 +72,7 @@ class HourglassNet(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not len(stage_channels) == len(stage_blocks) > downsample_times:
-            raise ValueError(
+            raise UserValueError(
                 f'stage_channels {stage_channels} and stage_blocks {stage_blocks} must name the '
                 f'{downsample_times + 1} sizes of downsample_times={downsample_times}'
             )

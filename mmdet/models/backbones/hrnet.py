@@ -6,6 +6,7 @@ from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.layers.building import (
     build_conv_layer,
@@ -43,7 +44,7 @@ class HRModule(BaseModule):
         super().__init__(init_cfg)
         for name, value in dict(num_blocks=num_blocks, num_channels=num_channels, in_channels=in_channels).items():
             if len(value) != num_branches:
-                raise ValueError(f'{name}={value} must name each of the {num_branches} branches')
+                raise UserValueError(f'{name}={value} must name each of the {num_branches} branches')
         self.num_branches = num_branches
         self.multiscale_output = multiscale_output
         self.conv_cfg = conv_cfg
@@ -135,9 +136,9 @@ class HRNet(BaseModule):
         for i in range(1, 5):
             stage = extra.get(f'stage{i}')
             if stage is None:
-                raise KeyError(f'extra lacks stage{i}; it has {", ".join(extra) or "nothing"}')
+                raise UserKeyError(f'extra lacks stage{i}; it has {", ".join(extra) or "nothing"}')
             if not len(stage['num_blocks']) == len(stage['num_channels']) == stage['num_branches']:
-                raise ValueError(f'stage{i} must give num_blocks and num_channels for each branch, got {stage}')
+                raise UserValueError(f'stage{i} must give num_blocks and num_channels for each branch, got {stage}')
         self.extra = extra
         self.conv_cfg = conv_cfg
         self.norm_cfg = norm_cfg

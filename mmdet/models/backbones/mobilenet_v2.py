@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_norm_init_cfg, pretrained_init_cfg, resolve_layer
 from mmdet.models.layers.inverted_residual import InvertedResidual
 from mmdet.registry import MODELS
@@ -54,9 +55,9 @@ class MobileNetV2(BaseModule):
     ) -> None:
         super().__init__(pretrained_init_cfg(pretrained, init_cfg, conv_norm_init_cfg()))
         if not set(out_indices) <= set(range(8)):
-            raise ValueError(f'out_indices must be among 0 to 7, got {out_indices}')
+            raise UserValueError(f'out_indices must be among 0 to 7, got {out_indices}')
         if frozen_stages not in range(-1, 8):
-            raise ValueError(f'frozen_stages must be -1 to 7, got {frozen_stages}')
+            raise UserValueError(f'frozen_stages must be -1 to 7, got {frozen_stages}')
         self.widen_factor = widen_factor
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages

@@ -16,6 +16,7 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg
 from mmdet.models.layers.patch import PatchEmbed, nchw_to_nlc, nlc_to_nchw
 from mmdet.registry import MODELS
@@ -197,9 +198,9 @@ class PyramidVisionTransformer(BaseModule):
         )
         for name, values in per_stage.items():
             if len(values) != num_stages:
-                raise ValueError(f'{name}={values} must name each of the {num_stages} stages')
+                raise UserValueError(f'{name}={values} must name each of the {num_stages} stages')
         if max(out_indices) >= num_stages:
-            raise ValueError(f'out_indices {out_indices} name a stage beyond num_stages={num_stages}')
+            raise UserValueError(f'out_indices {out_indices} name a stage beyond num_stages={num_stages}')
         if isinstance(pretrain_img_size, int):
             pretrain_img_size = (pretrain_img_size, pretrain_img_size)
         self.embed_dims = embed_dims
@@ -253,7 +254,7 @@ class PyramidVisionTransformer(BaseModule):
     def init_weights(self) -> None:
         if self.init_cfg is not None:
             if 'checkpoint' not in self.init_cfg:
-                raise ValueError(f"PVT takes init_cfg=dict(type='Pretrained', checkpoint=...), got {self.init_cfg}")
+                raise UserValueError(f"PVT takes init_cfg=dict(type='Pretrained', checkpoint=...), got {self.init_cfg}")
             self._load_pretrained(self.init_cfg['checkpoint'])
             return
         MMLogger.get_current_instance().info(f'{type(self).__name__} starts from random weights: no init_cfg is given')

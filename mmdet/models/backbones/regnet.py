@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
 from mmdet.models.backbones.resnet import ResNet
 from mmdet.models.layers.building import build_conv_layer, build_norm_layer
@@ -69,7 +70,7 @@ class RegNet(ResNet):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if deep_stem:
-            raise ValueError('RegNet has no deep stem (deep_stem=True)')
+            raise UserValueError('RegNet has no deep stem (deep_stem=True)')
         self.arch = arch
         super().__init__(
             depth=arch,
@@ -97,7 +98,7 @@ class RegNet(ResNet):
 
     def _layout(self, depth: str | dict, base_channels: int) -> tuple[type, list[int], list[int]]:
         if isinstance(depth, str) and depth not in self.arch_settings:
-            raise KeyError(f'RegNet has no arch {depth!r}, but {", ".join(self.arch_settings)}')
+            raise UserKeyError(f'RegNet has no arch {depth!r}, but {", ".join(self.arch_settings)}')
         parameters = self.arch_settings[depth] if isinstance(depth, str) else depth
         block_widths, _ = self.generate_regnet(
             parameters['w0'], parameters['wa'], parameters['wm'], parameters['depth']

@@ -9,6 +9,7 @@ import torch
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import Bottleneck, ResNet
 from mmdet.models.layers.building import build_conv_layer, build_norm_layer
 from mmdet.models.layers.res_layer import ResLayer
@@ -37,7 +38,7 @@ class Bottle2neck(Bottleneck):
         **kwargs: Any,
     ) -> None:
         if scales < 2:
-            raise ValueError(f'Res2Net degenerates to ResNet with scales={scales}; it needs at least 2')
+            raise UserValueError(f'Res2Net degenerates to ResNet with scales={scales}; it needs at least 2')
         width = math.floor(planes * (base_width / base_channels))
         super().__init__(inplanes, planes, width=width * scales, **kwargs)
         if stage_type == 'stage' and self.conv2_stride != 1:

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import (
     build_conv_layer,
     build_norm_layer,
@@ -26,7 +27,7 @@ PLUGIN_POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
 
 def _check_style(style: str) -> None:
     if style not in ('pytorch', 'caffe'):
-        raise ValueError(f"style must be 'pytorch' or 'caffe', got {style!r}")
+        raise UserValueError(f"style must be 'pytorch' or 'caffe', got {style!r}")
 
 
 class BasicBlock(BaseModule):
@@ -49,7 +50,7 @@ class BasicBlock(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if dcn is not None or plugins is not None:
-            raise ValueError(
+            raise UserValueError(
                 f'the basic blocks of ResNet-18 and ResNet-34 take neither dcn ({dcn!r}) nor plugins ({plugins!r})'
             )
         self.norm1_name, norm1 = build_norm_layer(norm_cfg, planes, postfix=1)
@@ -121,7 +122,9 @@ class Bottleneck(BaseModule):
         _check_style(style)
         for plugin in plugins or ():
             if plugin['position'] not in PLUGIN_POSITIONS:
-                raise ValueError(f'position of a plugin must be one of {PLUGIN_POSITIONS}, got {plugin["position"]!r}')
+                raise UserValueError(
+                    f'position of a plugin must be one of {PLUGIN_POSITIONS}, got {plugin["position"]!r}'
+                )
         width = width or planes
         self.inplanes = inplanes
         self.planes = planes
@@ -159,7 +162,7 @@ class Bottleneck(BaseModule):
         if cfg.pop('fallback_on_stride', False):
             return self.conv_cfg
         if self.conv_cfg is not None:
-            raise ValueError(f'dcn ({self.dcn!r}) cannot stand beside conv_cfg ({self.conv_cfg!r})')
+            raise UserValueError(f'dcn ({self.dcn!r}) cannot stand beside conv_cfg ({self.conv_cfg!r})')
         return cfg
 
     def _make_conv2(self, cfg: dict | None, width: int, groups: int) -> None:
@@ -177,7 +180,7 @@ class Bottleneck(BaseModule):
             cfg = dict(plugin)
             name, layer = build_plugin_layer(cfg, postfix=cfg.pop('postfix', ''), in_channels=in_channels)
             if hasattr(self, name):
-                raise ValueError(f'two plugins are called {name!r}; give one of them a postfix')
+                raise UserValueError(f'two plugins are called {name!r}; give one of them a postfix')
             self.add_module(name, layer)
             names.append(name)
         return names
@@ -270,15 +273,15 @@ class ResNet(BaseModule):
     ) -> None:
         self.zero_init_residual = zero_init_residual
         if not 1 <= num_stages <= 4:
-            raise ValueError(f'num_stages must be 1 to 4, got {num_stages}')
+            raise UserValueError(f'num_stages must be 1 to 4, got {num_stages}')
         if not len(strides) == len(dilations) == num_stages:
-            raise ValueError(
+            raise UserValueError(
                 f'strides {strides} and dilations {dilations} must name each of the {num_stages} stages (num_stages)'
             )
         if max(out_indices) >= num_stages:
-            raise ValueError(f'out_indices {out_indices} name a stage beyond num_stages={num_stages}')
+            raise UserValueError(f'out_indices {out_indices} name a stage beyond num_stages={num_stages}')
         if dcn is not None and len(stage_with_dcn) != num_stages:
-            raise ValueError(f'stage_with_dcn {stage_with_dcn} must name each of the {num_stages} stages')
+            raise UserValueError(f'stage_with_dcn {stage_with_dcn} must name each of the {num_stages} stages')
         _check_style(style)
 
         layout = self._layout(depth, base_channels)
@@ -341,7 +344,7 @@ class ResNet(BaseModule):
     def _layout(self, depth: int, base_channels: int) -> tuple[type[BaseModule], Sequence[int], Sequence[int]]:
         """The class of the blocks, their number in each stage, and the ``planes`` of each stage."""
         if depth not in self.arch_settings:
-            raise KeyError(
+            raise UserKeyError(
                 f'{type(self).__name__} has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}'
             )
         block, stage_blocks = self.arch_settings[depth]
@@ -358,7 +361,7 @@ class ResNet(BaseModule):
             plugin = copy.deepcopy(plugin)
             stages = plugin.pop('stages', None)
             if stages is not None and len(stages) != self.num_stages:
-                raise ValueError(f'stages {stages} of a plugin must name each of the {self.num_stages} stages')
+                raise UserValueError(f'stages {stages} of a plugin must name each of the {self.num_stages} stages')
             if stages is None or stages[stage_idx]:
                 chosen.append(plugin)
         return chosen

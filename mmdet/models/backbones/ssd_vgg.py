@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserKeyError
 from mmdet.models.layers.building import pretrained_init_cfg
 from mmdet.registry import MODELS
 
@@ -41,7 +42,7 @@ class SSDVGG(BaseModule):
         ]
         super().__init__(pretrained_init_cfg(pretrained, init_cfg, default))
         if depth not in self.arch_settings:
-            raise KeyError(f'SSDVGG has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}')
+            raise UserKeyError(f'SSDVGG has no depth {depth!r}, but {", ".join(map(str, self.arch_settings))}')
         self.depth = depth
         self.out_indices = out_indices
         self.out_feature_indices = out_feature_indices

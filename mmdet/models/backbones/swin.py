@@ -13,6 +13,7 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg, run_checkpointed
 from mmdet.models.layers.mlp import FFN
 from mmdet.models.layers.patch import PatchEmbed, PatchMerging
@@ -89,7 +90,7 @@ class ShiftWindowMSA(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not 0 <= shift_size < window_size:
-            raise ValueError(f'shift_size must be 0 to {window_size - 1} (window_size - 1), got {shift_size}')
+            raise UserValueError(f'shift_size must be 0 to {window_size - 1} (window_size - 1), got {shift_size}')
         self.window_size = window_size
         self.shift_size = shift_size
         self.w_msa = WindowMSA(
@@ -209,7 +210,7 @@ class SwinBlockSequence(BaseModule):
         super().__init__(init_cfg)
         rates = drop_path_rate if isinstance(drop_path_rate, list) else [drop_path_rate] * depth
         if len(rates) != depth:
-            raise ValueError(f'drop_path_rate must name each of the {depth} blocks, got {rates}')
+            raise UserValueError(f'drop_path_rate must name each of the {depth} blocks, got {rates}')
         self.blocks = ModuleList(
             SwinBlock(
                 embed_dims,
@@ -280,7 +281,9 @@ class SwinTransformer(BaseModule):
     ) -> None:
         super().__init__(pretrained_init_cfg(pretrained, init_cfg))
         if patch_size != strides[0]:
-            raise ValueError(f'patches must not overlap: patch_size ({patch_size}) must be strides[0] ({strides[0]})')
+            raise UserValueError(
+                f'patches must not overlap: patch_size ({patch_size}) must be strides[0] ({strides[0]})'
+            )
         if isinstance(pretrain_img_size, int):
             pretrain_img_size = (pretrain_img_size, pretrain_img_size)
         num_layers = len(depths)
@@ -353,7 +356,7 @@ class SwinTransformer(BaseModule):
     def init_weights(self) -> None:
         if self.init_cfg is not None:
             if 'checkpoint' not in self.init_cfg:
-                raise ValueError(
+                raise UserValueError(
                     f"SwinTransformer takes init_cfg=dict(type='Pretrained', checkpoint=...), got {self.init_cfg}"
                 )
             self._load_pretrained(self.init_cfg['checkpoint'])
@@ -419,7 +422,7 @@ class SwinTransformer(BaseModule):
 def _resize_bias_table(name: str, table: Tensor, wanted: Tensor) -> Tensor:
     """((2*H-1)*(2*W-1), heads) -> the same for another square window"""
     if table.shape[1] != wanted.shape[1]:
-        raise ValueError(f'{name} has {table.shape[1]} heads in the checkpoint, {wanted.shape[1]} in the model')
+        raise UserValueError(f'{name} has {table.shape[1]} heads in the checkpoint, {wanted.shape[1]} in the model')
     if table.shape == wanted.shape:
         return table
     before, after = round(len(table) ** 0.5), round(len(wanted) ** 0.5)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import Bottleneck, ResNet
 from mmdet.models.layers.res_layer import ResLayer
 from mmdet.registry import MODELS
@@ -98,11 +99,11 @@ class TridentResNet(ResNet):
         self, depth: int, num_branch: int, test_branch_idx: int, trident_dilations: tuple[int, ...], **kwargs: Any
     ) -> None:
         if kwargs.get('num_stages') != 3:
-            raise ValueError(f'TridentResNet needs num_stages=3, got {kwargs.get("num_stages")}')
+            raise UserValueError(f'TridentResNet needs num_stages=3, got {kwargs.get("num_stages")}')
         if len(trident_dilations) != num_branch:
-            raise ValueError(f'trident_dilations {trident_dilations} must name each of the {num_branch} branches')
+            raise UserValueError(f'trident_dilations {trident_dilations} must name each of the {num_branch} branches')
         if not -1 <= test_branch_idx < num_branch:
-            raise ValueError(f'test_branch_idx must be -1 to {num_branch - 1}, got {test_branch_idx}')
+            raise UserValueError(f'test_branch_idx must be -1 to {num_branch - 1}, got {test_branch_idx}')
         self.num_branch = num_branch
         self.test_branch_idx = test_branch_idx
         self.trident_dilations = trident_dilations

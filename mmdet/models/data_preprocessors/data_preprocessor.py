@@ -10,6 +10,7 @@ from mmengine.model import ImgDataPreprocessor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
@@ -95,9 +96,9 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         """Images ``(3, h, w)``, each in the upper left corner of ``(B, 3, H, W)``."""
         for image in images:
             if image.dim() != 3:
-                raise ValueError(f'an image must be (channels, height, width), not {tuple(image.shape)}')
+                raise UserValueError(f'an image must be (channels, height, width), not {tuple(image.shape)}')
             if self._enable_normalize and self.mean.shape[0] == 3 and image.shape[0] != 3:
-                raise ValueError(f'mean has 3 values, but an image has {image.shape[0]} channels')
+                raise UserValueError(f'mean has 3 values, but an image has {image.shape[0]} channels')
         size = [self._padded(max(image.shape[axis] for image in images)) for axis in (-2, -1)]
         channels = images[0].shape[0]
         batch = torch.full((len(images), channels, *size), float(self.pad_value), device=self.device)

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import MODELS
 
 
@@ -63,9 +64,9 @@ def pretrained_init_cfg(pretrained: str | None, init_cfg: Any, default: Any = No
     if pretrained is None:
         return default if init_cfg is None else init_cfg
     if init_cfg is not None:
-        raise ValueError(f'give either init_cfg or pretrained, not both (pretrained={pretrained!r})')
+        raise UserValueError(f'give either init_cfg or pretrained, not both (pretrained={pretrained!r})')
     if not isinstance(pretrained, str):
-        raise TypeError(f'pretrained must be a path or URL, got {pretrained!r}')
+        raise UserTypeError(f'pretrained must be a path or URL, got {pretrained!r}')
     return dict(type='Pretrained', checkpoint=pretrained)
 
 

@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 
 
@@ -27,7 +28,7 @@ class ConvUpsample(BaseModule):
         super().__init__(init_cfg)
         self.num_upsample = num_layers if num_upsample is None else num_upsample
         if self.num_upsample > num_layers:
-            raise ValueError(f'num_upsample ({num_upsample}) must not exceed num_layers ({num_layers})')
+            raise UserValueError(f'num_upsample ({num_upsample}) must not exceed num_layers ({num_layers})')
         channels = [in_channels, *[inner_channels] * num_layers]
         self.conv = ModuleList(
             ConvModule(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 
@@ -22,11 +23,11 @@ class DropBlock(nn.Module):
     def __init__(self, drop_prob: float, block_size: int, warmup_iters: int = 2000, **kwargs: Any) -> None:
         super().__init__()
         if block_size % 2 != 1:
-            raise ValueError(f'block_size must be odd, got {block_size}')
+            raise UserValueError(f'block_size must be odd, got {block_size}')
         if not 0 < drop_prob <= 1:
-            raise ValueError(f'drop_prob must be in (0, 1], got {drop_prob}')
+            raise UserValueError(f'drop_prob must be in (0, 1], got {drop_prob}')
         if warmup_iters < 0:
-            raise ValueError(f'warmup_iters must not be negative, got {warmup_iters}')
+            raise UserValueError(f'warmup_iters must not be negative, got {warmup_iters}')
         self.drop_prob = drop_prob
         self.block_size = block_size
         self.warmup_iters = warmup_iters

@@ -9,6 +9,7 @@ import torch
 from mmengine.model import ExponentialMovingAverage as _ExponentialMovingAverage
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 
@@ -81,7 +82,7 @@ class ExpMomentumEMA(ExponentialMovingAverage):
             model=model, momentum=momentum, interval=interval, device=device, update_buffers=update_buffers
         )
         if gamma <= 0:
-            raise ValueError(f'gamma must be positive, not {gamma}')
+            raise UserValueError(f'gamma must be positive, not {gamma}')
         self.gamma = gamma
 
     def current_momentum(self, steps: int) -> float:

@@ -5,6 +5,7 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer, run_checkpointed
 from mmdet.models.layers.se_layer import SELayer
 
@@ -37,9 +38,11 @@ class InvertedResidual(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if stride not in (1, 2):
-            raise ValueError(f'stride must be 1 or 2, got {stride}')
+            raise UserValueError(f'stride must be 1 or 2, got {stride}')
         if not with_expand_conv and mid_channels != in_channels:
-            raise ValueError(f'without expand conv, mid_channels ({mid_channels}) must be in_channels ({in_channels})')
+            raise UserValueError(
+                f'without expand conv, mid_channels ({mid_channels}) must be in_channels ({in_channels})'
+            )
         shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg))
         self.with_res_shortcut = stride == 1 and in_channels == out_channels
         self.with_cp = with_cp

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 
 
@@ -34,7 +35,7 @@ class BaseMergeCell(nn.Module):
     ) -> None:
         super().__init__()
         if upsample_mode not in ('nearest', 'bilinear'):
-            raise ValueError(f"upsample_mode must be 'nearest' or 'bilinear', got {upsample_mode!r}")
+            raise UserValueError(f"upsample_mode must be 'nearest' or 'bilinear', got {upsample_mode!r}")
         self.with_out_conv = with_out_conv
         self.with_input1_conv = with_input1_conv
         self.with_input2_conv = with_input2_conv

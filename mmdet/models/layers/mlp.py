@@ -6,6 +6,8 @@ from mmcv.cnn.bricks.scale import LayerScale
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
+
 
 class MLP(BaseModule):
     """Linear layers with ReLU between them (the box head of DETR, arXiv:2005.12872)."""
@@ -46,7 +48,7 @@ class FFN(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_fcs < 2:
-            raise ValueError(f'num_fcs must be at least 2, got {num_fcs}')
+            raise UserValueError(f'num_fcs must be at least 2, got {num_fcs}')
         self.embed_dims = embed_dims
         self.feedforward_channels = feedforward_channels
         self.num_fcs = num_fcs

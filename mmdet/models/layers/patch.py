@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import build_conv_layer, build_norm_layer
 
 
@@ -23,7 +24,7 @@ def nlc_to_nchw(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """
     height, width = hw_shape
     if x.ndim != 3 or x.shape[1] != height * width:
-        raise ValueError(f'a sequence of shape {tuple(x.shape)} is no (B, {height} * {width}, C)')
+        raise UserValueError(f'a sequence of shape {tuple(x.shape)} is no (B, {height} * {width}, C)')
     return x.transpose(1, 2).reshape(x.shape[0], -1, height, width)
 
 
@@ -48,7 +49,7 @@ class AdaptivePadding(nn.Module):
     ) -> None:
         super().__init__()
         if padding not in ('same', 'corner'):
-            raise ValueError(f"padding must be 'same' or 'corner', got {padding!r}")
+            raise UserValueError(f"padding must be 'same' or 'corner', got {padding!r}")
         self.padding = padding
         self.kernel_size = _pair(kernel_size)
         self.stride = _pair(stride)

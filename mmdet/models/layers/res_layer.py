@@ -5,6 +5,7 @@ from typing import Any
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import build_conv_layer, build_norm_layer, run_checkpointed
 
 
@@ -90,7 +91,7 @@ class SimplifiedBasicBlock(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if dcn is not None or plugins is not None:
-            raise ValueError(f'SimplifiedBasicBlock takes neither dcn ({dcn!r}) nor plugins ({plugins!r})')
+            raise UserValueError(f'SimplifiedBasicBlock takes neither dcn ({dcn!r}) nor plugins ({plugins!r})')
         self.with_norm = norm_cfg is not None
         bias = not self.with_norm
         self.conv1 = build_conv_layer(

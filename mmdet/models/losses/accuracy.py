@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
+
 
 def accuracy(
     pred: Tensor,
@@ -30,7 +32,7 @@ def accuracy(
     """
     ks = (topk,) if isinstance(topk, int) else tuple(topk)
     if max(ks) > pred.size(1):
-        raise ValueError(f'topk={topk} exceeds the number of classes, {pred.size(1)}.')
+        raise UserValueError(f'topk={topk} exceeds the number of classes, {pred.size(1)}.')
     scores, labels = pred.topk(max(ks), dim=1)
     correct = labels == target[:, None]
     if thresh is not None:

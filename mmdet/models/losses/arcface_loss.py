@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weight_reduce_loss
@@ -32,7 +33,7 @@ class ArcFaceLoss(WeightedLoss):
         loss_weight: float = 1.0,
     ) -> None:
         if not 0 <= margin < math.pi:
-            raise ValueError(f'margin={margin} of ArcFaceLoss is an angle in [0, pi).')
+            raise UserValueError(f'margin={margin} of ArcFaceLoss is an angle in [0, pi).')
         super().__init__(reduction, loss_weight, scale=scale, margin=margin)
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes, in_channels))

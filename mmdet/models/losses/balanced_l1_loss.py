@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, difference, weighted_loss
@@ -18,7 +19,7 @@ def balanced_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0, alpha: flo
         ValueError: if ``beta`` is not positive.
     """
     if beta <= 0:
-        raise ValueError(f'beta={beta} of balanced_l1_loss must be positive.')
+        raise UserValueError(f'beta={beta} of balanced_l1_loss must be positive.')
     gap = difference(pred, target).abs()
     b = math.exp(gamma / alpha) - 1  # makes the gradient continuous: alpha * ln(b + 1) = gamma (Eq. 9)
     inlier = alpha / b * (b * gap + 1) * torch.log(b * gap / beta + 1) - alpha * gap

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import constant
 from mmdet.registry import MODELS
 
@@ -98,9 +99,9 @@ def mask_cross_entropy(
         ValueError: for another reduction than ``'mean'``.
     """
     if reduction != 'mean':
-        raise ValueError(f"mask_cross_entropy has reduction 'mean' alone, not {reduction!r}.")
+        raise UserValueError(f"mask_cross_entropy has reduction 'mean' alone, not {reduction!r}.")
     if ignore_index is not None:
-        raise ValueError(f'ignore_index={ignore_index} means nothing to mask_cross_entropy.')
+        raise UserValueError(f'ignore_index={ignore_index} means nothing to mask_cross_entropy.')
     index = label.clamp(0, pred.size(1) - 1)[:, None, None, None].expand(-1, 1, *pred.shape[2:])
     chosen = pred.gather(1, index).squeeze(1)
     loss = F.binary_cross_entropy_with_logits(chosen, target.to(chosen.dtype), weight=class_weight, reduction='none')
@@ -135,7 +136,7 @@ class CrossEntropyLoss(WeightedLoss):
         avg_non_ignore: bool = False,
     ) -> None:
         if use_sigmoid and use_mask:
-            raise ValueError('use_sigmoid and use_mask of CrossEntropyLoss exclude each other.')
+            raise UserValueError('use_sigmoid and use_mask of CrossEntropyLoss exclude each other.')
         super().__init__(reduction, loss_weight)
         self.use_sigmoid = use_sigmoid
         self.use_mask = use_mask
@@ -186,12 +187,12 @@ class CustomClassification:
 
     def _check_num_classes(self) -> None:
         if self.num_classes <= 0:
-            raise ValueError(f'{type(self).__name__} needs num_classes, got {self.num_classes}.')
+            raise UserValueError(f'{type(self).__name__} needs num_classes, got {self.num_classes}.')
 
     def get_cls_channels(self, num_classes: int) -> int:
         """Raises ``ValueError`` if head and loss disagree on the number of classes."""
         if num_classes != self.num_classes:
-            raise ValueError(
+            raise UserValueError(
                 f'{type(self).__name__} was made for num_classes={self.num_classes}, its head has {num_classes}.'
             )
         return num_classes if self.use_sigmoid else num_classes + 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weight_reduce_loss
@@ -54,7 +55,7 @@ class DiceLoss(WeightedLoss):
         eps: float = 1e-3,
     ) -> None:
         if activate and not use_sigmoid:
-            raise ValueError('DiceLoss activates with a sigmoid only: pass activate=False for probabilities.')
+            raise UserValueError('DiceLoss activates with a sigmoid only: pass activate=False for probabilities.')
         super().__init__(reduction, loss_weight, eps=eps, naive_dice=naive_dice)
         self.use_sigmoid = use_sigmoid
         self.activate = activate

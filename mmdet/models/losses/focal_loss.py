@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .cross_entropy_loss import CustomClassification, one_hot
@@ -175,7 +176,7 @@ class FocalLoss(WeightedLoss):
         activated: bool = False,
     ) -> None:
         if not use_sigmoid:
-            raise ValueError('FocalLoss is defined with use_sigmoid=True only.')
+            raise UserValueError('FocalLoss is defined with use_sigmoid=True only.')
         super().__init__(reduction, loss_weight, gamma=gamma, alpha=alpha)
         self.use_sigmoid = use_sigmoid
         self.activated = activated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weight_reduce_loss, weighted_loss
@@ -59,7 +60,9 @@ def gaussian_focal_loss_with_pos_inds(
     negative = _negative_term(pred, gaussian_target, alpha, gamma)
     weight = None if pos_mask is None else pos_mask[:, None].to(positive.dtype)
     if reduction == 'none':
-        raise ValueError("Positives and negatives are counted apart: reduction 'none' is not defined with pos_inds.")
+        raise UserValueError(
+            "Positives and negatives are counted apart: reduction 'none' is not defined with pos_inds."
+        )
     positive = weight_reduce_loss(positive, weight, reduction, avg_factor)
     return pos_weight * positive + neg_weight * weight_reduce_loss(negative, None, reduction, avg_factor)
 

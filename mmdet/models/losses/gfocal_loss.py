@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .cross_entropy_loss import one_hot
@@ -71,7 +72,7 @@ class QualityFocalLoss(WeightedLoss):
         activated: bool = False,
     ) -> None:
         if not use_sigmoid:
-            raise ValueError('QualityFocalLoss is defined with use_sigmoid=True only.')
+            raise UserValueError('QualityFocalLoss is defined with use_sigmoid=True only.')
         super().__init__(reduction, loss_weight, beta=beta, activated=activated)
         self.use_sigmoid = use_sigmoid
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .focal_loss import dense_target
@@ -23,7 +24,9 @@ class GradientHarmonizing(nn.Module):
     def __init__(self, bins: int, momentum: float, last_edge: float, loss_weight: float, reduction: str) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction={reduction!r} of {type(self).__name__} is none of {", ".join(REDUCTIONS)}.')
+            raise UserValueError(
+                f'reduction={reduction!r} of {type(self).__name__} is none of {", ".join(REDUCTIONS)}.'
+            )
         self.bins = bins
         self.momentum = momentum
         self.loss_weight = loss_weight
@@ -67,7 +70,7 @@ class GradientHarmonizing(nn.Module):
 
     def reduction_for(self, override: str | None) -> str:
         if override is not None and override not in REDUCTIONS:
-            raise ValueError(f'reduction_override={override!r} is none of None, {", ".join(REDUCTIONS)}.')
+            raise UserValueError(f'reduction_override={override!r} is none of None, {", ".join(REDUCTIONS)}.')
         return override or self.reduction
 
 
@@ -89,7 +92,7 @@ class GHMC(GradientHarmonizing):
         reduction: str = 'mean',
     ) -> None:
         if not use_sigmoid:
-            raise ValueError('GHMC is defined with use_sigmoid=True only.')
+            raise UserValueError('GHMC is defined with use_sigmoid=True only.')
         super().__init__(bins, momentum, 1 + 1e-6, loss_weight, reduction)
         self.use_sigmoid = use_sigmoid
 

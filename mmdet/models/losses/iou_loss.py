@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weighted_loss
@@ -85,7 +86,7 @@ def iou_loss(pred: Tensor, target: Tensor, linear: bool = False, mode: str = 'lo
         return 1 - iou.square()
     if mode == 'log':
         return -iou.log()
-    raise ValueError(f"mode={mode!r} of IoULoss is none of 'linear', 'square', 'log'.")
+    raise UserValueError(f"mode={mode!r} of IoULoss is none of 'linear', 'square', 'log'.")
 
 
 @weighted_loss
@@ -221,7 +222,7 @@ class IoULoss(BoxLoss):
         mode: str = 'log',
     ) -> None:
         if mode not in ('linear', 'square', 'log'):
-            raise ValueError(f"mode={mode!r} of IoULoss is none of 'linear', 'square', 'log'.")
+            raise UserValueError(f"mode={mode!r} of IoULoss is none of 'linear', 'square', 'log'.")
         if linear:
             warnings.warn("IoULoss(linear=True) is deprecated, use mode='linear'.", DeprecationWarning, stacklevel=2)
             mode = 'linear'

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weighted_loss
@@ -34,5 +35,5 @@ class KnowledgeDistillationKLDivLoss(WeightedLoss):
 
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0, T: int = 10) -> None:
         if T < 1:
-            raise ValueError(f'T={T} of KnowledgeDistillationKLDivLoss must be at least 1.')
+            raise UserValueError(f'T={T} of KnowledgeDistillationKLDivLoss must be at least 1.')
         super().__init__(reduction, loss_weight, T=T)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .accuracy import accuracy
@@ -75,7 +76,7 @@ class SeesawLoss(WeightedLoss):
         return_dict: bool = True,
     ) -> None:
         if use_sigmoid:
-            raise ValueError('SeesawLoss is defined with use_sigmoid=False only.')
+            raise UserValueError('SeesawLoss is defined with use_sigmoid=False only.')
         super().__init__(reduction, loss_weight, num_classes=num_classes, p=p, q=q, eps=eps)
         self.use_sigmoid = False
         self.return_dict = return_dict
@@ -87,7 +88,7 @@ class SeesawLoss(WeightedLoss):
     def get_cls_channels(self, num_classes: int) -> int:
         """Raises ``ValueError`` if head and loss disagree on the number of classes."""
         if num_classes != self.num_classes:
-            raise ValueError(f'SeesawLoss was made for num_classes={self.num_classes}, its head has {num_classes}.')
+            raise UserValueError(f'SeesawLoss was made for num_classes={self.num_classes}, its head has {num_classes}.')
         return num_classes + 2
 
     def get_activation(self, cls_score: Tensor) -> Tensor:

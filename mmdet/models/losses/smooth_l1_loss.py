@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, difference, weighted_loss
@@ -16,7 +17,7 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
         ValueError: if ``beta`` is not positive.
     """
     if beta <= 0:
-        raise ValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
+        raise UserValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
     gap = difference(pred, target).abs()
     return torch.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta)
 

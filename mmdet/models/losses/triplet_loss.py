@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 
@@ -18,7 +19,7 @@ class TripletLoss(nn.Module):
     def __init__(self, margin: float = 0.3, loss_weight: float = 1.0, hard_mining: bool = True) -> None:
         super().__init__()
         if not hard_mining:
-            raise ValueError('TripletLoss is defined with hard_mining=True only.')
+            raise UserValueError('TripletLoss is defined with hard_mining=True only.')
         self.margin = margin
         self.ranking_loss = nn.MarginRankingLoss(margin=margin)
         self.loss_weight = loss_weight

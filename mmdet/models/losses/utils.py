@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
+
 REDUCTIONS = ('none', 'mean', 'sum')
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     """``loss`` as it is, its mean or its sum; the mean of nothing is a zero with a gradient."""
     if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction={reduction!r} is none of {", ".join(map(repr, REDUCTIONS))}.')
+        raise UserValueError(f'reduction={reduction!r} is none of {", ".join(map(repr, REDUCTIONS))}.')
     if reduction == 'none':
         return loss
     return loss.mean() if reduction == 'mean' and loss.numel() else loss.sum()
@@ -40,7 +42,7 @@ def weight_reduce_loss(
     if avg_factor is None or reduction == 'none':
         return reduce_loss(loss, reduction)
     if reduction != 'mean':
-        raise ValueError(f'avg_factor cannot be used with reduction={reduction!r}.')
+        raise UserValueError(f'avg_factor cannot be used with reduction={reduction!r}.')
     return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)  # an all-negative batch has avg_factor 0
 
 
@@ -76,7 +78,7 @@ def difference(pred: Tensor, target: Tensor) -> Tensor:
         ValueError: if the shapes differ.
     """
     if pred.shape != target.shape:
-        raise ValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
+        raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
     return pred - target
 
 
@@ -98,7 +100,9 @@ class WeightedLoss(nn.Module):
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0, **options: Any) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction={reduction!r} of {type(self).__name__} is none of {", ".join(REDUCTIONS)}.')
+            raise UserValueError(
+                f'reduction={reduction!r} of {type(self).__name__} is none of {", ".join(REDUCTIONS)}.'
+            )
         self.reduction = reduction
         self.loss_weight = loss_weight
         self._options = tuple(options)
@@ -116,7 +120,7 @@ class WeightedLoss(nn.Module):
             ValueError: if ``override`` is not a reduction.
         """
         if override is not None and override not in REDUCTIONS:
-            raise ValueError(f'reduction_override={override!r} is none of None, {", ".join(REDUCTIONS)}.')
+            raise UserValueError(f'reduction_override={override!r} is none of None, {", ".join(REDUCTIONS)}.')
         return override or self.reduction
 
     def forward(

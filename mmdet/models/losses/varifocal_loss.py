@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, column_weight, weight_reduce_loss
@@ -50,8 +51,8 @@ class VarifocalLoss(WeightedLoss):
         loss_weight: float = 1.0,
     ) -> None:
         if not use_sigmoid:
-            raise ValueError('VarifocalLoss is defined with use_sigmoid=True only.')
+            raise UserValueError('VarifocalLoss is defined with use_sigmoid=True only.')
         if alpha < 0:
-            raise ValueError(f'alpha={alpha} of VarifocalLoss must not be negative.')
+            raise UserValueError(f'alpha={alpha} of VarifocalLoss must not be negative.')
         super().__init__(reduction, loss_weight, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
         self.use_sigmoid = use_sigmoid

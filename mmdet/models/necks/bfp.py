@@ -8,6 +8,7 @@ from mmcv.cnn.bricks import NonLocal2d
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -38,9 +39,9 @@ class BFP(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if refine_type not in (None, 'conv', 'non_local'):
-            raise ValueError(f"refine_type must be None, 'conv' or 'non_local', got {refine_type!r}")
+            raise UserValueError(f"refine_type must be None, 'conv' or 'non_local', got {refine_type!r}")
         if not 0 <= refine_level < num_levels:
-            raise ValueError(f'refine_level must be 0 to {num_levels - 1}, got {refine_level}')
+            raise UserValueError(f'refine_level must be 0 to {num_levels - 1}, got {refine_level}')
         self.in_channels = in_channels
         self.num_levels = num_levels
         self.refine_level = refine_level
@@ -53,7 +54,7 @@ class BFP(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != self.num_levels:
-            raise ValueError(f'BFP was made for {self.num_levels} feature maps, got {len(inputs)}')
+            raise UserValueError(f'BFP was made for {self.num_levels} feature maps, got {len(inputs)}')
         size = inputs[self.refine_level].shape[2:]
         balanced = sum(_resize(x, size, finer=i >= self.refine_level) for i, x in enumerate(inputs)) / len(inputs)
         if self.refine_type is not None:

@@ -4,6 +4,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -30,7 +31,7 @@ class ChannelMapper(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(in_channels, int):
-            raise ValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
+            raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
         num_extra = (num_outs or len(in_channels)) - len(in_channels)
         shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg, bias=bias)
         self.convs = nn.ModuleList(
@@ -46,7 +47,7 @@ class ChannelMapper(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != len(self.convs):
-            raise ValueError(f'ChannelMapper was made for {len(self.convs)} feature maps, got {len(inputs)}')
+            raise UserValueError(f'ChannelMapper was made for {len(self.convs)} feature maps, got {len(inputs)}')
         outs = [conv(x) for conv, x in zip(self.convs, inputs, strict=True)]
         for i, conv in enumerate(self.extra_convs or ()):
             outs.append(conv(inputs[-1] if i == 0 else outs[-1]))

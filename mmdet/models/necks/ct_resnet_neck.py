@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -30,7 +31,7 @@ class CTResNetNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if len(num_deconv_filters) != len(num_deconv_kernels):
-            raise ValueError(
+            raise UserValueError(
                 f'num_deconv_filters {num_deconv_filters} and num_deconv_kernels {num_deconv_kernels} differ in length'
             )
         self.use_dcn = use_dcn

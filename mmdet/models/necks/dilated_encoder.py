@@ -7,6 +7,7 @@ from mmengine.model import BaseModule, caffe2_xavier_init, constant_init, normal
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -50,7 +51,9 @@ class DilatedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(block_dilations) != num_residual_blocks:
-            raise ValueError(f'block_dilations {block_dilations} must name each of the {num_residual_blocks} blocks')
+            raise UserValueError(
+                f'block_dilations {block_dilations} must name each of the {num_residual_blocks} blocks'
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.block_mid_channels = block_mid_channels

@@ -9,6 +9,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.necks.fpn import used_levels
 from mmdet.registry import MODELS
@@ -99,7 +100,7 @@ class FPG(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if len(paths) != stack_times or not set(paths) <= {'bu', 'td'}:
-            raise ValueError(f"paths must give 'bu' or 'td' for each of the {stack_times} pathways, got {paths}")
+            raise UserValueError(f"paths must give 'bu' or 'td' for each of the {stack_times} pathways, got {paths}")
         if inter_channels is None:
             inter_channels = out_channels
         widths = [inter_channels] * num_outs if isinstance(inter_channels, int) else list(inter_channels)
@@ -159,14 +160,16 @@ class FPG(BaseModule):
         if kind == 'identity':
             return nn.Identity()
         if kind not in self.transition_types:
-            raise KeyError(f'FPG knows the transitions {", ".join(self.transition_types)} and identity, not {kind!r}')
+            raise UserKeyError(
+                f'FPG knows the transitions {", ".join(self.transition_types)} and identity, not {kind!r}'
+            )
         if 'norm_cfg' in cfg:
             cfg['norm_cfg'] = resolve_layer(cfg['norm_cfg'])
         return self.transition_types[kind](in_channels, out_channels, **cfg, **extra_args)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != self.num_ins:
-            raise ValueError(f'FPG was made for {self.num_ins} feature maps, got {len(inputs)}')
+            raise UserValueError(f'FPG was made for {self.num_ins} feature maps, got {len(inputs)}')
         used = inputs[self.start_level : self.backbone_end_level]
         feats = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for downsample in self.extra_downsamples:

@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -46,7 +47,7 @@ class FPN(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(in_channels, int):
-            raise ValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
+            raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)
@@ -60,7 +61,7 @@ class FPN(BaseModule):
         self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
         self.add_extra_convs = 'on_input' if add_extra_convs is True else add_extra_convs
         if self.add_extra_convs and self.add_extra_convs not in EXTRA_CONV_SOURCES:
-            raise ValueError(
+            raise UserValueError(
                 f'add_extra_convs must be a boolean or one of {EXTRA_CONV_SOURCES}, got {add_extra_convs!r}'
             )
 
@@ -84,7 +85,7 @@ class FPN(BaseModule):
 
     def top_down(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         if len(inputs) != self.num_ins:
-            raise ValueError(f'{type(self).__name__} was made for {self.num_ins} feature maps, got {len(inputs)}')
+            raise UserValueError(f'{type(self).__name__} was made for {self.num_ins} feature maps, got {len(inputs)}')
         used = inputs[self.start_level : self.backbone_end_level]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for i in reversed(range(len(laterals) - 1)):
@@ -120,12 +121,12 @@ def used_levels(num_ins: int, num_outs: int, start_level: int, end_level: int) -
     if end_level in (-1, num_ins - 1):
         num_extra = num_outs - (num_ins - start_level)
         if num_extra < 0:
-            raise ValueError(
+            raise UserValueError(
                 f'num_outs={num_outs} is too few for inputs {start_level} to {num_ins - 1}; set end_level to use less'
             )
         return num_ins, num_extra
     if not start_level <= end_level < num_ins or num_outs != end_level - start_level + 1:
-        raise ValueError(
+        raise UserValueError(
             f'with start_level={start_level} and end_level={end_level} of {num_ins} inputs, num_outs must be '
             f'{end_level - start_level + 1}, got {num_outs}'
         )

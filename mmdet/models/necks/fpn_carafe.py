@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList, xavier_init
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.necks.fpn import used_levels
 from mmdet.registry import MODELS
@@ -47,10 +48,10 @@ class FPN_CARAFE(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError(f'FPN_CARAFE sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
+            raise UserValueError(f'FPN_CARAFE sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
         super().__init__(init_cfg)
         if order not in (('conv', 'norm', 'act'), ('act', 'conv', 'norm')):
-            raise ValueError(f"order must be ('conv', 'norm', 'act') or ('act', 'conv', 'norm'), got {order!r}")
+            raise UserValueError(f"order must be ('conv', 'norm', 'act') or ('act', 'conv', 'norm'), got {order!r}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)
@@ -108,7 +109,7 @@ class FPN_CARAFE(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != self.num_ins:
-            raise ValueError(f'FPN_CARAFE was made for {self.num_ins} feature maps, got {len(inputs)}')
+            raise UserValueError(f'FPN_CARAFE was made for {self.num_ins} feature maps, got {len(inputs)}')
         laterals: list[Tensor] = []
         for i, conv in enumerate(self.lateral_convs):
             if i <= self.num_used:  # the first extra level comes from the last input

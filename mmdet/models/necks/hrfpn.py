@@ -8,6 +8,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer, run_checkpointed
 from mmdet.registry import MODELS
 
@@ -50,7 +51,7 @@ class HRFPN(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != self.num_ins:
-            raise ValueError(f'HRFPN was made for {self.num_ins} feature maps, got {len(inputs)}')
+            raise UserValueError(f'HRFPN was made for {self.num_ins} feature maps, got {len(inputs)}')
         joined = torch.cat(
             [inputs[0]] + [F.interpolate(x, scale_factor=2**i, mode='bilinear') for i, x in enumerate(inputs) if i > 0],
             dim=1,

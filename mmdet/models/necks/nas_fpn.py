@@ -6,6 +6,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import GlobalPoolingCell, SumCell
 from mmdet.models.necks.fpn import used_levels
@@ -46,7 +47,7 @@ class NASFPN(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_outs != 5:
-            raise ValueError(f'NASFPN has five levels, num_outs={num_outs} cannot be made')
+            raise UserValueError(f'NASFPN has five levels, num_outs={num_outs} cannot be made')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)

@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, caffe2_xavier_init
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import ConcatCell
 from mmdet.models.necks.fpn import used_levels
@@ -33,7 +34,7 @@ class NASFCOS_FPN(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError(f'NASFCOS_FPN sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
+            raise UserValueError(f'NASFCOS_FPN sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
         super().__init__(init_cfg)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -47,7 +48,7 @@ class NASFCOS_FPN(BaseModule):
         self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
         used = in_channels[start_level : self.backbone_end_level]
         if len(used) != 3:
-            raise ValueError(f'NASFCOS_FPN merges three inputs, got {len(used)} (in_channels={in_channels})')
+            raise UserValueError(f'NASFCOS_FPN merges three inputs, got {len(used)} (in_channels={in_channels})')
 
         self.adapt_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, bias=False, norm_cfg=dict(type='BN'), inplace=False)

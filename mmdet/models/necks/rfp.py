@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule, constant_init, xavier_init
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.necks.fpn import FPN
 from mmdet.registry import MODELS
 
@@ -29,7 +30,7 @@ class ASPP(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if dilations[-1] != 1:
-            raise ValueError(f'the last of the dilations must be 1, got {dilations}')
+            raise UserValueError(f'the last of the dilations must be 1, got {dilations}')
         self.aspp = nn.ModuleList(
             nn.Conv2d(in_channels, out_channels, 1)
             if dilation == 1
@@ -66,7 +67,7 @@ class RFP(FPN):
         **kwargs: Any,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError(f'RFP sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
+            raise UserValueError(f'RFP sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
         super().__init__(init_cfg=None, **kwargs)
         self.rfp_steps = rfp_steps
         self.rfp_modules = nn.ModuleList(MODELS.build(rfp_backbone) for _ in range(1, rfp_steps))

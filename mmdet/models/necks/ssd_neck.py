@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -60,9 +61,9 @@ class SSDNeck(BaseModule):
         super().__init__(init_cfg)
         num_extra = len(out_channels) - len(in_channels)
         if num_extra <= 0 or tuple(out_channels[:-num_extra]) != tuple(in_channels):
-            raise ValueError(f'out_channels {out_channels} must begin with in_channels {in_channels} and go on')
+            raise UserValueError(f'out_channels {out_channels} must begin with in_channels {in_channels} and go on')
         if not len(level_strides) == len(level_paddings) == num_extra:
-            raise ValueError(
+            raise UserValueError(
                 f'level_strides {level_strides} and level_paddings {level_paddings} must name each of the '
                 f'{num_extra} extra levels'
             )

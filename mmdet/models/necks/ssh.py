@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -24,7 +25,7 @@ class SSHContextModule(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if out_channels % 4:
-            raise ValueError(f'out_channels of SSH must be a multiple of 4, got {out_channels}')
+            raise UserValueError(f'out_channels of SSH must be a multiple of 4, got {out_channels}')
         self.in_channels = in_channels
         self.out_channels = out_channels
         width = out_channels // 4
@@ -88,7 +89,7 @@ class SSH(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not num_scales == len(in_channels) == len(out_channels):
-            raise ValueError(
+            raise UserValueError(
                 f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
             )
         self.num_scales = num_scales
@@ -99,5 +100,5 @@ class SSH(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != self.num_scales:
-            raise ValueError(f'SSH was made for {self.num_scales} feature maps, got {len(inputs)}')
+            raise UserValueError(f'SSH was made for {self.num_scales} feature maps, got {len(inputs)}')
         return tuple(getattr(self, f'ssh_module{i}')(x) for i, x in enumerate(inputs))

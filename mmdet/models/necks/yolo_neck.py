@@ -8,6 +8,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -57,7 +58,7 @@ class YOLOV3Neck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not num_scales == len(in_channels) == len(out_channels):
-            raise ValueError(
+            raise UserValueError(
                 f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
             )
         self.num_scales = num_scales
@@ -72,7 +73,7 @@ class YOLOV3Neck(BaseModule):
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(feats) != self.num_scales:
-            raise ValueError(f'YOLOV3Neck was made for {self.num_scales} feature maps, got {len(feats)}')
+            raise UserValueError(f'YOLOV3Neck was made for {self.num_scales} feature maps, got {len(feats)}')
         outs = [self.detect1(feats[-1])]
         for i, fine in enumerate(reversed(feats[:-1]), start=1):
             coarse = F.interpolate(getattr(self, f'conv{i}')(outs[-1]), scale_factor=2)

@@ -10,6 +10,7 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.csp_layer import CSPLayer
 from mmdet.registry import MODELS
@@ -80,7 +81,7 @@ class YOLOXPAFPN(BaseModule):
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if len(inputs) != len(self.in_channels):
-            raise ValueError(f'{type(self).__name__} was made for {len(self.in_channels)} maps, got {len(inputs)}')
+            raise UserValueError(f'{type(self).__name__} was made for {len(self.in_channels)} maps, got {len(inputs)}')
         coarse = inputs[-1]
         reduced = []  # coarsest first
         for fine, reduce, block in zip(reversed(inputs[:-1]), self.reduce_layers, self.top_down_blocks, strict=True):

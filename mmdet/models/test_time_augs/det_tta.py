@@ -8,6 +8,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_flip
@@ -42,9 +43,9 @@ class DetTTAModel(BaseTTAModel):
         if merge not in MERGES:
             near = get_close_matches(str(merge), MERGES, n=1)
             hint = f' Did you mean {near[0]!r}?' if near else ''
-            raise ValueError(f'tta_cfg.merge must be one of {", ".join(MERGES)}, got {merge!r}.{hint}')
+            raise UserValueError(f'tta_cfg.merge must be one of {", ".join(MERGES)}, got {merge!r}.{hint}')
         if merge == 'nms' and 'nms' not in self.tta_cfg:
-            raise ValueError(
+            raise UserValueError(
                 "tta_cfg needs 'nms', for example dict(type='nms', iou_threshold=0.5), to merge detections."
             )
 
@@ -69,7 +70,7 @@ class DetTTAModel(BaseTTAModel):
         merge = cfg.get('merge', 'nms')
         with_masks = 'masks' in data_samples[0].pred_instances
         if with_masks and merge != 'nms':
-            raise ValueError(f"tta_cfg.merge={merge!r} merges boxes only; use merge='nms' for a model with masks.")
+            raise UserValueError(f"tta_cfg.merge={merge!r} merges boxes only; use merge='nms' for a model with masks.")
         preds = self._keep_sizes([sample.pred_instances for sample in data_samples])
         if not any(len(pred) for pred in preds):
             data_samples[0].pred_instances = preds[0]
@@ -101,7 +102,7 @@ class DetTTAModel(BaseTTAModel):
         if ranges is None:
             return preds
         if len(preds) % len(ranges):
-            raise ValueError(
+            raise UserValueError(
                 f'tta_cfg.scale_ranges has {len(ranges)} ranges, but the pipeline makes {len(preds)} versions of an '
                 'image: it takes one range for each scale.'
             )

@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.structures.bbox import bbox_mapping_back
 
 from .det_tta import unflip
@@ -85,6 +86,6 @@ def merge_aug_masks(
     if weights is None:
         return masks.mean(0)
     if len(weights) != len(aug_masks):
-        raise ValueError(f'{len(aug_masks)} masks, but {len(weights)} weights.')
+        raise UserValueError(f'{len(aug_masks)} masks, but {len(weights)} weights.')
     weight = masks.new_tensor(weights)
     return torch.einsum('a,a...->...', weight, masks) / weight.sum()

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserTypeError, UserValueError
+
 
 class BaseBoxes(metaclass=ABCMeta):
     """Boxes of shape (..., box_dim) that behave like their tensor and know how to move with an image.
@@ -39,7 +41,7 @@ class BaseBoxes(metaclass=ABCMeta):
         if data.numel() == 0 and (data.ndim < 2 or data.size(-1) != self.box_dim):
             data = data.reshape(0, self.box_dim)
         if data.ndim < 2 or data.size(-1) != self.box_dim:
-            raise ValueError(
+            raise UserValueError(
                 f'{type(self).__name__} takes at least two dimensions, the last of size {self.box_dim}, '
                 f'not {tuple(data.shape)}'
             )
@@ -73,19 +75,19 @@ class BaseBoxes(metaclass=ABCMeta):
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index, device=self.device)
         if isinstance(index, Tensor) and index.dtype == torch.bool and index.dim() >= self.tensor.dim():
-            raise ValueError(f'a mask of {index.dim()} dimensions would index the coordinates of {self!r}')
+            raise UserValueError(f'a mask of {index.dim()} dimensions would index the coordinates of {self!r}')
         if isinstance(index, tuple):
             used = sum(item is not None and item is not Ellipsis for item in index)
             if used >= self.tensor.dim() or (index and index[-1] is Ellipsis and None in index):
-                raise ValueError(f'{index!r} would index the coordinates of boxes of shape {tuple(self.shape)}')
+                raise UserValueError(f'{index!r} would index the coordinates of boxes of shape {tuple(self.shape)}')
         boxes = self.tensor[index]
         return self._like(boxes.reshape(1, -1) if boxes.dim() == 1 else boxes)
 
     def __setitem__(self, index: Any, values: Tensor | BaseBoxes) -> None:
         if not isinstance(values, (BaseBoxes, Tensor)):
-            raise TypeError(f'boxes are set from boxes or a tensor, not {type(values).__name__}')
+            raise UserTypeError(f'boxes are set from boxes or a tensor, not {type(values).__name__}')
         if isinstance(values, BaseBoxes) and type(values) is not type(self):
-            raise TypeError(f'{type(values).__name__} cannot be written into {type(self).__name__}')
+            raise UserTypeError(f'{type(values).__name__} cannot be written into {type(self).__name__}')
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index, device=self.device)
         self.tensor[index] = values.tensor if isinstance(values, BaseBoxes) else values
@@ -169,7 +171,7 @@ class BaseBoxes(metaclass=ABCMeta):
     def _not_last(self, *dims: int) -> None:
         last = self.tensor.dim() - 1
         if any(dim % (last + 1) == last for dim in dims):
-            raise ValueError(f'dimension {last} holds the coordinates of a box and stays where it is')
+            raise UserValueError(f'dimension {last} holds the coordinates of a box and stays where it is')
 
     def transpose(self, dim0: int, dim1: int) -> BaseBoxes:
         self._not_last(dim0, dim1)
@@ -204,22 +206,22 @@ class BaseBoxes(metaclass=ABCMeta):
 
     def unsqueeze(self, dim: int) -> BaseBoxes:
         if dim % (self.tensor.dim() + 1) == self.tensor.dim():
-            raise ValueError('the last dimension holds the coordinates of a box; none can be added after it')
+            raise UserValueError('the last dimension holds the coordinates of a box; none can be added after it')
         return self._like(self.tensor.unsqueeze(dim))
 
     @classmethod
     def cat(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
         if not box_list:
-            raise ValueError('there are no boxes to concatenate')
+            raise UserValueError('there are no boxes to concatenate')
         box_list[0]._not_last(dim)
         return cls(torch.cat([boxes.tensor for boxes in box_list], dim=dim), clone=False)
 
     @classmethod
     def stack(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
         if not box_list:
-            raise ValueError('there are no boxes to stack')
+            raise UserValueError('there are no boxes to stack')
         if dim % (box_list[0].dim() + 1) == box_list[0].dim():
-            raise ValueError('the last dimension holds the coordinates of a box; boxes cannot be stacked along it')
+            raise UserValueError('the last dimension holds the coordinates of a box; boxes cannot be stacked along it')
         return cls(torch.stack([boxes.tensor for boxes in box_list], dim=dim), clone=False)
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
+
 
 def bbox_overlaps(
     bboxes1: Tensor, bboxes2: Tensor, mode: str = 'iou', is_aligned: bool = False, eps: float = 1e-6
@@ -24,13 +26,13 @@ def bbox_overlaps(
         (..., M, N), or (..., M) when aligned.
     """
     if mode not in ('iou', 'iof', 'giou'):
-        raise ValueError(f'mode of bbox_overlaps must be iou, iof or giou, not {mode!r}')
+        raise UserValueError(f'mode of bbox_overlaps must be iou, iof or giou, not {mode!r}')
     bboxes1, bboxes2 = _rows_of_four(bboxes1), _rows_of_four(bboxes2)
     if bboxes1.shape[:-2] != bboxes2.shape[:-2]:
-        raise ValueError(f'leading dimensions differ: {tuple(bboxes1.shape)} and {tuple(bboxes2.shape)}')
+        raise UserValueError(f'leading dimensions differ: {tuple(bboxes1.shape)} and {tuple(bboxes2.shape)}')
     rows, cols = bboxes1.shape[-2], bboxes2.shape[-2]
     if is_aligned and rows != cols:
-        raise ValueError(f'aligned overlaps need as many boxes on both sides, not {rows} and {cols}')
+        raise UserValueError(f'aligned overlaps need as many boxes on both sides, not {rows} and {cols}')
     batch = bboxes1.shape[:-2]
     if rows * cols == 0:
         return bboxes1.new_zeros((*batch, rows) if is_aligned else (*batch, rows, cols))
@@ -65,7 +67,7 @@ def _rows_of_four(boxes: Tensor) -> Tensor:
     if boxes.shape[-1] == 4 and boxes.dim() > 1:
         return boxes
     if boxes.numel() or (boxes.dim() > 1 and boxes.shape[-2]):
-        raise ValueError(f'bbox_overlaps takes (..., N, 4) boxes, not {tuple(boxes.shape)}')
+        raise UserValueError(f'bbox_overlaps takes (..., N, 4) boxes, not {tuple(boxes.shape)}')
     return boxes.new_zeros(*boxes.shape[:-2], 0, 4)  # no boxes, such as torch.tensor([])
 
 

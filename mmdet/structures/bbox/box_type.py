@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
+from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.structures.bbox.base_boxes import BaseBoxes
 
 BoxType = np.ndarray | Tensor | BaseBoxes
@@ -20,14 +21,16 @@ box_converters: dict[str, Callable] = {}
 def register_box(name: str, box_type: type | None = None, force: bool = False) -> type | Callable[[type], type]:
     """Give a subclass of :class:`BaseBoxes` a name that configs use (``box_type='hbox'``); also as a decorator."""
     if not isinstance(force, bool):
-        raise TypeError(f'force must be a bool, not {force!r}')
+        raise UserTypeError(f'force must be a bool, not {force!r}')
 
     def register(cls: type) -> type:
         if not (isinstance(cls, type) and issubclass(cls, BaseBoxes)):
-            raise TypeError(f'a box type must inherit from BaseBoxes; {cls!r} does not')
+            raise UserTypeError(f'a box type must inherit from BaseBoxes; {cls!r} does not')
         key = name.lower()
         if not force and (key in box_types or cls in _box_type_to_name):
-            raise KeyError(f'box type {key!r} or class {cls.__name__} is already registered; force=True replaces it')
+            raise UserKeyError(
+                f'box type {key!r} or class {cls.__name__} is already registered; force=True replaces it'
+            )
         if key in box_types:
             _box_type_to_name.pop(box_types[key], None)
         if cls in _box_type_to_name:
@@ -44,14 +47,14 @@ def register_box_converter(
 ) -> Callable:
     """Register ``converter(src: Tensor) -> Tensor`` between two box types; also as a decorator."""
     if not isinstance(force, bool):
-        raise TypeError(f'force must be a bool, not {force!r}')
+        raise UserTypeError(f'force must be a bool, not {force!r}')
     key = f'{get_box_type(src_type)[0]}2{get_box_type(dst_type)[0]}'
 
     def register(function: Callable) -> Callable:
         if not callable(function):
-            raise TypeError(f'a box converter must be callable; {function!r} is not')
+            raise UserTypeError(f'a box converter must be callable; {function!r} is not')
         if not force and key in box_converters:
-            raise KeyError(f'box converter {key!r} is already registered; force=True replaces it')
+            raise UserKeyError(f'box converter {key!r} is already registered; force=True replaces it')
         box_converters[key] = function
         return function
 
@@ -66,13 +69,13 @@ def get_box_type(box_type: str | type) -> tuple[str, type]:
         name = box_type.lower()
         if name not in box_types:
             near = difflib.get_close_matches(name, box_types, n=1, cutoff=0)
-            raise KeyError(f'box type {box_type!r} is not registered. Did you mean {near[0]!r}?')
+            raise UserKeyError(f'box type {box_type!r} is not registered. Did you mean {near[0]!r}?')
         return name, box_types[name]
     if isinstance(box_type, type) and issubclass(box_type, BaseBoxes):
         if box_type not in _box_type_to_name:
-            raise KeyError(f'{box_type.__name__} is not registered as a box type')
+            raise UserKeyError(f'{box_type.__name__} is not registered as a box type')
         return _box_type_to_name[box_type], box_type
-    raise TypeError(f'a box type is a name or a subclass of BaseBoxes, not {box_type!r}')
+    raise UserTypeError(f'a box type is a name or a subclass of BaseBoxes, not {box_type!r}')
 
 
 def convert_box_type(
@@ -80,18 +83,18 @@ def convert_box_type(
 ) -> BoxType:
     """Boxes as ``dst_type``, in the kind of container they came in (array, tensor or boxes)."""
     if dst_type is None:
-        raise ValueError('convert_box_type needs dst_type')
+        raise UserValueError('convert_box_type needs dst_type')
     if isinstance(boxes, BaseBoxes):
         src_type = type(boxes)
     elif src_type is None:
-        raise ValueError('an array or tensor does not know its box type; give src_type')
+        raise UserValueError('an array or tensor does not know its box type; give src_type')
     src_name, _ = get_box_type(src_type)
     dst_name, dst_class = get_box_type(dst_type)
     if src_name == dst_name:
         return boxes
     key = f'{src_name}2{dst_name}'
     if key not in box_converters:
-        raise KeyError(
+        raise UserKeyError(
             f'no conversion {key!r} is registered (there are: {", ".join(sorted(box_converters)) or "none"})'
         )
     converter = box_converters[key]
@@ -124,7 +127,7 @@ def autocast_box_type(dst_box_type: str | type = 'hbox') -> Callable:
                         if isinstance(other.get('gt_bboxes'), np.ndarray):
                             other['gt_bboxes'] = box_class(other['gt_bboxes'])
             elif boxes is not None:
-                raise TypeError(f"results['gt_bboxes'] must be boxes or an array, not {type(boxes).__name__}")
+                raise UserTypeError(f"results['gt_bboxes'] must be boxes or an array, not {type(boxes).__name__}")
             return function(self, results, *args, **kwargs)
 
         return wrapper

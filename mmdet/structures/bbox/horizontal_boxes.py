@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.structures.bbox.base_boxes import BaseBoxes
 from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 from mmdet.structures.bbox.box_type import register_box
@@ -31,7 +32,7 @@ class HorizontalBoxes(BaseBoxes):
     def __init__(self, data, dtype=None, device=None, clone: bool = True, in_mode: str | None = None) -> None:
         super().__init__(data, dtype=dtype, device=device, clone=clone)
         if in_mode not in (None, 'xyxy', 'cxcywh'):
-            raise ValueError(f'in_mode must be xyxy or cxcywh, not {in_mode!r}')
+            raise UserValueError(f'in_mode must be xyxy or cxcywh, not {in_mode!r}')
         if in_mode == 'cxcywh':
             self.tensor = self.cxcywh_to_xyxy(self.tensor)
 
@@ -63,7 +64,7 @@ class HorizontalBoxes(BaseBoxes):
 
     def translate_(self, distances: tuple[float, float]) -> None:
         if len(distances) != 2:
-            raise ValueError(f'distances are (x, y), not {distances!r}')
+            raise UserValueError(f'distances are (x, y), not {distances!r}')
         self.tensor = self.tensor + self.tensor.new_tensor(distances).repeat(2)
 
     def clip_(self, img_shape: tuple[int, int]) -> None:
@@ -97,12 +98,12 @@ class HorizontalBoxes(BaseBoxes):
 
     def rescale_(self, scale_factor: tuple[float, float]) -> None:
         if len(scale_factor) != 2:
-            raise ValueError(f'scale_factor is (w, h), not {scale_factor!r}')
+            raise UserValueError(f'scale_factor is (w, h), not {scale_factor!r}')
         self.tensor = self.tensor * self.tensor.new_tensor(scale_factor).repeat(2)
 
     def resize_(self, scale_factor: tuple[float, float]) -> None:
         if len(scale_factor) != 2:
-            raise ValueError(f'scale_factor is (w, h), not {scale_factor!r}')
+            raise UserValueError(f'scale_factor is (w, h), not {scale_factor!r}')
         cxcywh = self.cxcywh
         sizes = cxcywh[..., 2:] * cxcywh.new_tensor(scale_factor)
         self.tensor = self.cxcywh_to_xyxy(torch.cat([cxcywh[..., :2], sizes], dim=-1))
@@ -116,11 +117,13 @@ class HorizontalBoxes(BaseBoxes):
 
     def find_inside_points(self, points: Tensor, is_aligned: bool = False) -> Tensor:
         if points.dim() != 2 or points.size(-1) != 2 or self.tensor.dim() != 2:
-            raise ValueError(f'points are (M, 2) and boxes (N, 4), not {tuple(points.shape)} and {tuple(self.shape)}')
+            raise UserValueError(
+                f'points are (M, 2) and boxes (N, 4), not {tuple(points.shape)} and {tuple(self.shape)}'
+            )
         boxes = self.tensor
         if is_aligned:
             if len(points) != len(boxes):
-                raise ValueError(f'{len(points)} points are not aligned with {len(boxes)} boxes')
+                raise UserValueError(f'{len(points)} points are not aligned with {len(boxes)} boxes')
         else:
             boxes, points = boxes[None], points[:, None]
         x1, y1, x2, y2 = boxes.unbind(-1)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.structures.bbox.base_boxes import BaseBoxes
 
 
@@ -20,9 +21,9 @@ def find_inside_bboxes(bboxes: Tensor, img_h: int, img_w: int) -> Tensor:
 def bbox_flip(bboxes: Tensor, img_shape: tuple[int, int], direction: str = 'horizontal') -> Tensor:
     """Mirror (..., 4*k) boxes in an image of ``img_shape`` (h, w); a copy."""
     if bboxes.shape[-1] % 4:
-        raise ValueError(f'the last dimension of boxes must be a multiple of 4, not {bboxes.shape[-1]}')
+        raise UserValueError(f'the last dimension of boxes must be a multiple of 4, not {bboxes.shape[-1]}')
     if direction not in ('horizontal', 'vertical', 'diagonal'):
-        raise ValueError(f'flip direction must be horizontal, vertical or diagonal, not {direction!r}')
+        raise UserValueError(f'flip direction must be horizontal, vertical or diagonal, not {direction!r}')
     flipped = bboxes.clone()
     if direction != 'vertical':
         flipped[..., 0::4] = img_shape[1] - bboxes[..., 2::4]
@@ -108,7 +109,7 @@ def distance2bbox(points: Tensor, distance: Tensor, max_shape: Any = None) -> Te
                 max_shape = x1.new_tensor([list(shape[:2]) for shape in max_shape])
             max_shape = max_shape[..., :2].to(x1)
             if max_shape.ndim == 2 and (x1.ndim != 2 or len(max_shape) != len(x1)):
-                raise ValueError(f'{len(max_shape)} image shapes for distances of shape {tuple(distance.shape)}')
+                raise UserValueError(f'{len(max_shape)} image shapes for distances of shape {tuple(distance.shape)}')
             height, width = max_shape[..., 0, None], max_shape[..., 1, None]  # (B, 1) or (1,)
             x1, x2 = (torch.minimum(v.clamp(min=0), width) for v in (x1, x2))
             y1, y2 = (torch.minimum(v.clamp(min=0), height) for v in (y1, y2))
@@ -129,7 +130,7 @@ def bbox2distance(points: Tensor, bbox: Tensor, max_dis: float | None = None, ep
 def bbox_rescale(bboxes: Tensor, scale_factor: float = 1.0) -> Tensor:
     """Grow or shrink (N, 4) boxes or (N, 5) RoIs around their centres."""
     if bboxes.size(1) not in (4, 5):
-        raise ValueError(f'bbox_rescale takes (N, 4) boxes or (N, 5) RoIs, not {tuple(bboxes.shape)}')
+        raise UserValueError(f'bbox_rescale takes (N, 4) boxes or (N, 5) RoIs, not {tuple(bboxes.shape)}')
     boxes = bboxes[:, -4:]
     center = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     half = (boxes[:, 2:] - boxes[:, :2]) * (0.5 * scale_factor)

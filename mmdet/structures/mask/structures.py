@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserTypeError, UserValueError
+
 Scale = float | tuple[int, int]
 
 
@@ -24,7 +26,7 @@ def _interpolation(name: str) -> int:
         'lanczos': cv2.INTER_LANCZOS4,
     }
     if name not in flags:
-        raise ValueError(f'interpolation must be one of {", ".join(flags)}, not {name!r}')
+        raise UserValueError(f'interpolation must be one of {", ".join(flags)}, not {name!r}')
     return flags[name]
 
 
@@ -32,7 +34,7 @@ def _rescaled_size(height: int, width: int, scale: Scale) -> tuple[int, int]:
     """(h, w) after multiplying by a number, or after fitting into (long edge, short edge)."""
     if isinstance(scale, (int, float)):
         if scale <= 0:
-            raise ValueError(f'scale must be positive, not {scale}')
+            raise UserValueError(f'scale must be positive, not {scale}')
         factor = scale
     else:
         factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
@@ -44,7 +46,7 @@ def _shear_matrix(magnitude: float, direction: str) -> np.ndarray:
         return np.array([[1, magnitude, 0], [0, 1, 0]], dtype=np.float32)
     if direction == 'vertical':
         return np.array([[1, 0, 0], [magnitude, 1, 0]], dtype=np.float32)
-    raise ValueError(f'shear direction must be horizontal or vertical, not {direction!r}')
+    raise UserValueError(f'shear direction must be horizontal or vertical, not {direction!r}')
 
 
 def _rotation_matrix(center: tuple[float, float], angle: float, scale: float) -> np.ndarray:
@@ -179,7 +181,7 @@ class BitmapMasks(BaseInstanceMasks):
             return
         self.masks = np.stack(list(masks)) if isinstance(masks, (list, tuple)) else np.asarray(masks)
         if self.masks.shape[1:] != (height, width):
-            raise ValueError(f'bitmaps of shape {self.masks.shape} are not (N, {height}, {width})')
+            raise UserValueError(f'bitmaps of shape {self.masks.shape} are not (N, {height}, {width})')
 
     def _new(self, masks: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> BitmapMasks:
         if len(masks) == 0:
@@ -210,7 +212,7 @@ class BitmapMasks(BaseInstanceMasks):
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> BitmapMasks:
         if not masks or not all(isinstance(m, BitmapMasks) for m in masks):
-            raise TypeError('BitmapMasks.cat takes a non-empty sequence of BitmapMasks')
+            raise UserTypeError('BitmapMasks.cat takes a non-empty sequence of BitmapMasks')
         return cls(np.concatenate([m.masks for m in masks]), masks[0].height, masks[0].width)
 
     @property
@@ -230,7 +232,7 @@ class BitmapMasks(BaseInstanceMasks):
     def flip(self, flip_direction: str = 'horizontal') -> BitmapMasks:
         axes = {'horizontal': (2,), 'vertical': (1,), 'diagonal': (1, 2)}
         if flip_direction not in axes:
-            raise ValueError(f'flip direction must be one of {", ".join(axes)}, not {flip_direction!r}')
+            raise UserValueError(f'flip direction must be one of {", ".join(axes)}, not {flip_direction!r}')
         return self._new(np.flip(self.masks, axes[flip_direction]), self.height, self.width)
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
@@ -365,7 +367,7 @@ class PolygonMasks(BaseInstanceMasks):
     @classmethod
     def cat(cls, masks: Sequence[PolygonMasks]) -> PolygonMasks:
         if not masks or not all(isinstance(m, PolygonMasks) for m in masks):
-            raise TypeError('PolygonMasks.cat takes a non-empty sequence of PolygonMasks')
+            raise UserTypeError('PolygonMasks.cat takes a non-empty sequence of PolygonMasks')
         return cls([polygons for m in masks for polygons in m.masks], masks[0].height, masks[0].width)
 
     @property
@@ -383,7 +385,7 @@ class PolygonMasks(BaseInstanceMasks):
 
     def _affine(self, matrix: np.ndarray, out_shape: tuple[int, int], border_value: int) -> PolygonMasks:
         if border_value not in (None, 0):
-            raise ValueError(f'polygons have no border to fill with {border_value}; border_value must be 0')
+            raise UserValueError(f'polygons have no border to fill with {border_value}; border_value must be 0')
         limit = np.array([out_shape[1], out_shape[0]])
         return self._map(lambda xy: np.clip(xy @ matrix[:, :2].T + matrix[:, 2], 0, limit), *out_shape)
 
@@ -395,7 +397,7 @@ class PolygonMasks(BaseInstanceMasks):
         size = np.array([self.width, self.height])
         mirrored = {'horizontal': [True, False], 'vertical': [False, True], 'diagonal': [True, True]}
         if flip_direction not in mirrored:
-            raise ValueError(f'flip direction must be one of {", ".join(mirrored)}, not {flip_direction!r}')
+            raise UserValueError(f'flip direction must be one of {", ".join(mirrored)}, not {flip_direction!r}')
         return self._map(lambda xy: np.where(mirrored[flip_direction], size - xy, xy), self.height, self.width)
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> PolygonMasks:
@@ -427,7 +429,7 @@ class PolygonMasks(BaseInstanceMasks):
     ) -> PolygonMasks:
         """Points may lie outside the new image; drawing clips them."""
         if not binarize:
-            raise ValueError('polygons are binary: crop_and_resize with binarize=False needs BitmapMasks')
+            raise UserValueError('polygons are binary: crop_and_resize with binarize=False needs BitmapMasks')
         bboxes, inds = (v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (bboxes, inds))
         masks = []
         for (x1, y1, x2, y2), index in zip(bboxes, inds, strict=True):
@@ -483,7 +485,7 @@ class PolygonMasks(BaseInstanceMasks):
 
 def _translation_matrix(offset: float, direction: str) -> np.ndarray:
     if direction not in ('horizontal', 'vertical'):
-        raise ValueError(f'translation direction must be horizontal or vertical, not {direction!r}')
+        raise UserValueError(f'translation direction must be horizontal or vertical, not {direction!r}')
     x, y = (offset, 0) if direction == 'horizontal' else (0, offset)
     return np.array([[1, 0, x], [0, 1, y]], dtype=np.float32)
 
@@ -491,7 +493,7 @@ def _translation_matrix(offset: float, direction: str) -> np.ndarray:
 def _clipped(bbox: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
     bbox = np.asarray(bbox)
     if bbox.shape != (4,):
-        raise ValueError(f'crop takes one box (4,), not {bbox.shape}')
+        raise UserValueError(f'crop takes one box (4,), not {bbox.shape}')
     x1, y1, x2, y2 = bbox.clip(0, [width, height, width, height]).astype(int).tolist()
     return x1, y1, x2, y2
 

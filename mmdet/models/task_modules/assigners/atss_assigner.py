@@ -9,6 +9,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, PaddedGT, Priors, best_of_candidates, by_batch, stable_topk
 from mmdet.registry import TASK_UTILS
 
@@ -79,7 +80,7 @@ class ATSSAssigner(BaseAssigner):
         if self.alpha is None:
             return centers, self.iou_calculator(gt.boxes.float()[:, :, None], prior)[:, :, 0]
         if scores is None or bboxes is None:
-            raise ValueError('ATSSAssigner with alpha needs the predicted scores and bboxes')
+            raise UserValueError('ATSSAssigner with alpha needs the predicted scores and bboxes')
         overlap = self.iou_calculator(gt.boxes.float()[:, :, None], gather_boxes(bboxes.detach(), candidates))[:, :, 0]
         column = gt.labels[..., None].expand_as(candidates)
         flat = candidates * scores.shape[2] + column

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 
@@ -31,7 +32,7 @@ class BboxOverlaps2D:
         bboxes1, bboxes2 = get_box_tensor(bboxes1), get_box_tensor(bboxes2)
         for boxes in (bboxes1, bboxes2):
             if boxes.shape[-1] not in (0, 4, 5):
-                raise ValueError(f'boxes are (..., 4), or (..., 5) with a score, not {tuple(boxes.shape)}')
+                raise UserValueError(f'boxes are (..., 4), or (..., 5) with a score, not {tuple(boxes.shape)}')
         bboxes1, bboxes2 = bboxes1[..., :4], bboxes2[..., :4]
         if self.dtype == 'fp16':
             bboxes1 = cast_tensor_type(bboxes1, self.scale, self.dtype)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, per_level
 from mmdet.registry import TASK_UTILS
 
@@ -33,7 +34,7 @@ class SpaceScaleAssigner(BaseAssigner):
     @torch.no_grad()
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
         if len(self.regress_ranges) != len(priors.level_sizes):
-            raise ValueError(f'{len(priors.level_sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
+            raise UserValueError(f'{len(priors.level_sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
         boxes = priors.boxes.float()
         ranges = per_level(self.regress_ranges, priors.level_sizes, boxes)
         match = space_scale_match((boxes[..., :2] + boxes[..., 2:]) / 2, None, ranges, gt, margin=MARGIN)

@@ -1,5 +1,7 @@
 from abc import ABCMeta, abstractmethod
 
+from mmdet.errors import UserValueError
+
 
 class BaseBBoxCoder(metaclass=ABCMeta):
     """Turns boxes into regression targets relative to priors, and back.
@@ -34,7 +36,7 @@ def clamp_boxes(boxes, max_shape):
         return torch.stack(clipped, -1).flatten(-2)
     limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
     if limits.dim() == 2 and boxes.dim() != 3:
-        raise ValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
+        raise UserValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
     limits = limits.flip(-1).repeat(*[1] * (limits.dim() - 1), boxes.shape[-1] // 2)
     if limits.dim() == 2:
         limits = limits[:, None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 
@@ -46,18 +47,18 @@ class AnchorGenerator:
         use_box_type: bool = False,
     ) -> None:
         if center_offset != 0 and centers is not None:
-            raise ValueError(f'centers and center_offset={center_offset} exclude each other')
+            raise UserValueError(f'centers and center_offset={center_offset} exclude each other')
         if not 0 <= center_offset <= 1:
-            raise ValueError(f'center_offset must be in [0, 1], not {center_offset}')
+            raise UserValueError(f'center_offset must be in [0, 1], not {center_offset}')
         if centers is not None and len(centers) != len(strides):
-            raise ValueError(f'{len(strides)} strides, but {len(centers)} centers')
+            raise UserValueError(f'{len(strides)} strides, but {len(centers)} centers')
         self.strides = [_pair(stride) for stride in strides]
         self.base_sizes = [min(stride) for stride in self.strides] if base_sizes is None else list(base_sizes)
         if len(self.base_sizes) != len(self.strides):
-            raise ValueError(f'{len(self.strides)} strides, but {len(self.base_sizes)} base_sizes')
+            raise UserValueError(f'{len(self.strides)} strides, but {len(self.base_sizes)} base_sizes')
         octave = octave_base_scale is not None and scales_per_octave is not None
         if octave == (scales is not None):
-            raise ValueError('give either scales or both octave_base_scale and scales_per_octave')
+            raise UserValueError('give either scales or both octave_base_scale and scales_per_octave')
         if octave:
             scales = [octave_base_scale * 2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
         self.octave_base_scale, self.scales_per_octave = octave_base_scale, scales_per_octave
@@ -109,7 +110,7 @@ class AnchorGenerator:
     ) -> list[Tensor]:
         """Anchors of each level, ``(H * W * A, 4)`` in the order y, x, anchor. Shared between calls: do not change."""
         if len(featmap_sizes) != self.num_levels:
-            raise ValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
+            raise UserValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
         key = (tuple(map(tuple, featmap_sizes)), dtype, str(device))
         return list(
             self._grids.get(
@@ -206,16 +207,18 @@ class SSDAnchorGenerator(AnchorGenerator):
         use_box_type: bool = False,
     ) -> None:
         if len(strides) != len(ratios):
-            raise ValueError(f'{len(strides)} strides, but {len(ratios)} lists of ratios')
+            raise UserValueError(f'{len(strides)} strides, but {len(ratios)} lists of ratios')
         if (min_sizes is None) != (max_sizes is None):
-            raise ValueError('give both min_sizes and max_sizes, or neither')
+            raise UserValueError('give both min_sizes and max_sizes, or neither')
         self.strides = [_pair(stride) for stride in strides]
         self.input_size, self.basesize_ratio_range = input_size, basesize_ratio_range
         self.centers = [(sx / 2.0, sy / 2.0) for sx, sy in self.strides]
         if min_sizes is None:
             min_sizes, max_sizes = self._spread_sizes()
         if not len(min_sizes) == len(max_sizes) == len(strides):
-            raise ValueError(f'{len(strides)} strides, but {len(min_sizes)} min_sizes and {len(max_sizes)} max_sizes')
+            raise UserValueError(
+                f'{len(strides)} strides, but {len(min_sizes)} min_sizes and {len(max_sizes)} max_sizes'
+            )
         self.min_sizes, self.max_sizes, self.base_sizes = min_sizes, max_sizes, min_sizes
         self.ratios, self.scales = [], []
         for level_ratios, low, high in zip(ratios, min_sizes, max_sizes):
@@ -239,10 +242,10 @@ class SSDAnchorGenerator(AnchorGenerator):
         """Percentages of the first level, which the caffe configurations for COCO and VOC set by hand."""
         table = {(300, 0.15): (7, 15), (300, 0.2): (10, 20), (512, 0.1): (4, 10), (512, 0.15): (7, 15)}
         if self.input_size not in (300, 512):
-            raise ValueError(f'input_size must be 300 or 512 unless min_sizes are given, not {self.input_size}')
+            raise UserValueError(f'input_size must be 300 or 512 unless min_sizes are given, not {self.input_size}')
         if (self.input_size, lowest) not in table:
             known = sorted(low for size, low in table if size == self.input_size)
-            raise ValueError(f'basesize_ratio_range[0] must be one of {known} at {self.input_size}, not {lowest}')
+            raise UserValueError(f'basesize_ratio_range[0] must be one of {known} at {self.input_size}, not {lowest}')
         return table[self.input_size, lowest]
 
     def gen_base_anchors(self) -> list[Tensor]:

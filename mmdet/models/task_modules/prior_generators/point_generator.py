@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 
 from .utils import GridCache, meshgrid, valid_grid
@@ -60,7 +61,7 @@ class MlvlPointGenerator:
     ) -> list[Tensor]:
         """``(H * W, 2)`` of each level, or ``(H * W, 4)`` with the strides. Shared between calls: do not change."""
         if len(featmap_sizes) != self.num_levels:
-            raise ValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
+            raise UserValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
         key = (tuple(map(tuple, featmap_sizes)), dtype, str(device), with_stride)
         return list(
             self._grids.get(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, rank_within
 from mmdet.registry import TASK_UTILS
 
@@ -30,9 +31,9 @@ class IoUBalancedNegSampler(RandomSampler):
     ) -> None:
         super().__init__(num, pos_fraction, **kwargs)
         if floor_thr < 0 and floor_fraction != 0:
-            raise ValueError(f'floor_fraction={floor_fraction} needs a floor_thr of at least 0')
+            raise UserValueError(f'floor_fraction={floor_fraction} needs a floor_thr of at least 0')
         if not 0 <= floor_fraction <= 1:
-            raise ValueError(f'floor_fraction must be in [0, 1], not {floor_fraction}')
+            raise UserValueError(f'floor_fraction must be in [0, 1], not {floor_fraction}')
         self.floor_thr, self.floor_fraction, self.num_bins = floor_thr, floor_fraction, num_bins
 
     def neg_keys(self, assignment: Assignment, room: Tensor, **kwargs) -> Tensor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, by_batch, overridden
 from mmdet.registry import TASK_UTILS
 
@@ -25,7 +26,7 @@ class RandomSampler(BaseSampler):
         """``num`` different elements of ``gallery``."""
         gallery = torch.as_tensor(gallery)
         if len(gallery) < num:
-            raise ValueError(f'cannot draw {num} different elements of {len(gallery)}')
+            raise UserValueError(f'cannot draw {num} different elements of {len(gallery)}')
         return gallery[torch.randperm(len(gallery), device=gallery.device)[:num]]
 
     @by_batch
