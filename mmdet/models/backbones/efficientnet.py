@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
-from mmdet.models.backbones.mobilenet_v2 import make_divisible
-from mmdet.models.layers.building import conv_norm_init_cfg, resolve_layer
+from mmdet.models.layers.building import conv_norm_init_cfg, make_divisible, resolve_layer
 from mmdet.models.layers.inverted_residual import InvertedResidual
 from mmdet.registry import MODELS
 

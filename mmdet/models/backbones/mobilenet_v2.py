@@ -8,15 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import conv_norm_init_cfg, pretrained_init_cfg, resolve_layer
+from mmdet.models.layers.building import conv_norm_init_cfg, make_divisible, pretrained_init_cfg, resolve_layer
 from mmdet.models.layers.inverted_residual import InvertedResidual
 from mmdet.registry import MODELS
-
-
-def make_divisible(value: float, divisor: int, min_value: int | None = None, min_ratio: float = 0.9) -> int:
-    """A multiple of ``divisor`` near ``value``, at least ``min_value`` (or ``divisor``) and ``min_ratio`` of it."""
-    rounded = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= min_ratio * value else rounded + divisor
 
 
 @MODELS.register_module()

@@ -10,8 +10,8 @@ __getattr__, __dir__, __all__ = attach(
         'constants': 'constant',
         'gt': 'PaddedGT pad_batch',
         'joints': (
-            'by_batch empty_instances images_to_levels multi_apply overridden select_single_mlvl unmap '
-            'unpack_gt_instances'
+            'by_batch empty_instances images_to_levels levels_to_images multi_apply overridden select_single_mlvl '
+            'unmap unpack_gt_instances'
         ),
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',

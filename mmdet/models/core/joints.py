@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.models.core.pyramid import flatten_levels
+
 
 def by_batch(method: Callable) -> Callable:
     """Mark the single-image face of a batched method: nobody needs to call it image by image."""
@@ -37,6 +39,11 @@ def unmap(data: Tensor, count: int, inds: Tensor, fill: float = 0) -> Tensor:
 def images_to_levels(target: Sequence[Tensor], num_levels: Sequence[int]) -> list[Tensor]:
     """``[(P, ...)]`` by image as ``[(B, P_level, ...)]`` by level."""
     return list(torch.stack(list(target)).split(list(num_levels), 1))
+
+
+def levels_to_images(mlvl_tensor: Sequence[Tensor]) -> list[Tensor]:
+    """Maps ``[(B, D, H, W)]`` by level as ``[(P, D)]`` by image."""
+    return list(flatten_levels(mlvl_tensor, mlvl_tensor[0].shape[1]))
 
 
 def select_single_mlvl(mlvl_tensors: Sequence[Tensor], batch_id: int, detach: bool = True) -> list[Tensor]:

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'fcos_head': 'FCOSHead',
         'fsaf_head': 'FSAFHead',
         'gfl_head': 'GFLHead Integral',
-        'paa_head': 'PAAHead levels_to_images',
+        'paa_head': 'PAAHead',
         'reppoints_head': 'RepPointsHead',
         'retinaface_head': 'RetinaFaceHead',
         'ssd_head': 'SSDHead',

@@ -34,11 +34,6 @@ from .atss_head import ATSSHead
 COVARIANCES = ('full', 'tied', 'diag', 'spherical')
 
 
-def levels_to_images(mlvl_tensor: list[Tensor]) -> list[Tensor]:
-    """Maps ``[(B, D, H, W)]`` by level as ``[(P, D)]`` by image."""
-    return list(flatten_levels(mlvl_tensor, mlvl_tensor[0].shape[1]))
-
-
 class ImageTargets(DenseTargets):
     """Unpacks as PAA's ``get_targets`` does in MMDetection: lists by image of the labels, label weights, box targets,
     box weights, positive indices, and the ground truth of each positive."""

@@ -76,3 +76,9 @@ def conv_norm_init_cfg() -> list[dict]:
         dict(type='Kaiming', layer='Conv2d'),
         dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
     ]
+
+
+def make_divisible(value: float, divisor: int, min_value: int | None = None, min_ratio: float = 0.9) -> int:
+    """A multiple of ``divisor`` near ``value``, at least ``min_value`` (or ``divisor``) and ``min_ratio`` of it."""
+    rounded = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= min_ratio * value else rounded + divisor

@@ -1,0 +1,3 @@
+from mmdet.models.layers.building import make_divisible
+
+__all__ = ['make_divisible']
