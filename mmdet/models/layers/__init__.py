@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'bbox_nms': 'fast_nms multiclass_nms',
+        'brick_wrappers': 'AdaptiveAvgPool2d FrozenBN FrozenBatchNorm2d adaptive_avg_pool2d',
         'building': (
             'build_conv_layer build_linear_layer build_norm_layer build_plugin_layer resolve_layer run_checkpointed'
         ),
@@ -12,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'dropblock': 'DropBlock',
         'ema': 'ExpMomentumEMA ExponentialMovingAverage',
         'inverted_residual': 'InvertedResidual',
+        'matrix_nms': 'mask_matrix_nms',
         'merge_cells': 'BaseMergeCell ConcatCell GlobalPoolingCell SumCell',
         'mlp': 'FFN MLP',
         'normed_predictor': 'Linear NormedConv2d NormedLinear',
@@ -19,5 +21,6 @@ __getattr__, __dir__, __all__ = attach(
         'res_layer': 'ResLayer SimplifiedBasicBlock',
         'saconv': 'SAC SAConv2d',
         'se_layer': 'ChannelAttention DyReLU SELayer',
+        'transformer': '',
     },
 )
