@@ -1,6 +1,7 @@
 """The order of the packages, the completeness of their tables, and what an import costs."""
 
 import ast
+import functools
 import importlib
 import pkgutil
 import subprocess
@@ -67,8 +68,12 @@ SOURCES = {module_name(path): path for path in sorted(ROOT.rglob('*.py')) if '.m
 MODULES = [name for name in SOURCES if name != 'mmdet']
 
 
-def imported_modules(name: str) -> set[str]:
-    """Modules that ``name`` imports anywhere in its text, type checking blocks excepted."""
+@functools.cache
+def imports_of(name: str) -> list[tuple[str, str]]:
+    """``(module, name)`` of what a module imports anywhere in its text, type checking blocks excepted.
+
+    The name is empty for ``import module``.
+    """
     tree = ast.parse(SOURCES[name].read_text(encoding='utf-8'))
     typing_only = {
         id(inner)
@@ -77,17 +82,22 @@ def imported_modules(name: str) -> set[str]:
         for statement in node.body
         for inner in ast.walk(statement)
     }
-    found = set()
+    found = []
     for node in ast.walk(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found += [(alias.name, '') for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             package = name if SOURCES[name].name == '__init__.py' else name.rpartition('.')[0]
             base = importlib.util.resolve_name('.' * node.level + (node.module or ''), package)
-            found |= {f'{base}.{alias.name}' if f'{base}.{alias.name}' in SOURCES else base for alias in node.names}
+            found += [(base, alias.name) for alias in node.names]
     return found
+
+
+def imported_modules(name: str) -> set[str]:
+    """Modules that ``name`` imports, as they stand in its text."""
+    return {f'{module}.{n}' if f'{module}.{n}' in SOURCES else module for module, n in imports_of(name)}
 
 
 def within(module: str, package: str) -> bool:
@@ -139,6 +149,78 @@ def test_rows_of_packages_point_downwards():
         below |= {package: seen[package] for package in free}
 
 
+def modules_behind(module: str, name: str) -> set[str]:
+    """The modules that ``from module import name`` loads: a lazy package hands out what its submodules define."""
+    if f'{module}.{name}' in SOURCES:
+        return {f'{module}.{name}'}
+    table = table_of(module) if module in SOURCES else {}
+    found = {f'{module}.{submodule}' for submodule, names in table.items() if name in names}
+    nested = [f'{module}.{submodule}' for submodule, names in table.items() if not names]
+    return found or {behind for package in nested for behind in modules_behind(package, name) - {package}} or {module}
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module -> our modules that it imports, at its top or inside a function."""
+    graph = {}
+    for name in SOURCES:
+        found = {behind for module, imported in imports_of(name) for behind in modules_behind(module, imported)}
+        graph[name] = {module for module in found if module in SOURCES} - {name}
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """What is left when all that imports nothing is taken away again and again."""
+    left = {name: set(others) for name, others in graph.items()}
+    while True:
+        ends = {name for name, others in left.items() if not others & left.keys()}
+        if not ends:
+            break
+        left = {name: others for name, others in left.items() if name not in ends}
+    used = {other for others in left.values() for other in others}
+    return sorted(left.keys() & used)
+
+
+def test_no_two_modules_import_each_other():
+    """Not through others either, nor inside functions."""
+    assert circle_in(import_graph()) == []
+
+
+def test_no_two_packages_import_each_other():
+    """The packages of the top and those of the models, whatever module of theirs it is."""
+    graph: dict[str, set[str]] = {}
+    for name, others in import_graph().items():
+        package = folder_of(name)
+        graph.setdefault(package, set()).update({folder_of(other) for other in others} - {package})
+    assert circle_in(graph) == []
+
+
+def folder_of(name: str) -> str:
+    """``mmdet.engine.hooks.x`` -> ``engine``, ``mmdet.models.layers.x`` -> ``models.layers``."""
+    parts = name.split('.')[1:]
+    return '.'.join(parts[: 2 if parts[:1] == ['models'] else 1])
+
+
+def test_circles_are_found():
+    assert circle_in({'a': {'b'}, 'b': {'c'}, 'c': {'b'}, 'd': {'a'}}) == ['a', 'b', 'c']
+    assert circle_in({'a': {'b'}, 'b': set()}) == []
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_no_private_name_of_another_module(name):
+    """Neither ``from mmdet.x import _y`` nor ``x._y`` of a module ``x`` of ours."""
+    ours = [(module, imported) for module, imported in imports_of(name) if within(module, 'mmdet')]
+    wrong = [f'{module}.{imported}' for module, imported in ours if is_private(imported)]
+    modules = {imported for module, imported in ours if f'{module}.{imported}' in SOURCES}
+    for node in ast.walk(ast.parse(SOURCES[name].read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in modules and is_private(node.attr):
+            wrong.append(ast.unparse(node))
+    assert not wrong, f'{name} uses {wrong}'
+
+
+def is_private(name: str) -> bool:
+    return name.startswith('_') and not name.endswith('__')
+
+
 @pytest.mark.parametrize('name', MODULES)
 def test_compiled_mmcv_is_not_required(name):
     top_level = ast.parse(SOURCES[name].read_text(encoding='utf-8')).body
@@ -146,6 +228,7 @@ def test_compiled_mmcv_is_not_required(name):
     assert 'mmcv.ops' not in text and 'pkg_resources' not in text
 
 
+@functools.cache
 def table_of(package: str) -> dict[str, list[str]]:
     """Submodule -> names, as the call of ``attach`` in the package's ``__init__`` lists them."""
     for node in ast.walk(ast.parse(SOURCES[package].read_text(encoding='utf-8'))):

@@ -9,18 +9,17 @@ from typing import Any
 from mmengine import fileio
 
 from mmdet.errors import UserValueError
-from mmdet.utils.checkpoint import _resolve, _TableUnpickler
+from mmdet.utils.unpickling import StandIn, read_pickle
 
 
-class _Instances:
-    """Stands in for mmengine's InstanceData."""
+class _Instances(StandIn):
+    """mmengine.structures.InstanceData"""
 
     def __setstate__(self, state: dict) -> None:
         self.fields = {name: value for name, value in state.items() if not name.startswith('_')}
 
-
-class _ProposalUnpickler(_TableUnpickler):
-    table = _TableUnpickler.table | {'mmengine.structures.instance_data.InstanceData': _Instances}
+    def resolved(self) -> dict:
+        return self.fields
 
 
 def read_proposals(path: str, backend_args: dict | None = None) -> dict[str, Any]:
@@ -37,9 +36,9 @@ def read_proposals(path: str, backend_args: dict | None = None) -> dict[str, Any
         if path.endswith('.json'):
             proposals = json.loads(content)
         else:
-            proposals = _ProposalUnpickler(BytesIO(content)).load()
+            proposals = read_pickle(BytesIO(content), {'mmengine.structures.instance_data.InstanceData': _Instances})
     except Exception as error:  # a damaged pickle may raise nearly anything
         raise UserValueError(f'proposal file {path!r} cannot be read: {error}') from error
     if not isinstance(proposals, dict):
         raise UserValueError(f'proposal file {path!r} holds a {type(proposals).__name__}, not a dict by image')
-    return {name: _resolve(x.fields if isinstance(x, _Instances) else x, set()) for name, x in proposals.items()}
+    return proposals

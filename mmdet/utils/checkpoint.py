@@ -1,173 +1,27 @@
 """Checkpoints that cannot run code and that appear whole or not at all.
 
-Reading: torch's weights-only unpickler, and for every other name that such files mention an inert stand-in from a
-closed table. No function or class of numpy, mmengine or Python is ever handed to the unpickler, and nothing falls
-back to full pickle. Writing: plain values only, so that reading needs no table; temporary file, fsync, rename.
+Reading: torch's weights-only unpickler, and for every other name that such files mention an inert stand-in from the
+closed table of :mod:`mmdet.utils.unpickling`. Writing: plain values only, so that reading needs no table; temporary
+file, fsync, rename.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import re
 import tempfile
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import serialization
 
 from mmdet.errors import UserFileError
-
-# --------------------------------------------------------------------------------------------------------------------
-# Stand-ins for what checkpoints of mmengine and of older toolboxes mention
-_PLAIN_DTYPE = re.compile(r'[|<>=]?(?:\?|b1|[biufc](?:1|2|4|8|16)|[SU]\d{1,5})')  # never objects, never structures
-
-
-class _DType:
-    """numpy.dtype"""
-
-    __slots__ = ('order', 'spec')
-
-    def __init__(self, spec: Any, align: Any = False, copy: Any = True) -> None:
-        if not isinstance(spec, str) or not _PLAIN_DTYPE.fullmatch(spec):
-            raise UnpicklingError(f'an array of dtype {spec!r} is not allowed in a checkpoint')
-        self.spec, self.order = spec.lstrip('|<>='), '='
-
-    def __setstate__(self, state: Any) -> None:  # of (version, byte order, fields, ..., flags) only the order is read
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ('<', '>'):
-            self.order = state[1]
-
-    def real(self) -> np.dtype:
-        return np.dtype(self.order + self.spec)
-
-
-class _NDArray:
-    """numpy.ndarray, as the argument of numpy's _reconstruct"""
-
-    __slots__ = ()
-
-
-class _Array:
-    """What numpy's _reconstruct returns: filled by its state"""
-
-    __slots__ = ('value',)
-
-    def __init__(self) -> None:
-        self.value = None
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
-            raise UnpicklingError('only arrays of numbers or text are allowed in a checkpoint')
-        flat = np.frombuffer(raw, dtype=dtype.real())
-        self.value = flat.reshape(tuple(int(n) for n in shape), order='F' if fortran else 'C').copy()
-
-
-def _reconstruct(subtype: Any, shape: Any, dtype: Any) -> _Array:
-    if subtype is not _NDArray:
-        raise UnpicklingError('only numpy.ndarray may be rebuilt from a checkpoint')
-    return _Array()
-
-
-def _scalar(dtype: Any, raw: Any) -> Any:
-    if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
-        raise UnpicklingError('only numbers or text are allowed as numpy scalars in a checkpoint')
-    return np.frombuffer(raw, dtype=dtype.real(), count=1)[0].item()
-
-
-class _HistoryBuffer:
-    """mmengine.logging.HistoryBuffer"""
-
-    __slots__ = ('state',)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
-
-    def real(self) -> Any:
-        from mmengine.logging import HistoryBuffer
-
-        columns = [self.state.get(key) for key in ('_log_history', '_count_history')]
-        values, counts = (c.value if isinstance(c, _Array) else np.asarray([]) for c in columns)
-        return HistoryBuffer(values.tolist(), counts.tolist(), int(self.state.get('max_length', 1000000)))
-
-
-class _OneCycle:
-    """mmengine's OneCycleParamScheduler, of which a state names one of two pure functions"""
-
-    __slots__ = ()
-
-
-def _no_getattr(owner: Any = None, name: Any = None, default: Any = None) -> Any:
-    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
-        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-
-        return getattr(OneCycleParamScheduler, name)
-    return None
-
-
-def _latin1(text: Any, encoding: Any = 'latin1') -> bytes:
-    """How pickles of protocol 2 write bytes"""
-    if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise UnpicklingError('only latin-1 text is turned into bytes')
-    return text.encode('latin1')
-
-
-_TABLE: list[tuple[Callable, str]] = [
-    (_DType, 'numpy.dtype'),
-    (_NDArray, 'numpy.ndarray'),
-    (_Array, f'{__name__}._Array'),
-    (_HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
-    (_latin1, '_codecs.encode'),
-    (_no_getattr, 'builtins.getattr'),
-    (_no_getattr, '__builtin__.getattr'),
-    *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
-    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
-]
-_TABLE_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _only(table: list) -> Iterator[None]:
-    """Exactly this table, whatever other libraries have added to torch's process-wide one."""
-    with _TABLE_LOCK:
-        before = serialization.get_safe_globals()
-        serialization.clear_safe_globals()
-        try:
-            serialization.add_safe_globals(table)
-            yield
-        finally:
-            serialization.clear_safe_globals()
-            serialization.add_safe_globals(before)
-
-
-def _resolve(value: Any, seen: set[int]) -> Any:
-    """Real objects for stand-ins, in place where the container allows it."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, _HistoryBuffer):
-        return value.real()
-    if isinstance(value, _DType) or (isinstance(value, type) and value in (_DType, _NDArray, _OneCycle, _Array)):
-        return None
-    if id(value) in seen:
-        return value
-    if isinstance(value, dict):
-        seen.add(id(value))
-        for key in list(value):
-            value[key] = _resolve(value[key], seen)
-    elif isinstance(value, list):
-        seen.add(id(value))
-        value[:] = [_resolve(item, seen) for item in value]
-    elif type(value) is tuple:
-        return tuple(_resolve(item, seen) for item in value)
-    return value
+from mmdet.utils.unpickling import only_table, read_pickle, resolve
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -201,11 +55,12 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         return _read_safetensors(path, map_location)
     try:
         if path.suffix == '.pkl':
-            checkpoint = _read_pickle(path)
+            with path.open('rb') as file:
+                checkpoint = read_pickle(file)
         else:
-            with _only(_TABLE):
+            with only_table():
                 checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        checkpoint = _resolve(checkpoint, set())
+            checkpoint = resolve(checkpoint)
     except UnpicklingError as error:
         # torch's own text suggests weights_only=False, which is what a malicious file waits for
         reason = str(error).split('\n')[0] if 'Weights only load failed' not in str(error) else _reason(error)
@@ -215,23 +70,6 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)  # MMDetection 1.x; mmengine's resume would execute it
     return checkpoint
-
-
-class _TableUnpickler(pickle.Unpickler):
-    """Plain pickles of arrays, such as detectron2's: every name is looked up in the same closed table."""
-
-    table: ClassVar[dict[str, Any]] = {name: stand_in for stand_in, name in _TABLE}
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.table[f'{module}.{name}']
-        except KeyError:
-            raise UnpicklingError(f'it asks for {module}.{name}, which weights never need') from None
-
-
-def _read_pickle(path: Path) -> Any:
-    with path.open('rb') as file:
-        return _TableUnpickler(file, encoding='latin1').load()
 
 
 def _reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from mmdet.structures.mask import INSTANCE_OFFSET, BaseInstanceMasks
 from mmdet.utils import above_score_threshold, resolve_score_thresholds
 from mmdet.utils.score_thresholds import ScoreThresholds
 
-from .palette import Color, _get_adaptive_scales, get_palette, jitter_color
+from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
 
 LANDMARK_COLORS = [(255, 64, 64), (64, 200, 255), (255, 220, 0), (255, 64, 255), (64, 255, 64)]
@@ -132,7 +132,7 @@ class DetLocalVisualizer(Visualizer):
         side = np.sqrt(self.width * self.height)
         # 13 points suit a picture of 800 x 1333; a small one has no room for them, and below 6.5 nothing is legible.
         largest = max(float(np.clip(side / 32, 7.5, 13)), side / 90)
-        for text, position, scale, label in zip(texts, positions, _get_adaptive_scales(areas), labels, strict=True):
+        for text, position, scale, label in zip(texts, positions, get_adaptive_scales(areas), labels, strict=True):
             points = max(largest * scale, 6.5)
             pixels = points * self.dpi / 72
             x = min(position[0] + 2, max(self.width - 0.58 * pixels * len(text) - 4, 0))

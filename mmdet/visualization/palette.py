@@ -52,6 +52,9 @@ def jitter_color(color: Color) -> Color:
     return tuple(np.clip(jitter + color, 0, 255).astype(np.uint8).tolist())
 
 
-def _get_adaptive_scales(areas: np.ndarray, min_area: int = 800, max_area: int = 30000) -> np.ndarray:
+def get_adaptive_scales(areas: np.ndarray, min_area: int = 800, max_area: int = 30000) -> np.ndarray:
     """0.5 for areas up to ``min_area`` pixels, rising to 1 at ``max_area``."""
     return np.clip(0.5 + (areas - min_area) / (max_area - min_area), 0.5, 1.0)
+
+
+_get_adaptive_scales = get_adaptive_scales  # its name in MMDetection 3.x

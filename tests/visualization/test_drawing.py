@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer, draw_sheet, get_palette, jitter_color, palette_val
-from mmdet.visualization.palette import _get_adaptive_scales
+from mmdet.visualization.palette import get_adaptive_scales
 
 H, W = 60, 80
 META = {'classes': ('cat', 'dog'), 'palette': [(255, 0, 0), (0, 255, 0)]}
@@ -193,7 +193,7 @@ def test_colours_and_scales():
     assert palette_val([(255, 0, 51)]) == [(1, 0, 0.2)]
     near = np.array(jitter_color((100, 250, 0)))
     assert near.shape == (3,) and abs(near - (100, 250, 0)).max() < 70 and near.min() >= 0 and near.max() <= 255
-    assert _get_adaptive_scales(np.array([0, 800, 15400, 30000, 1e6])).tolist() == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert get_adaptive_scales(np.array([0, 800, 15400, 30000, 1e6])).tolist() == [0.5, 0.5, 1.0, 1.0, 1.0]
 
 
 def test_sheet(tmp_path):

@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger
 from mmdet.errors import UserFileError, UserImportError, UserValueError
 from mmdet.registry import METRICS
 
-from .coco_metric import _numpy
+from .samples import to_numpy
 
 
 @METRICS.register_module()
@@ -69,9 +69,9 @@ class CityScapesMetric(BaseMetric):
         for data_sample in data_samples:
             path = Path(data_sample['img_path'])
             pred = data_sample['pred_instances']
-            scores = _numpy(pred['mask_scores'] if 'mask_scores' in pred else pred['scores'])
+            scores = to_numpy(pred['mask_scores'] if 'mask_scores' in pred else pred['scores'])
             lines = []
-            for i, (mask, label, score) in enumerate(zip(pred['masks'], _numpy(pred['labels']), scores, strict=True)):
+            for i, (mask, label, score) in enumerate(zip(pred['masks'], to_numpy(pred['labels']), scores, strict=True)):
                 name = self.dataset_meta['classes'][label]
                 file = f'{path.stem}_{i}_{name}.png'
                 cv2.imwrite(str(self.folder / file), as_bitmap(mask))
@@ -121,4 +121,4 @@ def as_bitmap(mask) -> np.ndarray:
         from pycocotools.mask import decode
 
         return decode(mask)
-    return _numpy(mask).astype(np.uint8)
+    return to_numpy(mask).astype(np.uint8)

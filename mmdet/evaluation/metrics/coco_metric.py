@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
@@ -28,6 +27,7 @@ from ..functional.coco_eval import (
     summary_table,
 )
 from ..functional.recall import eval_recalls
+from .samples import annotations_of, encode_masks, to_numpy
 
 DIGITS = 10  # below the noise of the sums, so that a perfect score reads 1.0
 
@@ -117,7 +117,7 @@ class CocoMetric(BaseMetric):
         result = dict(img_id=data_sample['img_id'])
         for key in ('bboxes', 'scores', 'labels', 'mask_scores'):
             if key in pred:
-                result[key] = _numpy(pred[key])
+                result[key] = to_numpy(pred[key])
         if 'masks' in pred:
             result['masks'] = encode_masks(pred['masks'])
         return result
@@ -126,7 +126,7 @@ class CocoMetric(BaseMetric):
         gt = dict(img_id=data_sample['img_id'])
         gt['height'], gt['width'] = data_sample['ori_shape'][:2]
         if self._coco_api is None:
-            gt['anns'] = _annotations(data_sample)
+            gt['anns'] = annotations_of(data_sample)
         return gt
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -359,44 +359,8 @@ class CocoMetric(BaseMetric):
         return folder / 'class_thresholds.json'
 
 
-def _numpy(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-
-
-def encode_masks(masks: Any) -> list[dict]:
-    """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already."""
-    if isinstance(masks, list | tuple):
-        return list(masks)
-    from mmdet.structures.mask import encode_mask_results
-
-    return encode_mask_results(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
-
-
 def _plain_mask(mask: Any) -> Any:
     """A polygon list or RLE with text counts, which JSON can hold."""
     if isinstance(mask, dict) and isinstance(mask['counts'], bytes):
         return {**mask, 'counts': mask['counts'].decode()}
     return mask
-
-
-def _annotations(data_sample: dict) -> list[dict]:
-    """The annotations as the dataset gave them, else from the ground-truth instances of the data sample."""
-    if 'instances' in data_sample:
-        return data_sample['instances']
-    if 'gt_instances' not in data_sample:
-        raise UserValueError(
-            'CocoMetric without ann_file needs the ground truth in the data samples: put LoadAnnotations into the test '
-            "pipeline, or 'instances' among the meta_keys of PackDetInputs."
-        )
-    annotations = []
-    for key, ignored in (('gt_instances', 0), ('ignored_instances', 1)):
-        instances = data_sample.get(key) or {}
-        if not len(instances.get('labels', ())):
-            continue
-        boxes = instances['bboxes']
-        boxes = _numpy(getattr(boxes, 'tensor', boxes)).tolist()
-        labels = _numpy(instances['labels']).tolist()
-        masks = encode_masks(instances['masks']) if 'masks' in instances else [None] * len(labels)
-        for box, label, mask in zip(boxes, labels, masks, strict=True):
-            annotations.append(dict(bbox=box, bbox_label=label, mask=mask, ignore_flag=ignored))
-    return annotations

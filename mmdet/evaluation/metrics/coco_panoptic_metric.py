@@ -14,7 +14,7 @@ from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, rgb2id
-from .coco_metric import _numpy
+from .samples import to_numpy
 
 
 @METRICS.register_module()
@@ -101,7 +101,7 @@ class CocoPanopticMetric(BaseMetric):
         """The predicted map, with ids from 1 and 0 for void, and the label of each id."""
         from mmdet.structures.mask import INSTANCE_OFFSET
 
-        coded = _numpy(data_sample['pred_panoptic_seg']['sem_seg']).reshape(data_sample['ori_shape'][:2])
+        coded = to_numpy(data_sample['pred_panoptic_seg']['sem_seg']).reshape(data_sample['ori_shape'][:2])
         values, inverse = np.unique(coded, return_inverse=True)
         classes = len(self.dataset_meta['classes'])
         labels = values.astype(np.int64) % INSTANCE_OFFSET

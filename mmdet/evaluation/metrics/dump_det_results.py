@@ -7,7 +7,7 @@ from mmengine.evaluator.metric import _to_cpu
 
 from mmdet.registry import METRICS
 
-from .coco_metric import encode_masks
+from .samples import encode_masks
 
 
 @METRICS.register_module()

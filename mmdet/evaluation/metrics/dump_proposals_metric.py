@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserValueError
 from mmdet.registry import METRICS
 
-from .coco_metric import _numpy
+from .samples import to_numpy
 
 
 @METRICS.register_module()
@@ -47,7 +47,7 @@ class DumpProposals(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for data_sample in data_samples:
             pred = data_sample['pred_instances']
-            scores, boxes = _numpy(pred['scores']), _numpy(pred['bboxes'])
+            scores, boxes = to_numpy(pred['scores']), to_numpy(pred['bboxes'])
             order = (-scores).argsort(kind='stable')[: self.num_max_proposals]
             path = Path(data_sample['img_path'])
             instances = InstanceData(bboxes=boxes[order], scores=scores[order])

@@ -13,7 +13,7 @@ from mmdet.registry import METRICS
 
 from ..functional.mean_ap import eval_map
 from ..functional.recall import eval_recalls
-from .coco_metric import _numpy
+from .samples import to_numpy
 
 
 @METRICS.register_module()
@@ -67,12 +67,12 @@ class VOCMetric(BaseMetric):
             for key, suffix in (('gt_instances', ''), ('ignored_instances', '_ignore')):
                 instances = data_sample.get(key)
                 boxes = instances['bboxes'] if instances else np.zeros((0, 4), dtype=np.float32)
-                annotation[f'bboxes{suffix}'] = _numpy(getattr(boxes, 'tensor', boxes)).reshape(-1, 4)
+                annotation[f'bboxes{suffix}'] = to_numpy(getattr(boxes, 'tensor', boxes)).reshape(-1, 4)
                 labels = instances['labels'] if instances else np.zeros(0, dtype=int)
-                annotation[f'labels{suffix}'] = _numpy(labels)
+                annotation[f'labels{suffix}'] = to_numpy(labels)
             pred = data_sample['pred_instances']
-            boxes, scores = _numpy(pred['bboxes']).reshape(-1, 4), _numpy(pred['scores']).reshape(-1, 1)
-            labels = _numpy(pred['labels'])
+            boxes, scores = to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores']).reshape(-1, 1)
+            labels = to_numpy(pred['labels'])
             rows = np.concatenate([boxes, scores], 1).astype(np.float32)
             by_class = [rows[labels == c] for c in range(len(self.dataset_meta['classes']))]
             self.results.append((annotation, by_class))

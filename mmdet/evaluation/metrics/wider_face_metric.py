@@ -13,7 +13,7 @@ from mmdet.registry import METRICS
 
 from ..functional.mean_ap import average_precision
 from ..functional.overlaps import bbox_overlaps
-from .coco_metric import _annotations, _numpy
+from .samples import annotations_of, to_numpy
 
 SETTINGS = ('easy', 'medium', 'hard')
 HEIGHTS = dict(easy=50.0, medium=30.0, hard=10.0)
@@ -63,14 +63,14 @@ class WIDERFaceMetric(BaseMetric):
             path = Path(data_sample['img_path'])
             pred = data_sample['pred_instances']
             result = dict(name=path.stem, event=path.parent.name)
-            dets = np.concatenate([_numpy(pred['bboxes']).reshape(-1, 4), _numpy(pred['scores'])[:, None]], 1)
+            dets = np.concatenate([to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores'])[:, None]], 1)
             result['dets'] = dets[np.argsort(-dets[:, 4], kind='stable')]
             if self.official is None:
                 result.update(self._by_height(data_sample))
             self.results.append(result)
 
     def _by_height(self, data_sample: dict) -> dict:
-        anns = _annotations(data_sample)
+        anns = annotations_of(data_sample)
         boxes = np.array([ann['bbox'] for ann in anns], dtype=np.float32).reshape(-1, 4)
         valid = np.array([not ann.get('ignore_flag', 0) for ann in anns], dtype=bool)
         height = boxes[:, 3] - boxes[:, 1]

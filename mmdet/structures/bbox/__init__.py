@@ -14,3 +14,5 @@ __getattr__, __dir__, __all__ = attach(
         ),
     },
 )
+
+from mmdet.structures.bbox import horizontal_boxes  # noqa: E402, F401  (registers 'hbox')

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserTypeError, UserValueError
+from mmdet.structures.bbox.box_type import RegisteredBoxes
 
 
-class BaseBoxes(metaclass=ABCMeta):
+class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
     """Boxes of shape (..., box_dim) that behave like their tensor and know how to move with an image.
 
     Methods that end in ``_`` change the boxes in place; image shapes are (h, w).
@@ -49,12 +50,6 @@ class BaseBoxes(metaclass=ABCMeta):
 
     def _like(self, data: Tensor) -> BaseBoxes:
         return type(self)(data, clone=False)
-
-    def convert_to(self, dst_type: str | type) -> Any:
-        """These boxes as another registered box type."""
-        from mmdet.structures.bbox.box_type import convert_box_type
-
-        return convert_box_type(self, dst_type=dst_type)
 
     def empty_boxes(self, dtype: torch.dtype | None = None, device: str | torch.device | None = None) -> BaseBoxes:
         """(0, box_dim) boxes."""

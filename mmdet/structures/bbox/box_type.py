@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from mmdet.errors import UserKeyError, UserTypeError, UserValueError
-from mmdet.structures.bbox.base_boxes import BaseBoxes
 
-BoxType = np.ndarray | Tensor | BaseBoxes
+
+class RegisteredBoxes:
+    """What this module, which lies below :class:`~mmdet.structures.bbox.base_boxes.BaseBoxes`, knows of it."""
+
+    tensor: Tensor
+
+    def convert_to(self, dst_type: str | type) -> Any:
+        """These boxes as another registered box type."""
+        return convert_box_type(self, dst_type=dst_type)
+
+
+BoxType = np.ndarray | Tensor | RegisteredBoxes
 
 box_types: dict[str, type] = {}
 _box_type_to_name: dict[type, str] = {}
@@ -24,7 +35,7 @@ def register_box(name: str, box_type: type | None = None, force: bool = False) -
         raise UserTypeError(f'force must be a bool, not {force!r}')
 
     def register(cls: type) -> type:
-        if not (isinstance(cls, type) and issubclass(cls, BaseBoxes)):
+        if not (isinstance(cls, type) and issubclass(cls, RegisteredBoxes)):
             raise UserTypeError(f'a box type must inherit from BaseBoxes; {cls!r} does not')
         key = name.lower()
         if not force and (key in box_types or cls in _box_type_to_name):
@@ -63,15 +74,13 @@ def register_box_converter(
 
 def get_box_type(box_type: str | type) -> tuple[str, type]:
     """Name and class of a box type that is given by either."""
-    import mmdet.structures.bbox.horizontal_boxes  # noqa: F401  (registers 'hbox')
-
     if isinstance(box_type, str):
         name = box_type.lower()
         if name not in box_types:
             near = difflib.get_close_matches(name, box_types, n=1, cutoff=0)
             raise UserKeyError(f'box type {box_type!r} is not registered. Did you mean {near[0]!r}?')
         return name, box_types[name]
-    if isinstance(box_type, type) and issubclass(box_type, BaseBoxes):
+    if isinstance(box_type, type) and issubclass(box_type, RegisteredBoxes):
         if box_type not in _box_type_to_name:
             raise UserKeyError(f'{box_type.__name__} is not registered as a box type')
         return _box_type_to_name[box_type], box_type
@@ -84,7 +93,7 @@ def convert_box_type(
     """Boxes as ``dst_type``, in the kind of container they came in (array, tensor or boxes)."""
     if dst_type is None:
         raise UserValueError('convert_box_type needs dst_type')
-    if isinstance(boxes, BaseBoxes):
+    if isinstance(boxes, RegisteredBoxes):
         src_type = type(boxes)
     elif src_type is None:
         raise UserValueError('an array or tensor does not know its box type; give src_type')
@@ -98,7 +107,7 @@ def convert_box_type(
             f'no conversion {key!r} is registered (there are: {", ".join(sorted(box_converters)) or "none"})'
         )
     converter = box_converters[key]
-    if isinstance(boxes, BaseBoxes):
+    if isinstance(boxes, RegisteredBoxes):
         return dst_class(converter(boxes.tensor))
     if isinstance(boxes, Tensor):
         return converter(boxes)
@@ -118,7 +127,7 @@ def autocast_box_type(dst_box_type: str | type = 'hbox') -> Callable:
         @wraps(function)
         def wrapper(self, results: dict, *args, **kwargs):
             boxes = results.get('gt_bboxes')
-            if isinstance(boxes, BaseBoxes):
+            if isinstance(boxes, RegisteredBoxes):
                 results['gt_bboxes'] = boxes.convert_to(dst_box_type)
             elif isinstance(boxes, np.ndarray):
                 results['gt_bboxes'] = box_class(boxes)

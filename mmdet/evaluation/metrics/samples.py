@@ -1,0 +1,46 @@
+"""What metrics take out of data samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmdet.errors import UserValueError
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def encode_masks(masks: Any) -> list[dict]:
+    """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already."""
+    if isinstance(masks, list | tuple):
+        return list(masks)
+    from mmdet.structures.mask import encode_mask_results
+
+    return encode_mask_results(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
+
+
+def annotations_of(data_sample: dict) -> list[dict]:
+    """The annotations as the dataset gave them, else from the ground-truth instances of the data sample."""
+    if 'instances' in data_sample:
+        return data_sample['instances']
+    if 'gt_instances' not in data_sample:
+        raise UserValueError(
+            'CocoMetric without ann_file needs the ground truth in the data samples: put LoadAnnotations into the test '
+            "pipeline, or 'instances' among the meta_keys of PackDetInputs."
+        )
+    annotations = []
+    for key, ignored in (('gt_instances', 0), ('ignored_instances', 1)):
+        instances = data_sample.get(key) or {}
+        if not len(instances.get('labels', ())):
+            continue
+        boxes = instances['bboxes']
+        boxes = to_numpy(getattr(boxes, 'tensor', boxes)).tolist()
+        labels = to_numpy(instances['labels']).tolist()
+        masks = encode_masks(instances['masks']) if 'masks' in instances else [None] * len(labels)
+        for box, label, mask in zip(boxes, labels, masks, strict=True):
+            annotations.append(dict(bbox=box, bbox_label=label, mask=mask, ignore_flag=ignored))
+    return annotations
