@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.backbones.base import Backbone, freeze
+from mmdet.models.layers.building import KAIMING_UNIFORM, conv_module_class, conv_module_options
 from mmdet.models.layers.csp_layer import CSPLayer
 from mmdet.registry import MODELS
-
-KAIMING_UNIFORM = dict(
-    type='Kaiming',
-    layer='Conv2d',
-    a=math.sqrt(5),
-    distribution='uniform',
-    mode='fan_in',
-    nonlinearity='leaky_relu',
-)
 
 
 class Focus(nn.Module):
@@ -83,8 +72,21 @@ class SPPBottleneck(BaseModule):
         return self.conv2(torch.cat([x] + [pool(x) for pool in self.poolings], dim=1))
 
 
+def stage_settings(num_blocks: int) -> dict[str, list[list]]:
+    """For each stage input channels, output channels, blocks, shortcuts in the blocks, spatial pyramid pooling.
+
+    Args:
+        num_blocks: Of the second and the third stage.
+    """
+    first = [[64, 128, 3, True, False], [128, 256, num_blocks, True, False], [256, 512, num_blocks, True, False]]
+    return {
+        'P5': [*first, [512, 1024, 3, False, True]],
+        'P6': [*first, [512, 768, 3, True, False], [768, 1024, 3, False, True]],
+    }
+
+
 @MODELS.register_module()
-class CSPDarknet(BaseModule):
+class CSPDarknet(Backbone):
     """CSPDarknet, returning the outputs ``out_indices``; 0 is the stem, i the stage i.
 
     Args:
@@ -94,22 +96,7 @@ class CSPDarknet(BaseModule):
         arch_ovewrite: Settings in place of those of ``arch``.
     """
 
-    # input channels, output channels, blocks, shortcuts in the blocks, spatial pyramid pooling
-    arch_settings = {
-        'P5': [
-            [64, 128, 3, True, False],
-            [128, 256, 9, True, False],
-            [256, 512, 9, True, False],
-            [512, 1024, 3, False, True],
-        ],
-        'P6': [
-            [64, 128, 3, True, False],
-            [128, 256, 9, True, False],
-            [256, 512, 9, True, False],
-            [512, 768, 3, True, False],
-            [768, 1024, 3, False, True],
-        ],
-    }
+    arch_settings = stage_settings(9)
 
     def __init__(
         self,
@@ -139,8 +126,8 @@ class CSPDarknet(BaseModule):
         self.frozen_stages = frozen_stages
         self.use_depthwise = use_depthwise
         self.norm_eval = norm_eval
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
+        conv = conv_module_class(use_depthwise)
         self.stem = self._make_stem(settings[0][0] * widen_factor, **shared)
         self.layers = ['stem']
         for i, (in_channels, out_channels, num_blocks, add_identity, use_spp) in enumerate(settings):
@@ -167,22 +154,7 @@ class CSPDarknet(BaseModule):
         )
 
     def _freeze_stages(self) -> None:
-        for name in self.layers[: self.frozen_stages + 1]:
-            getattr(self, name).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> CSPDarknet:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        freeze(getattr(self, name) for name in self.layers[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs = []
-        for i, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        return self.run_stages(x, [getattr(self, name) for name in self.layers])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from mmdet.models.backbones.csp_darknet import KAIMING_UNIFORM, CSPDarknet
+from mmdet.models.backbones.csp_darknet import CSPDarknet, stage_settings
+from mmdet.models.layers.building import KAIMING_UNIFORM
 from mmdet.models.layers.csp_layer import CSPLayer
 from mmdet.registry import MODELS
 
@@ -19,21 +20,7 @@ class CSPNeXt(CSPDarknet):
         channel_attention: A gate per channel at the end of each stage.
     """
 
-    arch_settings = {
-        'P5': [
-            [64, 128, 3, True, False],
-            [128, 256, 6, True, False],
-            [256, 512, 6, True, False],
-            [512, 1024, 3, False, True],
-        ],
-        'P6': [
-            [64, 128, 3, True, False],
-            [128, 256, 6, True, False],
-            [256, 512, 6, True, False],
-            [512, 768, 3, True, False],
-            [768, 1024, 3, False, True],
-        ],
-    }
+    arch_settings = stage_settings(6)
 
     def __init__(
         self,

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
-from mmdet.models.layers.building import conv_norm_init_cfg, pretrained_init_cfg, resolve_layer
+from mmdet.models.backbones.base import Backbone, freeze
+from mmdet.models.layers.building import conv_module_options, conv_norm_init_cfg, pretrained_init_cfg
 from mmdet.registry import MODELS
 
 
@@ -37,7 +37,7 @@ class ResBlock(BaseModule):
 
 
 @MODELS.register_module()
-class Darknet(BaseModule):
+class Darknet(Backbone):
     """Darknet, returning the outputs ``out_indices``; 0 is the first convolution, i the stage i.
 
     Args:
@@ -65,7 +65,7 @@ class Darknet(BaseModule):
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         self.conv1 = ConvModule(3, 32, 3, padding=1, **shared)
         self.cr_blocks = ['conv1']
         for i, (num_blocks, channels) in enumerate(zip(*self.arch_settings[depth], strict=True)):
@@ -90,22 +90,7 @@ class Darknet(BaseModule):
         return nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs = []
-        for i, name in enumerate(self.cr_blocks):
-            x = getattr(self, name)(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        return self.run_stages(x, [getattr(self, name) for name in self.cr_blocks])
 
     def _freeze_stages(self) -> None:
-        for name in self.cr_blocks[: max(self.frozen_stages, 0)]:
-            getattr(self, name).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Darknet:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        freeze(getattr(self, name) for name in self.cr_blocks[: max(self.frozen_stages, 0)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +9,8 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
 from mmdet.models.backbones.resnet import ResNet
+from mmdet.models.backbones.resnext import Bottleneck as ResNeXtBottleneck
+from mmdet.models.backbones.resnext import ResNeXt
 from mmdet.models.layers.building import build_conv_layer, conv_norm_init_cfg, pretrained_init_cfg
 from mmdet.models.layers.res_layer import ResLayer
 from mmdet.registry import MODELS
@@ -110,37 +111,14 @@ class DetectoRS_ResNet(ResNet):
         return tuple(outs)
 
 
-class GroupedBottleneck(Bottleneck):
+class GroupedBottleneck(ResNeXtBottleneck, Bottleneck):
     """The same with the grouped 3x3 convolution of ResNeXt."""
-
-    def __init__(
-        self, inplanes: int, planes: int, groups: int = 1, base_width: int = 4, base_channels: int = 64, **kwargs: Any
-    ) -> None:
-        width = planes if groups == 1 else math.floor(planes * (base_width / base_channels)) * groups
-        super().__init__(inplanes, planes, width=width, groups=groups, **kwargs)
 
 
 @MODELS.register_module()
-class DetectoRS_ResNeXt(DetectoRS_ResNet):
-    """ResNeXt for DetectoRS.
-
-    Args:
-        groups: Number of groups (the cardinality).
-        base_width: Channels of each group in the first stage.
-    """
+class DetectoRS_ResNeXt(ResNeXt, DetectoRS_ResNet):
+    """ResNeXt for DetectoRS; see both of them for the arguments."""
 
     arch_settings = {
-        50: (GroupedBottleneck, (3, 4, 6, 3)),
-        101: (GroupedBottleneck, (3, 4, 23, 3)),
-        152: (GroupedBottleneck, (3, 8, 36, 3)),
+        depth: (GroupedBottleneck, num_blocks) for depth, (_, num_blocks) in DetectoRS_ResNet.arch_settings.items()
     }
-
-    def __init__(self, groups: int = 1, base_width: int = 4, **kwargs: Any) -> None:
-        self.groups = groups
-        self.base_width = base_width
-        super().__init__(**kwargs)
-
-    def make_res_layer(self, **kwargs: Any) -> ResLayer:
-        return super().make_res_layer(
-            groups=self.groups, base_width=self.base_width, base_channels=self.base_channels, **kwargs
-        )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import Sequential
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
-from mmdet.models.layers.building import conv_norm_init_cfg, make_divisible, resolve_layer
+from mmdet.models.backbones.base import Backbone, freeze
+from mmdet.models.layers.building import conv_module_options, conv_norm_init_cfg, make_divisible
 from mmdet.models.layers.inverted_residual import InvertedResidual
 from mmdet.registry import MODELS
 
 
 @MODELS.register_module()
-class EfficientNet(BaseModule):
+class EfficientNet(Backbone):
     """EfficientNet-B0 to B8, returning the outputs ``out_indices``.
 
     Args:
@@ -68,7 +68,7 @@ class EfficientNet(BaseModule):
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         width, depth = self.arch_settings[arch]
         stages = [
             [
@@ -108,22 +108,7 @@ class EfficientNet(BaseModule):
             self.layers.append(ConvModule(in_channels, make_divisible(1280 * width, 8), 1, **shared))
 
     def _freeze_stages(self) -> None:
-        for layer in self.layers[: self.frozen_stages]:
-            layer.eval().requires_grad_(False)
+        freeze(self.layers[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outs = []
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def train(self, mode: bool = True) -> EfficientNet:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        return self.run_stages(x, self.layers)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
+from mmdet.models.backbones.base import Backbone
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.layers.building import (
     build_conv_layer,
     build_norm_layer,
     conv_norm_init_cfg,
+    named_norm,
     pretrained_init_cfg,
 )
 from mmdet.models.layers.res_layer import ResLayer
@@ -108,7 +109,7 @@ class HRModule(BaseModule):
 
 
 @MODELS.register_module()
-class HRNet(BaseModule):
+class HRNet(Backbone):
     """High-resolution network, returning the branches of the last stage, finest first, at strides 4, 8, 16 and 32.
 
     Args:
@@ -118,6 +119,7 @@ class HRNet(BaseModule):
     """
 
     blocks_dict = {'BASIC': BasicBlock, 'BOTTLENECK': Bottleneck}
+    norm1, norm2 = named_norm(1), named_norm(2)
 
     def __init__(
         self,
@@ -177,14 +179,6 @@ class HRNet(BaseModule):
             stage, channels = self._make_stage(cfg, wanted, multiscale_output if i == 4 else True)
             self.add_module(f'stage{i}', stage)
 
-    @property
-    def norm1(self) -> nn.Module:
-        return getattr(self, self.norm1_name)
-
-    @property
-    def norm2(self) -> nn.Module:
-        return getattr(self, self.norm2_name)
-
     def _block_init_cfg(self, block: type[BaseModule]) -> dict | None:
         if not self.zero_init_residual:
             return None
@@ -242,11 +236,3 @@ class HRNet(BaseModule):
                 inputs.append(source if transition is None else transition(source))
             branches = getattr(self, f'stage{i}')(inputs)
         return tuple(branches)
-
-    def train(self, mode: bool = True) -> HRNet:
-        super().train(mode)
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self

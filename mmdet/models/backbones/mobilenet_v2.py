@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserValueError
+from mmdet.models.backbones.base import Backbone, freeze
 from mmdet.models.layers.building import conv_norm_init_cfg, make_divisible, pretrained_init_cfg, resolve_layer
 from mmdet.models.layers.inverted_residual import InvertedResidual
 from mmdet.registry import MODELS
 
 
 @MODELS.register_module()
-class MobileNetV2(BaseModule):
+class MobileNetV2(Backbone):
     """MobileNetV2.
 
     Args:
@@ -94,26 +93,8 @@ class MobileNetV2(BaseModule):
         return nn.Sequential(*blocks)
 
     def _freeze_stages(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        for module in (self.conv1, *(getattr(self, name) for name in self.layers[: self.frozen_stages])):
-            module.eval()
-            module.requires_grad_(False)
+        if self.frozen_stages >= 0:
+            freeze([self.conv1, *(getattr(self, name) for name in self.layers[: self.frozen_stages])])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.conv1(x)
-        outs = []
-        for i, name in enumerate(self.layers):
-            x = getattr(self, name)(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def train(self, mode: bool = True) -> MobileNetV2:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        return self.run_stages(self.conv1(x), [getattr(self, name) for name in self.layers])

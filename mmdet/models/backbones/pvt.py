@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks.drop import build_dropout
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+from mmdet.models.backbones.base import TransformerBackbone
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg
 from mmdet.models.layers.patch import PatchEmbed, nchw_to_nlc, nlc_to_nchw
 from mmdet.registry import MODELS
@@ -146,7 +145,7 @@ class AbsolutePositionEmbedding(BaseModule):
 
 
 @MODELS.register_module()
-class PyramidVisionTransformer(BaseModule):
+class PyramidVisionTransformer(TransformerBackbone):
     """PVT v1, returning the maps of the stages ``out_indices``.
 
     Args:
@@ -251,38 +250,17 @@ class PyramidVisionTransformer(BaseModule):
             self.layers.append(ModuleList([embed, blocks, norm]))
             in_channels = channels
 
-    def init_weights(self) -> None:
-        if self.init_cfg is not None:
-            if 'checkpoint' not in self.init_cfg:
-                raise UserValueError(f"PVT takes init_cfg=dict(type='Pretrained', checkpoint=...), got {self.init_cfg}")
-            self._load_pretrained(self.init_cfg['checkpoint'])
-            return
-        MMLogger.get_current_instance().info(f'{type(self).__name__} starts from random weights: no init_cfg is given')
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-                nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, AbsolutePositionEmbedding):
-                module.init_weights()
+    def _init_module(self, module: nn.Module) -> None:
+        super()._init_module(module)
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, AbsolutePositionEmbedding):
+            module.init_weights()
 
-    def _load_pretrained(self, path: str) -> None:
-        from mmengine.runner.checkpoint import CheckpointLoader
-
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-        if self.convert_weights:
-            state = pvt_convert(state)
-        missing = self.load_state_dict(state, strict=False).missing_keys
-        if missing:
-            warnings.warn(f'{path} lacks {len(missing)} weights of {type(self).__name__}, e.g. {missing[0]}')
+    def _own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return pvt_convert(state) if self.convert_weights else state
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outs = []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
 from mmdet.models.backbones.resnet import ResNetV1d
-from mmdet.models.layers.building import build_conv_layer, build_norm_layer
+from mmdet.models.backbones.resnext import Bottleneck as GroupedBottleneck
+from mmdet.models.layers.building import build_conv_layer, build_norm_layer, named_norm
 from mmdet.models.layers.res_layer import ResLayer
 from mmdet.registry import MODELS
 
@@ -22,6 +21,8 @@ class SplitAttentionConv2d(BaseModule):
         channels: Output channels.
         reduction_factor: Factor by which the inner layer of the attention is narrower than the splits together.
     """
+
+    norm0, norm1 = named_norm(0), named_norm(1)
 
     def __init__(
         self,
@@ -63,14 +64,6 @@ class SplitAttentionConv2d(BaseModule):
         self.add_module(self.norm1_name, norm1)
         self.fc2 = build_conv_layer(None, inner, channels * radix, 1, groups=groups)
 
-    @property
-    def norm0(self) -> nn.Module:
-        return getattr(self, self.norm0_name)
-
-    @property
-    def norm1(self) -> nn.Module:
-        return getattr(self, self.norm1_name)
-
     def forward(self, x: Tensor) -> Tensor:
         splits = self.relu(self.norm0(self.conv(x))).unflatten(1, (self.radix, self.channels))  # (B, r, C, H, W)
         mean = splits.sum(1).mean((2, 3), keepdim=True)
@@ -80,7 +73,7 @@ class SplitAttentionConv2d(BaseModule):
         return (splits * weights.reshape(len(x), self.radix, self.channels, 1, 1)).sum(1)
 
 
-class Bottleneck(_Bottleneck):
+class Bottleneck(GroupedBottleneck):
     """Bottleneck whose 3x3 convolution is a split attention.
 
     Args:
@@ -104,8 +97,7 @@ class Bottleneck(_Bottleneck):
         self.radix = radix
         self.reduction_factor = reduction_factor
         self.avg_down_stride = avg_down_stride
-        width = planes if groups == 1 else math.floor(planes * (base_width / base_channels)) * groups
-        super().__init__(inplanes, planes, width=width, groups=groups, **kwargs)
+        super().__init__(inplanes, planes, groups, base_width, base_channels, **kwargs)
 
     def _make_conv2(self, cfg: dict | None, width: int, groups: int) -> None:
         self.avg_down_stride = self.avg_down_stride and self.conv2_stride > 1

@@ -8,14 +8,15 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserKeyError, UserValueError
+from mmdet.models.backbones.base import Backbone, freeze
 from mmdet.models.layers.building import (
     build_conv_layer,
     build_norm_layer,
     build_plugin_layer,
     conv_norm_init_cfg,
+    named_norm,
     pretrained_init_cfg,
     run_checkpointed,
 )
@@ -32,6 +33,7 @@ def _check_style(style: str) -> None:
 
 class BasicBlock(BaseModule):
     expansion = 1
+    norm1, norm2 = named_norm(1), named_norm(2)
 
     def __init__(
         self,
@@ -67,14 +69,6 @@ class BasicBlock(BaseModule):
         self.dilation = dilation
         self.with_cp = with_cp
 
-    @property
-    def norm1(self) -> nn.Module:
-        return getattr(self, self.norm1_name)
-
-    @property
-    def norm2(self) -> nn.Module:
-        return getattr(self, self.norm2_name)
-
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(run_checkpointed(self._forward, x, self.with_cp))
 
@@ -99,6 +93,7 @@ class Bottleneck(BaseModule):
     """
 
     expansion = 4
+    norm1, norm2, norm3 = named_norm(1), named_norm(2), named_norm(3)
 
     def __init__(
         self,
@@ -190,18 +185,6 @@ class Bottleneck(BaseModule):
             x = getattr(self, name)(x)
         return x
 
-    @property
-    def norm1(self) -> nn.Module:
-        return getattr(self, self.norm1_name)
-
-    @property
-    def norm2(self) -> nn.Module:
-        return getattr(self, self.norm2_name)
-
-    @property
-    def norm3(self) -> nn.Module:
-        return getattr(self, self.norm3_name)
-
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(run_checkpointed(self._forward, x, self.with_cp))
 
@@ -223,7 +206,7 @@ class Bottleneck(BaseModule):
 
 
 @MODELS.register_module()
-class ResNet(BaseModule):
+class ResNet(Backbone):
     """ResNet, returning the outputs of the stages ``out_indices`` as a tuple.
 
     Args:
@@ -245,6 +228,7 @@ class ResNet(BaseModule):
         101: (Bottleneck, (3, 4, 23, 3)),
         152: (Bottleneck, (3, 8, 36, 3)),
     }
+    norm1 = named_norm(1)
 
     def __init__(
         self,
@@ -369,10 +353,6 @@ class ResNet(BaseModule):
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
         return ResLayer(**kwargs)
 
-    @property
-    def norm1(self) -> nn.Module:
-        return getattr(self, self.norm1_name)
-
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
         if self.deep_stem:
             layers = []
@@ -398,28 +378,11 @@ class ResNet(BaseModule):
             return
         frozen = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
         frozen += [getattr(self, name) for name in self.res_layers[: self.frozen_stages]]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
+        freeze(frozen)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        x = self.maxpool(x)
-        outs = []
-        for i, name in enumerate(self.res_layers):
-            x = getattr(self, name)(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
+        return self.run_stages(self.maxpool(x), [getattr(self, name) for name in self.res_layers])
 
 
 @MODELS.register_module()

@@ -14,8 +14,6 @@ from mmdet.registry import MODELS
 class Bottleneck(_Bottleneck):
     """Bottleneck whose 3x3 convolution has ``groups`` groups of ``base_width * planes / base_channels`` channels."""
 
-    expansion = 4
-
     def __init__(
         self, inplanes: int, planes: int, groups: int = 1, base_width: int = 4, base_channels: int = 64, **kwargs: Any
     ) -> None:
@@ -44,4 +42,6 @@ class ResNeXt(ResNet):
         super().__init__(**kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
-        return ResLayer(groups=self.groups, base_width=self.base_width, base_channels=self.base_channels, **kwargs)
+        return super().make_res_layer(
+            groups=self.groups, base_width=self.base_width, base_channels=self.base_channels, **kwargs
+        )

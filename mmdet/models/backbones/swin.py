@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.drop import build_dropout
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+from mmdet.models.backbones.base import TransformerBackbone, freeze
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg, run_checkpointed
 from mmdet.models.layers.mlp import FFN
 from mmdet.models.layers.patch import PatchEmbed, PatchMerging
@@ -241,7 +240,7 @@ class SwinBlockSequence(BaseModule):
 
 
 @MODELS.register_module()
-class SwinTransformer(BaseModule):
+class SwinTransformer(TransformerBackbone):
     """Swin Transformer, returning normalised maps of the stages ``out_indices``.
 
     Args:
@@ -337,50 +336,27 @@ class SwinTransformer(BaseModule):
         for i in out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.num_features[i])[1])
 
-    def train(self, mode: bool = True) -> SwinTransformer:
-        super().train(mode)
-        self._freeze_stages()
-        return self
-
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
         frozen = [self.patch_embed, self.drop_after_pos, *self.stages[: self.frozen_stages]]
         frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
+        freeze(frozen)
         if self.use_abs_pos_embed:
             self.absolute_pos_embed.requires_grad = False
 
-    def init_weights(self) -> None:
-        if self.init_cfg is not None:
-            if 'checkpoint' not in self.init_cfg:
-                raise UserValueError(
-                    f"SwinTransformer takes init_cfg=dict(type='Pretrained', checkpoint=...), got {self.init_cfg}"
-                )
-            self._load_pretrained(self.init_cfg['checkpoint'])
-            return
-        MMLogger.get_current_instance().info('SwinTransformer starts from random weights: no init_cfg is given')
+    def _init_from_scratch(self) -> None:
         if self.use_abs_pos_embed:
             trunc_normal_(self.absolute_pos_embed, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, WindowMSA):
-                module.init_weights()
+        super()._init_from_scratch()
 
-    def _load_pretrained(self, path: str) -> None:
-        """Weights of a classifier or detector; position biases of another window size are interpolated."""
-        from mmengine.runner.checkpoint import CheckpointLoader
+    def _init_module(self, module: nn.Module) -> None:
+        super()._init_module(module)
+        if isinstance(module, WindowMSA):
+            module.init_weights()
 
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    def _own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Position biases of another window size are interpolated."""
         state = {name.removeprefix('module.'): value for name, value in state.items()}
         if self.convert_weights:
             state = swin_converter(state)
@@ -391,15 +367,12 @@ class SwinTransformer(BaseModule):
         own = self.state_dict()
         if 'absolute_pos_embed' in own and 'absolute_pos_embed' in state:
             state['absolute_pos_embed'] = state['absolute_pos_embed'].reshape(own['absolute_pos_embed'].shape)
-        for name in list(state):
+        for name, value in own.items():
             if name.endswith('relative_position_index'):
-                del state[name]  # depends on the window size only
-            elif name.endswith('relative_position_bias_table') and name in own:
-                state[name] = _resize_bias_table(name, state[name], own[name])
-        result = self.load_state_dict(state, strict=False)
-        missing = [name for name in result.missing_keys if not name.endswith('relative_position_index')]
-        if missing:
-            warnings.warn(f'{path} lacks {len(missing)} weights of SwinTransformer, e.g. {missing[0]}')
+                state[name] = value  # depends on the window size only
+            elif name.endswith('relative_position_bias_table') and name in state:
+                state[name] = _resize_bias_table(name, state[name], value)
+        return state
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x, hw_shape = self.patch_embed(x)

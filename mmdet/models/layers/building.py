@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import mmcv.cnn
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import MODELS
+
+# of YOLOX and its kin
+KAIMING_UNIFORM = dict(
+    type='Kaiming',
+    layer='Conv2d',
+    a=math.sqrt(5),
+    distribution='uniform',
+    mode='fan_in',
+    nonlinearity='leaky_relu',
+)
 
 
 def resolve_layer(cfg: dict | None) -> dict | None:
@@ -40,6 +52,20 @@ def build_norm_layer(cfg: dict, num_features: int, postfix: int | str = '') -> t
 
 def build_plugin_layer(cfg: dict, postfix: int | str = '', **kwargs: Any) -> tuple[str, nn.Module]:
     return mmcv.cnn.build_plugin_layer(resolve_layer(cfg), postfix, **kwargs)
+
+
+def conv_module_options(conv_cfg: dict | None, norm_cfg: dict | None, **others: Any) -> dict[str, Any]:
+    """The arguments that the ``ConvModule``s of a network have in common."""
+    return dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), **others)
+
+
+def conv_module_class(use_depthwise: bool) -> type[nn.Module]:
+    return DepthwiseSeparableConvModule if use_depthwise else ConvModule
+
+
+def named_norm(index: int) -> property:
+    """The norm layer that stands under the name ``norm{index}_name``, ``bn1`` or ``gn1`` say, as ``norm{index}``."""
+    return property(lambda module: getattr(module, getattr(module, f'norm{index}_name')))
 
 
 def build_linear_layer(cfg: dict | None, **kwargs: Any) -> nn.Module:

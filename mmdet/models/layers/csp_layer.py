@@ -7,11 +7,23 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_class, conv_module_options
 from mmdet.models.layers.se_layer import ChannelAttention
 
 
-class DarknetBottleneck(BaseModule):
+class ShortcutBlock(BaseModule):
+    """Two convolutions with a shortcut where the channels agree."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+    add_identity: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2(self.conv1(x))
+        return out + x if self.add_identity else out
+
+
+class DarknetBottleneck(ShortcutBlock):
     """1x1 and 3x3 convolutions with a shortcut where the channels agree.
 
     Args:
@@ -31,19 +43,15 @@ class DarknetBottleneck(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         hidden = int(out_channels * expansion)
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        conv = conv_module_class(use_depthwise)
         self.conv1 = ConvModule(in_channels, hidden, 1, **shared)
         self.conv2 = conv(hidden, out_channels, 3, stride=1, padding=1, **shared)
         self.add_identity = add_identity and in_channels == out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(self.conv1(x))
-        return out + x if self.add_identity else out
 
-
-class CSPNeXtBlock(BaseModule):
+class CSPNeXtBlock(ShortcutBlock):
     """3x3 and large depthwise separable convolutions with a shortcut (RTMDet, arXiv:2212.07784, Fig. 3b)."""
 
     def __init__(
@@ -60,18 +68,14 @@ class CSPNeXtBlock(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         hidden = int(out_channels * expansion)
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        conv = conv_module_class(use_depthwise)
         self.conv1 = conv(in_channels, hidden, 3, stride=1, padding=1, **shared)
         self.conv2 = DepthwiseSeparableConvModule(
             hidden, out_channels, kernel_size, stride=1, padding=kernel_size // 2, **shared
         )
         self.add_identity = add_identity and in_channels == out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(self.conv1(x))
-        return out + x if self.add_identity else out
 
 
 class CSPLayer(BaseModule):
@@ -99,7 +103,7 @@ class CSPLayer(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         block = CSPNeXtBlock if use_cspnext_block else DarknetBottleneck
         half = int(out_channels * expand_ratio)
         self.channel_attention = channel_attention

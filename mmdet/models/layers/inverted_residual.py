@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer, run_checkpointed
+from mmdet.models.layers.building import conv_module_options, run_checkpointed
 from mmdet.models.layers.se_layer import SELayer
 
 
@@ -43,7 +43,7 @@ class InvertedResidual(BaseModule):
             raise UserValueError(
                 f'without expand conv, mid_channels ({mid_channels}) must be in_channels ({in_channels})'
             )
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg))
+        shared = conv_module_options(conv_cfg, norm_cfg)
         self.with_res_shortcut = stride == 1 and in_channels == out_channels
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options
 from mmdet.registry import MODELS
 
 
@@ -46,7 +46,7 @@ class BFP(BaseModule):
         self.num_levels = num_levels
         self.refine_level = refine_level
         self.refine_type = refine_type
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg))
+        shared = conv_module_options(conv_cfg, norm_cfg)
         if refine_type == 'conv':
             self.refine = ConvModule(in_channels, in_channels, 3, padding=1, **shared)
         elif refine_type == 'non_local':

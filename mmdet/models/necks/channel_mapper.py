@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options
 from mmdet.registry import MODELS
 
 
@@ -33,7 +33,7 @@ class ChannelMapper(BaseModule):
         if isinstance(in_channels, int):
             raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
         num_extra = (num_outs or len(in_channels)) - len(in_channels)
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg, bias=bias)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, bias=bias)
         self.convs = nn.ModuleList(
             ConvModule(channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2, **shared)
             for channels in in_channels

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options
 from mmdet.registry import MODELS
 
 EXTRA_CONV_SOURCES = ('on_input', 'on_lateral', 'on_output')
@@ -65,9 +65,7 @@ class FPN(BaseModule):
                 f'add_extra_convs must be a boolean or one of {EXTRA_CONV_SOURCES}, got {add_extra_convs!r}'
             )
 
-        shared = dict(
-            conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg, inplace=False
-        )
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, inplace=False)
         lateral = {**shared, 'norm_cfg': None} if no_norm_on_lateral else shared
         used = in_channels[start_level : self.backbone_end_level]
         self.lateral_convs = nn.ModuleList(ConvModule(channels, out_channels, 1, **lateral) for channels in used)

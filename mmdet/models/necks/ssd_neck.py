@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_class, conv_module_options
 from mmdet.registry import MODELS
 
 
@@ -73,8 +73,8 @@ class SSDNeck(BaseModule):
             given = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
             self.init_cfg = [*given, dict(type='Constant', val=l2_norm_scale, override=dict(name='l2_norm'))]
 
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
-        second = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
+        second = conv_module_class(use_depthwise)
         self.extra_layers = nn.ModuleList()
         channels = in_channels[-1]
         for i, out in enumerate(out_channels[len(in_channels) :]):

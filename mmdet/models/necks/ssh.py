@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options, resolve_layer
 from mmdet.registry import MODELS
 
 
@@ -29,7 +29,7 @@ class SSHContextModule(BaseModule):
         self.in_channels = in_channels
         self.out_channels = out_channels
         width = out_channels // 4
-        shared = dict(padding=1, conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg))
+        shared = conv_module_options(conv_cfg, norm_cfg, padding=1)
         self.conv5x5_1 = ConvModule(in_channels, width, 3, **shared)
         self.conv5x5_2 = ConvModule(width, width, 3, act_cfg=None, **shared)
         self.conv7x7_2 = ConvModule(width, width, 3, **shared)

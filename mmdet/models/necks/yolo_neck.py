@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options
 from mmdet.registry import MODELS
 
 
@@ -26,7 +26,7 @@ class DetectionBlock(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         self.conv1 = ConvModule(in_channels, out_channels, 1, **shared)
         self.conv2 = ConvModule(out_channels, out_channels * 2, 3, padding=1, **shared)
         self.conv3 = ConvModule(out_channels * 2, out_channels, 1, **shared)
@@ -64,7 +64,7 @@ class YOLOV3Neck(BaseModule):
         self.num_scales = num_scales
         self.in_channels = in_channels
         self.out_channels = out_channels
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
         self.detect1 = DetectionBlock(in_channels[0], out_channels[0], **shared)
         for i in range(1, num_scales):
             self.add_module(f'conv{i}', ConvModule(out_channels[i - 1], out_channels[i], 1, **shared))

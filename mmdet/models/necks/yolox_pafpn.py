@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import KAIMING_UNIFORM, conv_module_class, conv_module_options
 from mmdet.models.layers.csp_layer import CSPLayer
 from mmdet.registry import MODELS
-
-KAIMING_UNIFORM = dict(
-    type='Kaiming',
-    layer='Conv2d',
-    a=math.sqrt(5),
-    distribution='uniform',
-    mode='fan_in',
-    nonlinearity='leaky_relu',
-)
 
 
 @MODELS.register_module()
@@ -53,8 +43,8 @@ class YOLOXPAFPN(BaseModule):
         super().__init__(init_cfg)
         self.in_channels = in_channels
         self.out_channels = out_channels
-        shared = dict(conv_cfg=resolve_layer(conv_cfg), norm_cfg=resolve_layer(norm_cfg), act_cfg=act_cfg)
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg)
+        conv = conv_module_class(use_depthwise)
 
         def csp(inputs: int, outputs: int) -> CSPLayer:
             return CSPLayer(
