@@ -27,10 +27,11 @@ def boxes(*rows):
     [
         ([[1, 2, 3, 4]], (1, 4), torch.float32),
         ([], (0, 4), torch.float32),
-        (np.zeros((2, 4)), (2, 4), torch.float32),
+        (np.zeros((2, 4)), (2, 4), torch.float64),
+            (np.zeros((2, 4), dtype=np.int64), (2, 4), torch.float32),
         (torch.zeros(2, 3, 4, dtype=torch.float64), (2, 3, 4), torch.float64),
         (torch.zeros(2, 0, 4), (2, 0, 4), torch.float32),
-        (np.zeros((0,)), (0, 4), torch.float32),
+        (np.zeros((0,)), (0, 4), torch.float64),
     ],
 )
 def test_construction(data, shape, dtype):
@@ -129,10 +130,23 @@ def test_indexing():
     with pytest.raises(ValueError, match='coordinates'):
         made[made.tensor > 0]
     made[0] = boxes([9, 9, 9, 9])
-    made[torch.tensor([1, 2])] = torch.zeros(2, 4)
+    made[torch.tensor([1, 2])] = boxes([0, 0, 0, 0], [0, 0, 0, 0])
     assert made.tensor[:3].sum(1).tolist() == [36, 0, 0]
-    with pytest.raises(TypeError, match='list'):
-        made[0] = [1, 2, 3, 4]
+    for value in ([1, 2, 3, 4], torch.zeros(1, 4)):  # a tensor does not say which box type its numbers are of
+        with pytest.raises(TypeError, match=type(value).__name__):
+            made[0] = value
+
+
+def test_indices_with_ellipsis_and_none():
+    made = HorizontalBoxes(torch.rand(2, 3, 5, 4))
+    assert made[None, ...].shape == (1, 2, 3, 5, 4)
+    assert made[0, ...].shape == made[0, None][0].shape == (3, 5, 4)
+    assert made[...].shape == made.shape
+    for index in ((..., None), (..., 0), (0, 0, 0, 0), (0, ..., slice(0, 2)), np.ones((2, 3, 5, 4), dtype=bool)):
+        with pytest.raises(AssertionError):
+            made[index]
+        with pytest.raises(ValueError, match='coordinates'):
+            made[index] = made
 
 
 def test_shapes_like_a_tensor():
@@ -208,6 +222,32 @@ def test_autocast():
     made = Transform().transform({'gt_bboxes': np.zeros((1, 4), np.float32)})
     assert isinstance(made, HorizontalBoxes)
     assert Transform().transform({'gt_bboxes': made}) is made
+
+
+def test_autocast_gives_arrays_back():
+    class Shift:
+        @autocast_box_type()
+        def transform(self, results):
+            for sample in (results, *results['mix_results']):
+                sample['gt_bboxes'].translate_((1, 2))
+            return dict(results, gt_bboxes=results['gt_bboxes'][:1])
+
+    partner = boxes([0, 0, 1, 1])
+    results = {'gt_bboxes': np.zeros((2, 4)), 'mix_results': [{'gt_bboxes': np.zeros((1, 4), np.float32)}]}
+    results['mix_results'].append({'gt_bboxes': partner})
+    output = Shift().transform(results)
+    assert output['gt_bboxes'].tolist() == [[1, 2, 1, 2]] and isinstance(output['gt_bboxes'], np.ndarray)
+    assert results['gt_bboxes'].tolist() == [[1, 2, 1, 2]] * 2 and results['gt_bboxes'].dtype == np.float64
+    array, kept = (sample['gt_bboxes'] for sample in results['mix_results'])
+    assert isinstance(array, np.ndarray) and isinstance(kept, HorizontalBoxes)
+
+
+def test_autocast_refuses_other_containers():
+    class Transform:
+        @autocast_box_type()
+        def transform(self, results):
+            return results.get('gt_bboxes')
+
     assert Transform().transform({}) is None
     with pytest.raises(TypeError, match='list'):
         Transform().transform({'gt_bboxes': [[0, 0, 1, 1]]})

@@ -52,7 +52,7 @@ def test_construction_and_indexing(make):
     assert len(list(masks)) == 3
     assert masks.to_tensor(torch.float32, 'cpu').shape == (3, H, W)
     assert type(masks).cat([masks, masks[:1]]).areas.tolist() == [60, 64, 200, 60]
-    with pytest.raises(TypeError, match='non-empty'):
+    with pytest.raises(ValueError, match='no masks'):
         type(masks).cat([])
 
 
@@ -238,3 +238,24 @@ def test_rle_and_boxes():
 def test_split_combined_polygons():
     flat = [np.arange(20)]
     assert [[len(p) for p in obj] for obj in split_combined_polys(flat, [[6, 8, 6]], [[2, 1]])[0]] == [[6, 8], [6]]
+
+
+@pytest.mark.parametrize('masks', [[[]], np.zeros((28, 28)), [np.zeros((3, 28, 28))], np.zeros((3, 28, 32)), 'masks'])
+def test_bitmaps_refuse_what_is_no_bitmap(masks):
+    with pytest.raises(AssertionError):
+        BitmapMasks(masks, 28, 28)
+
+
+@pytest.mark.parametrize('masks', [[[[]]], np.zeros((2, 8)), [np.zeros(8)], [[[0, 0, 5, 0, 5, 5]]]])
+def test_polygons_refuse_what_is_no_list_of_arrays_for_each_object(masks):
+    with pytest.raises(TypeError, match='flat arrays'):
+        PolygonMasks(masks, 28, 28)
+
+
+@pytest.mark.parametrize('kind', [BitmapMasks, PolygonMasks])
+def test_joining_masks_of_other_kinds(kind):
+    with pytest.raises(ValueError, match='no masks'):
+        kind.cat([])
+    for other in (kind([], 4, 4), [np.zeros((1, 4, 4))], [BitmapMasks([], 4, 4), PolygonMasks([], 4, 4)]):
+        with pytest.raises(TypeError, match=kind.__name__):
+            kind.cat(other)

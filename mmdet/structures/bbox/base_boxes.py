@@ -20,7 +20,8 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
     Methods that end in ``_`` change the boxes in place; image shapes are (h, w).
 
     Args:
-        data: A tensor, an array or nested numbers; an empty sequence gives ``(0, box_dim)``.
+        data: A tensor, an array or nested numbers; an empty sequence gives ``(0, box_dim)``. Tensors keep their dtype
+            and so do arrays of floats; all else becomes float32.
         clone: Copy ``data``.
     """
 
@@ -34,7 +35,12 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
         clone: bool = True,
     ) -> None:
         given = data
-        if not isinstance(data, Tensor):
+        if isinstance(data, np.ndarray):
+            dtype = dtype or (None if data.dtype.kind == 'f' else torch.float32)
+            data = torch.from_numpy(np.array(data))
+        elif not isinstance(data, Tensor):
+            if not isinstance(data, Sequence) or isinstance(data, str):
+                raise UserTypeError(f'boxes are made of a tensor, an array or a sequence, not {type(data).__name__}')
             data, dtype = torch.from_numpy(np.array(data)), dtype or torch.float32
         data = data.to(dtype=dtype or data.dtype, device=device or data.device)
         if clone and data is given:
@@ -67,25 +73,30 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
 
     def __getitem__(self, index: Any) -> BaseBoxes:
         """Boxes at ``index``; the last dimension cannot be indexed, a single box keeps shape (1, box_dim)."""
-        if isinstance(index, np.ndarray):
-            index = torch.as_tensor(index, device=self.device)
-        if isinstance(index, Tensor) and index.dtype == torch.bool and index.dim() >= self.tensor.dim():
-            raise UserValueError(f'a mask of {index.dim()} dimensions would index the coordinates of {self!r}')
-        if isinstance(index, tuple):
-            used = sum(item is not None and item is not Ellipsis for item in index)
-            if used >= self.tensor.dim() or (index and index[-1] is Ellipsis and None in index):
-                raise UserValueError(f'{index!r} would index the coordinates of boxes of shape {tuple(self.shape)}')
-        boxes = self.tensor[index]
+        boxes = self.tensor[self._index(index)]
         return self._like(boxes.reshape(1, -1) if boxes.dim() == 1 else boxes)
 
-    def __setitem__(self, index: Any, values: Tensor | BaseBoxes) -> None:
-        if not isinstance(values, (BaseBoxes, Tensor)):
-            raise UserTypeError(f'boxes are set from boxes or a tensor, not {type(values).__name__}')
-        if isinstance(values, BaseBoxes) and type(values) is not type(self):
+    def __setitem__(self, index: Any, values: BaseBoxes) -> None:
+        """Write boxes of the same type at ``index``, for which the rules of reading hold."""
+        if type(values) is not type(self):
             raise UserTypeError(f'{type(values).__name__} cannot be written into {type(self).__name__}')
+        self.tensor[self._index(index)] = values.tensor
+
+    def _index(self, index: Any) -> Any:
+        """``index`` for the tensor, refused where it reaches the coordinates of a box."""
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index, device=self.device)
-        self.tensor[index] = values.tensor if isinstance(values, BaseBoxes) else values
+        items = index if isinstance(index, tuple) else (index,)
+        used = 0
+        for place, item in enumerate(items):
+            if item is Ellipsis and place < len(items) - 1:
+                used = self.tensor.dim()
+            elif item is not None and item is not Ellipsis:
+                is_mask = isinstance(item, (Tensor, np.ndarray)) and item.dtype in (torch.bool, np.bool_)
+                used += item.ndim if is_mask else 1
+        if used >= self.tensor.dim():
+            raise UserValueError(f'the index would reach the coordinates of boxes of shape {tuple(self.shape)}')
+        return index
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -205,9 +216,16 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
         return self._like(self.tensor.unsqueeze(dim))
 
     @classmethod
+    def _check_kinds(cls, box_list: Sequence) -> None:
+        for boxes in box_list:
+            if not isinstance(boxes, cls):
+                raise UserTypeError(f'only {cls.__name__} can be joined, not {type(boxes).__name__}')
+
+    @classmethod
     def cat(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
         if not box_list:
             raise UserValueError('there are no boxes to concatenate')
+        cls._check_kinds(box_list)
         box_list[0]._not_last(dim)
         return cls(torch.cat([boxes.tensor for boxes in box_list], dim=dim), clone=False)
 
@@ -215,6 +233,7 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
     def stack(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
         if not box_list:
             raise UserValueError('there are no boxes to stack')
+        cls._check_kinds(box_list)
         if dim % (box_list[0].dim() + 1) == box_list[0].dim():
             raise UserValueError('the last dimension holds the coordinates of a box; boxes cannot be stacked along it')
         return cls(torch.stack([boxes.tensor for boxes in box_list], dim=dim), clone=False)

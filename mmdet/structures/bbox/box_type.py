@@ -115,9 +115,9 @@ def convert_box_type(
 
 
 def autocast_box_type(dst_box_type: str | type = 'hbox') -> Callable:
-    """Decorator of a transform's method: ``results['gt_bboxes']`` reaches it as ``dst_box_type``.
+    """Decorator of a transform's method: ``gt_bboxes`` of ``results`` and of its ``mix_results`` reach it as boxes.
 
-    Arrays are taken as horizontal boxes and written back into ``results``.
+    Arrays are taken as boxes of ``dst_box_type`` for the call, and what entered as arrays leaves as arrays.
     """
     _, box_class = get_box_type(dst_box_type)
 
@@ -126,18 +126,23 @@ def autocast_box_type(dst_box_type: str | type = 'hbox') -> Callable:
 
         @wraps(function)
         def wrapper(self, results: dict, *args, **kwargs):
-            boxes = results.get('gt_bboxes')
-            if isinstance(boxes, RegisteredBoxes):
-                results['gt_bboxes'] = boxes.convert_to(dst_box_type)
-            elif isinstance(boxes, np.ndarray):
-                results['gt_bboxes'] = box_class(boxes)
-                if 'mix_results' in results:
-                    for other in results['mix_results']:
-                        if isinstance(other.get('gt_bboxes'), np.ndarray):
-                            other['gt_bboxes'] = box_class(other['gt_bboxes'])
-            elif boxes is not None:
-                raise UserTypeError(f"results['gt_bboxes'] must be boxes or an array, not {type(boxes).__name__}")
-            return function(self, results, *args, **kwargs)
+            arrays = []
+            for sample in (results, *results.get('mix_results', ())):
+                boxes = sample.get('gt_bboxes')
+                if isinstance(boxes, RegisteredBoxes):
+                    sample['gt_bboxes'] = boxes.convert_to(dst_box_type)
+                elif isinstance(boxes, np.ndarray):
+                    sample['gt_bboxes'] = box_class(boxes)
+                    arrays.append(sample)
+                elif boxes is not None:
+                    raise UserTypeError(f"results['gt_bboxes'] must be boxes or an array, not {type(boxes).__name__}")
+            output = function(self, results, *args, **kwargs)
+            if arrays and arrays[0] is results and isinstance(output, dict):
+                arrays.append(output)
+            for sample in arrays:
+                if isinstance(sample.get('gt_bboxes'), RegisteredBoxes):
+                    sample['gt_bboxes'] = sample['gt_bboxes'].numpy()
+            return output
 
         return wrapper
 

@@ -176,10 +176,16 @@ class BitmapMasks(BaseInstanceMasks):
 
     def __init__(self, masks: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> None:
         self.height, self.width = height, width
+        if not isinstance(masks, (list, tuple, np.ndarray)):
+            raise UserTypeError(f'bitmaps come as an array or a list of arrays, not as {type(masks).__name__}')
         if len(masks) == 0:
             self.masks = np.zeros((0, height, width), dtype=np.uint8)
             return
-        self.masks = np.stack(list(masks)) if isinstance(masks, (list, tuple)) else np.asarray(masks)
+        if isinstance(masks, (list, tuple)):
+            if not all(isinstance(mask, np.ndarray) and mask.ndim == 2 for mask in masks):
+                raise UserTypeError('a list of bitmaps holds one (h, w) array for each object')
+            masks = np.stack(list(masks))
+        self.masks = masks
         if self.masks.shape[1:] != (height, width):
             raise UserValueError(f'bitmaps of shape {self.masks.shape} are not (N, {height}, {width})')
 
@@ -211,8 +217,7 @@ class BitmapMasks(BaseInstanceMasks):
 
     @classmethod
     def cat(cls, masks: Sequence[BitmapMasks]) -> BitmapMasks:
-        if not masks or not all(isinstance(m, BitmapMasks) for m in masks):
-            raise UserTypeError('BitmapMasks.cat takes a non-empty sequence of BitmapMasks')
+        _check_same_kind(cls, masks)
         return cls(np.concatenate([m.masks for m in masks]), masks[0].height, masks[0].width)
 
     @property
@@ -333,6 +338,9 @@ class PolygonMasks(BaseInstanceMasks):
     """
 
     def __init__(self, masks: Sequence[Sequence[np.ndarray]], height: int, width: int) -> None:
+        for polygons in masks:
+            if not isinstance(polygons, (list, tuple)) or not all(isinstance(p, np.ndarray) for p in polygons):
+                raise UserTypeError(f'masks hold a list of flat arrays for each object, not {polygons!r}')
         self.height, self.width = height, width
         self.masks = [list(polygons) for polygons in masks]
 
@@ -366,8 +374,7 @@ class PolygonMasks(BaseInstanceMasks):
 
     @classmethod
     def cat(cls, masks: Sequence[PolygonMasks]) -> PolygonMasks:
-        if not masks or not all(isinstance(m, PolygonMasks) for m in masks):
-            raise UserTypeError('PolygonMasks.cat takes a non-empty sequence of PolygonMasks')
+        _check_same_kind(cls, masks)
         return cls([polygons for m in masks for polygons in m.masks], masks[0].height, masks[0].width)
 
     @property
@@ -481,6 +488,13 @@ class PolygonMasks(BaseInstanceMasks):
         for bitmap, polygons in zip(bitmaps, self.masks, strict=True):
             bitmap[:] = polygon_to_bitmap(polygons, self.height, self.width)
         return bitmaps
+
+
+def _check_same_kind(kind: type, masks: Any) -> None:
+    if not isinstance(masks, Sequence) or not all(isinstance(m, kind) for m in masks):
+        raise UserTypeError(f'{kind.__name__}.cat takes a sequence of {kind.__name__}')
+    if not masks:
+        raise UserValueError('there are no masks to concatenate')
 
 
 def _translation_matrix(offset: float, direction: str) -> np.ndarray:
