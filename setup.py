@@ -51,6 +51,6 @@ setup(
     # mmengine asks pkgutil for a function that Python 3.14 no longer has
     python_requires='>=3.10,<3.14',
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('tests', 'optional', 'docs')},
+    extras_require={name: requirements(name) for name in ('tests', 'docs')},
     zip_safe=False,
 )

@@ -45,8 +45,9 @@ ARROWS = {
     'models.test_time_augs': BELOW_MODELS | {*BRICKS, 'models.detectors'},
     # names for code outside, which nothing of ours imports
     'models.utils': BELOW_MODELS | set(BRICKS),
+    'datasets.api_wrappers': GROUND,
     'datasets': GROUND | {'registry', 'utils', 'structures'},
-    'evaluation': GROUND | {'registry', 'utils', 'structures'},
+    'evaluation': GROUND | {'registry', 'utils', 'structures', 'datasets.api_wrappers'},
     'visualization': GROUND | {'registry', 'utils', 'structures'},
     'config': GROUND | {'registry'},
     # neither builds a model nor trains: what starts a run calls it

@@ -1,3 +1,3 @@
 from mmdet.lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, {'coco_api': 'COCO COCOPanoptic'})
+__getattr__, __dir__, __all__ = attach(__name__, {'coco_api': 'COCO COCOPanoptic', 'cocoeval': 'COCOeval COCOevalMP'})

@@ -1,16 +1,12 @@
-"""COCO evaluation in pycocotools or, where it is installed, faster-coco-eval (the same numbers, several times faster).
+"""COCO evaluation: reading, matching and the numbers of a summary.
 
 Letters: T IoU thresholds, R recall points (101), K categories, A areas (all, small, medium, large), M detections kept.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import json
 import logging
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -21,22 +17,12 @@ import numpy as np
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets.api_wrappers.cocoeval import COCOeval, Objects, distinct_ids
 from mmdet.errors import UserFileError, UserKeyError, UserValueError
 
 AREAS = ('all', 's', 'm', 'l')
 AREA_NAMES = {'all': 'all', 's': 'small', 'm': 'medium', 'l': 'large'}
-
-
-def coco_backend(faster: bool = True) -> tuple[type, type]:
-    """The ``COCO`` and ``COCOeval`` classes: faster-coco-eval's if asked for and installed, else pycocotools'."""
-    if faster and importlib.util.find_spec('faster_coco_eval') is not None:
-        from faster_coco_eval import COCO, COCOeval_faster
-
-        return COCO, COCOeval_faster
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    return COCO, COCOeval
 
 
 def load_coco(
@@ -45,7 +31,7 @@ def load_coco(
     sort_categories: bool = False,
     backend_args: dict | None = None,
 ) -> Any:
-    """A ``COCO`` object of an annotation file or of its content.
+    """A ``COCO`` object of an annotation file or of its content; ``faster`` is not used, every backend reads it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -67,14 +53,10 @@ def load_coco(
             raise UserKeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
     if sort_categories:
         annotations['categories'] = sorted(annotations['categories'], key=lambda category: category['id'])
-    coco = coco_backend(faster)[0]()
+    coco = COCO()
+    coco.annotation_file, coco.IMAGE_KEYS = name, ('id',)
     coco.dataset = annotations
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Found annotation id 0')  # of one backend; named below for both
-        coco.createIndex()
-    if 0 in coco.anns:
-        message = f"{name}: the object with annotation id 0 never counts as found; COCO's evaluation takes 0 for "
-        print_log(message + "'not matched'. Number annotations from 1.", 'current', logging.WARNING)
+    coco.createIndex()
     return coco
 
 
@@ -93,8 +75,7 @@ def category_ids(coco: Any, classes: Sequence[str]) -> list[int | None]:
     if any(old != new for old, new in target.items()):
         for annotation in coco.dataset['annotations']:
             annotation['category_id'] = target.get(annotation['category_id'], annotation['category_id'])
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
+        coco.createIndex()
     missing = [name for name in classes if name not in first]
     if missing:
         near = get_close_matches(missing[0], sorted(first), n=3)
@@ -106,54 +87,48 @@ def category_ids(coco: Any, classes: Sequence[str]) -> list[int | None]:
     return [first.get(name) for name in classes]
 
 
-def load_detections(coco: Any, detections: list[dict]) -> Any:
-    """A ``COCO`` object of detections in the COCO result format; an empty list is allowed.
-
-    Raises:
-        ValueError: if a detection names an image that the ground truth does not have.
-    """
-    unknown = {detection['image_id'] for detection in detections} - set(coco.imgs)
-    if unknown:
-        examples = ', '.join(map(str, sorted(unknown, key=str)[:3]))
-        raise UserValueError(
-            f'{len(unknown)} images with detections are not in the annotation file (image ids {examples}, ...). '
-            'Is the ann_file of the metric that of the test dataset?'
-        )
-    if not detections:
-        empty = type(coco)()
-        empty.dataset = {**coco.dataset, 'annotations': []}
-        with contextlib.redirect_stdout(io.StringIO()):
-            empty.createIndex()
-        return empty
-    with contextlib.redirect_stdout(io.StringIO()):
-        return coco.loadRes(detections)
-
-
 def evaluate_coco(
     coco: Any,
-    detections: list[dict],
+    detections: Sequence[dict] | Objects,
     iou_type: str = 'bbox',
     cat_ids: Sequence[int] | None = None,
     img_ids: Sequence | None = None,
     iou_thrs: Sequence[float] | None = None,
     max_dets: Sequence[int] = (1, 10, 100),
     use_cats: bool = True,
-    faster: bool = True,
-) -> Any:
-    """Match and accumulate; the returned evaluator holds ``eval['precision']`` (T, R, K, A, M) and its kin."""
-    evaluator = coco_backend(faster)[1](coco, load_detections(coco, detections), iou_type)
+    faster: bool | str = True,
+    evaluator: type[COCOeval] = COCOeval,
+) -> COCOeval:
+    """Match and accumulate; the returned evaluator holds ``eval['precision']`` (T, R, K, A, M) and its kin.
+
+    Args:
+        detections: Dicts in COCO's result format, or columns.
+        faster: The backend, see :func:`mmdet.datasets.api_wrappers.cocoeval.backend_name`.
+
+    Raises:
+        ValueError: if a detection names an image that the ground truth does not have.
+    """
+    if not isinstance(detections, Objects):
+        detections = Objects.from_dicts(detections, iou_type)
+    unknown = distinct_ids(detections.image_ids) - set(coco.imgs)
+    if unknown:
+        examples = ', '.join(map(str, sorted(unknown, key=str)[:3]))
+        raise UserValueError(
+            f'{len(unknown)} images with detections are not in the annotation file (image ids {examples}, ...). '
+            'Is the ann_file of the metric that of the test dataset?'
+        )
+    found = evaluator(coco, detections, iou_type, backend=faster)
     if cat_ids is not None:
-        evaluator.params.catIds = list(cat_ids)
+        found.params.catIds = list(cat_ids)
     if img_ids is not None:
-        evaluator.params.imgIds = list(img_ids)
+        found.params.imgIds = list(img_ids)
     if iou_thrs is not None:
-        evaluator.params.iouThrs = np.asarray(iou_thrs, dtype=float)
-    evaluator.params.maxDets = list(max_dets)
-    evaluator.params.useCats = int(use_cats)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return evaluator
+        found.params.iouThrs = np.asarray(iou_thrs, dtype=float)
+    found.params.maxDets = list(max_dets)
+    found.params.useCats = int(use_cats)
+    found.evaluate()
+    found.accumulate()
+    return found
 
 
 def _mean(values: np.ndarray) -> float:

@@ -7,82 +7,81 @@ detections without a partner count neither way.
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .coco_eval import AREAS, average_precision, average_recall, coco_backend, load_detections
+from mmdet.datasets.api_wrappers.cocoeval import COCOeval, Objects
+
+from .coco_eval import AREAS, average_precision, average_recall, evaluate_coco
 
 FREQUENCIES = ('r', 'c', 'f')
 """Categories with up to 10, up to 100 and more training images: rare, common, frequent."""
 
 
-def known_detections(coco: Any, detections: Sequence[dict], max_dets: int, federated: bool = True) -> list[dict]:
-    """The best ``max_dets`` detections of each image, then those whose category is known there to be or not to be."""
-    by_image = defaultdict(list)
-    for detection in detections:
-        by_image[detection['image_id']].append(detection)
-    kept = []
-    for img_id, found in by_image.items():
-        found = sorted(found, key=lambda detection: -detection['score'])[:max_dets]
-        if federated and img_id in coco.imgs:
-            known = {annotation['category_id'] for annotation in coco.imgToAnns.get(img_id, ())}
-            known.update(coco.imgs[img_id].get('neg_category_ids', ()))
-            found = [detection for detection in found if detection['category_id'] in known]
-        kept += found
-    return kept
+class LVISEval(COCOeval):
+    """COCO's evaluator on LVIS's terms; the one number of ``params.maxDets`` counts an image, over all categories.
+
+    An area beyond every range is how COCO's matching is told not to count an object at all (``ignore``), and a
+    detection only where it has a partner (of a category that is not exhaustively annotated).
+    """
+
+    def columns(self) -> tuple[Objects, Objects]:
+        truth, found = super().columns()
+        beyond = 2 * max(high for _, high in self.params.areaRng)
+        truth = truth.take(np.flatnonzero(truth.area > 0))
+        truth.crowd = np.zeros(len(truth), dtype=bool)  # LVIS has no crowds
+        truth.area = np.where(truth.ignore, beyond, truth.area)
+        found = found.take(_best_of_each_image(found, self.params.maxDets[-1]))
+        if self.params.useCats:
+            here = np.unique(self._pairs(truth.image_ids, truth.category_ids))
+            known = np.concatenate([here, self._listed('neg_category_ids')])
+            pairs = self._pairs(found.image_ids, found.category_ids)
+            kept = np.flatnonzero(np.isin(pairs, known) & (found.area > 0))
+            found = found.take(kept)
+            unsure = np.isin(pairs[kept], self._listed('not_exhaustive_category_ids'))
+            found.area = np.where(unsure, beyond, found.area)
+        return truth, found
+
+    def _pairs(self, images: Any, categories: Any) -> np.ndarray:
+        """One number for each image and category."""
+        return np.asarray(images, dtype=int) * (len(self.params.catIds) + 1) + np.asarray(categories, dtype=int)
+
+    def _listed(self, key: str) -> np.ndarray:
+        """The pairs of each image and the categories that it names under ``key``."""
+        numbers = {cat_id: k + 1 for k, cat_id in enumerate(self.params.catIds)}
+        rows = [
+            (i + 1, numbers[cat_id])
+            for i, img_id in enumerate(self.params.imgIds)
+            for cat_id in self.cocoGt.imgs.get(img_id, {}).get(key, ())
+            if cat_id in numbers
+        ]
+        return self._pairs(*np.array(rows, dtype=int).reshape(-1, 2).T)
 
 
-def _pycocotools_evaluator(coco: Any, results: Any, iou_type: str) -> Any:
-    base = coco_backend(faster=False)[1]
-    open_sets = {img_id: set(image.get('not_exhaustive_category_ids', ())) for img_id, image in coco.imgs.items()}
-
-    class Evaluator(base):
-        def evaluateImg(self, imgId, catId, aRng, maxDet):
-            found = super().evaluateImg(imgId, catId, aRng, maxDet)
-            if found is not None and catId in open_sets[imgId]:
-                found['dtIgnore'] = np.logical_or(found['dtIgnore'], found['dtMatches'] == 0)
-            return found
-
-    return Evaluator(coco, results, iou_type)
+def _best_of_each_image(found: Objects, count: int) -> np.ndarray:
+    """Places of the ``count`` highest scores of each image, of equal ones the first; in the given order."""
+    order = np.lexsort((-found.scores, found.image_ids))
+    images = np.asarray(found.image_ids)[order]
+    rank = np.arange(len(images)) - np.searchsorted(images, images)
+    return np.sort(order[rank < count])
 
 
 def evaluate_lvis(
     coco: Any,
-    detections: Sequence[dict],
+    detections: Sequence[dict] | Objects,
     iou_type: str = 'bbox',
     cat_ids: Sequence[int] | None = None,
     img_ids: Sequence | None = None,
     iou_thrs: Sequence[float] | None = None,
     max_dets: int = 300,
     use_cats: bool = True,
-    faster: bool = True,
-) -> Any:
-    """Match and accumulate; the evaluator is as that of :func:`.coco_eval.evaluate_coco`."""
-    for annotation in coco.dataset['annotations']:
-        annotation.setdefault('iscrowd', 0)  # LVIS has no crowds
-    results = load_detections(coco, known_detections(coco, detections, max_dets, federated=use_cats))
-    backend = coco_backend(faster)[1]
-    if backend.__module__.startswith('faster_coco_eval'):
-        evaluator = backend(coco, results, iou_type, lvis_style=use_cats)
-    else:
-        evaluator = _pycocotools_evaluator(coco, results, iou_type)
-    if cat_ids is not None:
-        evaluator.params.catIds = list(cat_ids)
-    if img_ids is not None:
-        evaluator.params.imgIds = list(img_ids)
-    if iou_thrs is not None:
-        evaluator.params.iouThrs = np.asarray(iou_thrs, dtype=float)
-    evaluator.params.maxDets = [max_dets]
-    evaluator.params.useCats = int(use_cats)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return evaluator
+    faster: bool | str = True,
+) -> LVISEval:
+    """Match and accumulate, as :func:`.coco_eval.evaluate_coco`."""
+    return evaluate_coco(coco, detections, iou_type, cat_ids, img_ids, iou_thrs, [max_dets], use_cats, faster, LVISEval)
 
 
 def summarize_lvis(evaluator: Any) -> OrderedDict[str, float]:

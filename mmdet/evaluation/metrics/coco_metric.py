@@ -13,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
 
+from mmdet.datasets.api_wrappers.cocoeval import Objects, id_column
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
@@ -49,8 +50,8 @@ class CocoMetric(BaseMetric):
         format_only: Write the result files and evaluate nothing; needs ``outfile_prefix``.
         outfile_prefix: Path and file name without suffix; ``.bbox.json`` and ``.segm.json`` follow.
         sort_categories: Order the categories of the annotation file by id first (Objects365 v1).
-        use_mp_eval: Accepted for the configs that set it. faster-coco-eval takes its place.
-        use_faster_coco_eval: Evaluate with faster-coco-eval where it is installed. Its numbers are the same.
+        use_mp_eval: Accepted for the configs that set it; evaluation needs no processes.
+        use_faster_coco_eval: The backend, of equal numbers: ``True`` for hotcoco, ``False`` for pycocotools, or a name.
         class_thresholds: For each class find the score that maximises the F-measure at IoU 0.5, print these and write
             them as ``class_thresholds.json`` beside the results (in the work directory), or to the path given here.
     """
@@ -74,7 +75,7 @@ class CocoMetric(BaseMetric):
         prefix: str | None = None,
         sort_categories: bool = False,
         use_mp_eval: bool = False,
-        use_faster_coco_eval: bool = True,
+        use_faster_coco_eval: bool | str = True,
         class_thresholds: bool | str = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -101,7 +102,7 @@ class CocoMetric(BaseMetric):
         self.sort_categories = sort_categories
         self._coco_api = None
         if ann_file is not None:
-            self._coco_api = load_coco(ann_file, use_faster_coco_eval, sort_categories, backend_args)
+            self._coco_api = load_coco(ann_file, sort_categories=sort_categories, backend_args=backend_args)
         self.cat_ids: list[int | None] | None = None  # by label; None where the annotations lack the class
         self.img_ids: list | None = None
 
@@ -136,31 +137,44 @@ class CocoMetric(BaseMetric):
         box = np.asarray(bbox, dtype=np.float64)
         return np.concatenate([box[..., :2], box[..., 2:4] - box[..., :2]], -1).tolist()
 
-    def _detections(self, results: Sequence[dict], kind: str) -> list[dict]:
-        """The COCO result entries of ``kind``: ``bbox``, ``segm`` or ``proposal`` (all of one class)."""
-        entries = []
+    def _columns(self, results: Sequence[dict], kind: str) -> Objects:
+        """The detections for ``kind``: ``bbox``, ``segm`` or ``proposal`` (all of one class)."""
+        labels, boxes, scores, masks = [np.zeros(0, dtype=int)], [np.zeros((0, 4))], [np.zeros(0)], []
         for result in results:
-            labels = np.asarray(result['labels']).tolist()
-            if labels and kind != 'proposal' and max(labels) >= len(self.cat_ids):
+            labels.append(np.asarray(result['labels'], dtype=int))
+            if labels[-1].size and kind != 'proposal' and labels[-1].max() >= len(self.cat_ids):
                 raise UserValueError(
-                    f'Image {result["img_id"]} has a detection with label {max(labels)}, but the dataset has '
+                    f'Image {result["img_id"]} has a detection with label {labels[-1].max()}, but the dataset has '
                     f'{len(self.cat_ids)} classes. Does num_classes of the model fit the dataset?'
                 )
-            scores = np.asarray(result['scores'], dtype=np.float64)
+            corners = np.asarray(result['bboxes'], dtype=np.float64).reshape(-1, 4)
+            boxes.append(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1))
+            score = result.get('mask_scores', result['scores']) if kind == 'segm' else result['scores']
+            scores.append(np.asarray(score, dtype=np.float64))
             if kind == 'segm':
-                scores = np.asarray(result.get('mask_scores', scores), dtype=np.float64)
-            boxes = self.xyxy2xywh(np.asarray(result['bboxes']).reshape(-1, 4))
-            for i, (label, score, box) in enumerate(zip(labels, scores.tolist(), boxes, strict=True)):
-                category = self._categories[0] if kind == 'proposal' else self.cat_ids[label]
-                if category is None:
-                    continue
-                entry = dict(image_id=result['img_id'], bbox=box, score=score, category_id=category)
-                if kind == 'segm':
-                    mask = dict(result['masks'][i])
-                    if isinstance(mask['counts'], bytes):
-                        mask['counts'] = mask['counts'].decode()
-                    entry['segmentation'] = mask
-                entries.append(entry)
+                masks += [_plain_mask(mask) for mask in result['masks']]
+        counts = [len(label) for label in labels[1:]]
+        label = np.concatenate(labels)
+        if kind == 'proposal':
+            label[:] = self.cat_ids.index(self._categories[0])
+        found = Objects.of_detections(
+            np.repeat(id_column([result['img_id'] for result in results]), counts),
+            id_column([self._categories[0] if cat_id is None else cat_id for cat_id in self.cat_ids])[label],
+            np.concatenate(boxes),
+            np.concatenate(scores),
+            masks if kind == 'segm' else None,
+        )
+        known = np.array([cat_id is not None for cat_id in self.cat_ids])[label]
+        return found if known.all() else found.take(np.flatnonzero(known))
+
+    def _detections(self, results: Sequence[dict], kind: str) -> list[dict]:
+        """The same as COCO result entries."""
+        found = self._columns(results, kind)
+        columns = found.image_ids, found.boxes, found.scores, found.category_ids
+        rows = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+        entries = [dict(zip(('image_id', 'bbox', 'score', 'category_id'), row, strict=True)) for row in rows]
+        for entry, mask in zip(entries, found.masks or ()):
+            entry['segmentation'] = mask
         return entries
 
     def results2json(self, results: Sequence[dict], outfile_prefix: str) -> dict[str, str]:
@@ -238,7 +252,7 @@ class CocoMetric(BaseMetric):
                 source = self._coco_format(gts)
                 if self.outfile_prefix is not None:
                     source = load(self.gt_to_coco_json(gts, prefix))
-                self._coco_api = load_coco(source, self.use_faster_coco_eval)
+                self._coco_api = load_coco(source)
             self._index()
             if self.outfile_prefix is not None:
                 self.results2json(preds, prefix)
@@ -277,16 +291,10 @@ class CocoMetric(BaseMetric):
                         f"{annotation['image_id']} has no 'segmentation'."
                     )
         if len(self.proposal_nums) != 3:
-            raise UserValueError(
-                f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.'
-            )
-        detections = self._detections(preds, metric)
-        if metric == 'segm':
-            for entry in detections:
-                entry.pop('bbox')  # else the area of the box would choose the area range
+            raise UserValueError(f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.')
         evaluator = evaluate_coco(
             self._coco_api,
-            detections,
+            self._columns(preds, metric),
             'bbox' if metric == 'proposal' else metric,
             self._categories,
             self.img_ids,

@@ -16,8 +16,7 @@ class LVISMetric(CocoMetric):
     """AP of LVIS (arXiv:1908.03195), also for rare, common and frequent classes: ``bbox_AP``, ``bbox_APr``, ....
 
     The options are those of :class:`CocoMetric`. The last of ``proposal_nums`` is the number of detections an image,
-    over all classes; it is 300 for other metrics than ``proposal``. The validation set takes minutes with
-    faster-coco-eval and much longer without.
+    over all classes; it is 300 for other metrics than ``proposal``.
     """
 
     default_prefix: str | None = 'lvis'
@@ -36,7 +35,7 @@ class LVISMetric(CocoMetric):
         prefix: str | None = None,
         file_client_args: dict | None = None,
         backend_args: dict | None = None,
-        use_faster_coco_eval: bool = True,
+        use_faster_coco_eval: bool | str = True,
     ) -> None:
         super().__init__(
             ann_file=ann_file,
@@ -60,13 +59,9 @@ class LVISMetric(CocoMetric):
 
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         agnostic = metric == 'proposal'
-        detections = self._detections(preds, metric)
-        if metric == 'segm':
-            for entry in detections:
-                entry.pop('bbox')
         evaluator = evaluate_lvis(
             self._coco_api,
-            detections,
+            self._columns(preds, metric),
             'bbox' if agnostic else metric,
             self._categories,
             self.img_ids,
