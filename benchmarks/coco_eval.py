@@ -4,8 +4,8 @@
 
 Ground truth and detections are random: 80 classes, about 7 objects an image, detections near objects and elsewhere.
 They take turns in one process. Each starts from annotations in memory and ends with the COCO numbers: pycocotools from
-a ready list of result dicts, CocoMetric from the arrays that it keeps of each image. Also ``evaluate`` and ``accumulate``
-are timed, by themselves; ours hand the data to the backend in ``evaluate``.
+a ready list of result dicts, CocoMetric from the arrays that it keeps of each image. ``evaluate`` and ``accumulate``
+are timed by themselves too; ours hand the data to the backend in ``evaluate``.
 """
 
 from __future__ import annotations
