@@ -55,6 +55,8 @@ ARROWS = {
     'engine': GROUND | {'registry', 'utils', 'structures', 'config'},
     # the one room that decides how a model is computed
     'engine.acceleration': GROUND | {'ops.winograd'},
+    # inputs for tests of code that builds on the package
+    'testing': GROUND | {'registry', 'utils', 'structures'},
     # what users and scripts start
     'apis': {''},
 }
