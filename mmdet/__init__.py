@@ -1,5 +1,7 @@
 """A registry-based, modular object-detection toolbox for today's PyTorch."""
 
+from typing import Any
+
 from mmdet.installation import check as _check_installation
 from mmdet.names_3x import install_absent_modules as _install_absent_modules
 from mmdet.version import __version__, version_info
@@ -7,4 +9,12 @@ from mmdet.version import __version__, version_info
 _check_installation()
 _install_absent_modules()
 
-__all__ = ['__version__', 'version_info']
+__all__ = ['__version__', 'digit_version', 'version_info']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'digit_version':
+        from mmengine.utils import digit_version
+
+        return digit_version
+    raise AttributeError(f"module 'mmdet' has no attribute {name!r}")

@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'det_inferencer': 'DetInferencer',
-        'inference': 'async_inference_detector inference_detector init_detector',
+        'inference': 'async_inference_detector build_test_pipeline inference_detector init_detector',
+        'large_image': 'merge_results_by_nms shift_predictions shift_rbboxes',
     },
 )

@@ -105,6 +105,15 @@ class DetInferencer(BaseInferencer):
     def _init_pipeline(self, cfg: Any) -> Any:
         return compose(inference_pipeline(cfg))
 
+    def _get_transform_idx(self, pipeline_cfg: Iterable[dict], name: str | type | Iterable[str | type]) -> int:
+        """Place of the first transform whose type is ``name``, or one of several, with or without scope; else -1."""
+        names = {name} if isinstance(name, (str, type)) else set(name)
+        for index, transform in enumerate(pipeline_cfg):
+            kind = transform['type']
+            if kind in names or (isinstance(kind, str) and kind.rpartition('.')[2] in names):
+                return index
+        return -1
+
     def _init_collate(self, cfg: Any) -> Any:
         if 'collate_fn' in (cfg.get('test_dataloader') or {}):
             return super()._init_collate(cfg)

@@ -182,6 +182,11 @@ def inference_pipeline(cfg: Any) -> list[dict]:
     return pipeline
 
 
+def build_test_pipeline(cfg: Any) -> Callable:
+    """The whole test pipeline of a config, annotations included; it is called with a dict that has ``img_path``."""
+    return compose([copy.deepcopy(transform) for transform in get_test_pipeline_cfg(cfg)])
+
+
 def list_inputs(inputs: ImagesType) -> list:
     """Pictures as a list of paths, URLs and arrays; a folder becomes the pictures in it, in order of name.
 

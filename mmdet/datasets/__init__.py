@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         'lvis': 'LVISDataset LVISV05Dataset LVISV1Dataset',
         'openimages': 'OpenImagesChallengeDataset OpenImagesDataset',
         'objects365': 'Objects365V1Dataset Objects365V2Dataset',
+        'utils': 'get_loading_pipeline',
         'v3det': 'V3DetDataset',
         'voc': 'VOCDataset',
         'wider_face': 'WIDERFaceDataset',

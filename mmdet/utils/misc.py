@@ -5,11 +5,14 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmdet.errors import UserKeyError, UserTypeError
+
+IMG_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 
 
 def find_latest_checkpoint(path: str | Path, suffix: str = 'pth') -> str | None:
@@ -98,3 +101,28 @@ def get_test_pipeline_cfg(cfg: str | Path | ConfigDict) -> ConfigDict:
                 f"the config has no test pipeline: 'pipeline' is missing in test_dataloader.dataset {dataset}"
             )
     return dataset.pipeline
+
+
+def get_file_list(source_root: str) -> tuple[list[str], dict[str, bool]]:
+    """Pictures in a folder and the folders below it, of a URL (which is downloaded to the working folder) or of a path.
+
+    Returns:
+        Paths, and which of ``is_dir``, ``is_url`` and ``is_file`` the source is.
+    """
+    is_dir = os.path.isdir(source_root)
+    is_url = source_root.startswith(('http:/', 'https:/'))
+    is_file = os.path.splitext(source_root)[-1].lower() in IMG_EXTENSIONS
+    files: list[str] = []
+    if is_dir:
+        files = sorted(str(file) for file in Path(source_root).rglob('*') if file.suffix.lower() in IMG_EXTENSIONS)
+    elif is_url:
+        from torch.hub import download_url_to_file
+
+        target = os.path.join(os.getcwd(), os.path.basename(unquote(source_root).split('?')[0]))
+        download_url_to_file(source_root, target)
+        files = [target]
+    elif is_file:
+        files = [source_root]
+    else:
+        print_log(f'{source_root!r} is neither a folder nor a URL nor a picture.', logger='current', level=30)
+    return files, dict(is_dir=is_dir, is_url=is_url, is_file=is_file)

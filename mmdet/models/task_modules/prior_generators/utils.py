@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
+
 
 class GridCache:
     """The last few grids that a generator made, by what determined them. Never part of a state dict."""
@@ -42,3 +44,35 @@ def valid_grid(size: tuple[int, int], valid: tuple[int, int], num_base: int, dev
     rows = torch.arange(size[0], device=device) < valid[0]
     columns = torch.arange(size[1], device=device) < valid[1]
     return (rows[:, None] & columns).reshape(-1, 1).expand(-1, num_base).reshape(-1)
+
+
+def anchor_inside_flags(
+    flat_anchors: Tensor | BaseBoxes, valid_flags: Tensor, img_shape: tuple[int, ...], allowed_border: float = 0
+) -> Tensor:
+    """Which anchors (P, 4) are valid and reach at most ``allowed_border`` pixels out of the image; (P,) bool.
+
+    Args:
+        img_shape: Height and width, then anything.
+        allowed_border: Any distance if negative.
+    """
+    if allowed_border < 0:
+        return valid_flags
+    boxes = flat_anchors if isinstance(flat_anchors, BaseBoxes) else HorizontalBoxes(flat_anchors, clone=False)
+    return valid_flags & boxes.is_inside(img_shape[:2], all_inside=True, allowed_border=allowed_border)
+
+
+def calc_region(
+    bbox: Tensor, ratio: float, featmap_size: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The middle of a box (4,) with ``ratio`` of its sides left out at each end, in whole cells: x1, y1, x2, y2.
+
+    Args:
+        featmap_size: Height and width that the corners are clamped to.
+    """
+    start, end = bbox[:2], bbox[2:]
+    x1, y1 = torch.round((1 - ratio) * start + ratio * end).long()
+    x2, y2 = torch.round(ratio * start + (1 - ratio) * end).long()
+    if featmap_size is not None:
+        x1, x2 = (x.clamp(0, featmap_size[1]) for x in (x1, x2))
+        y1, y2 = (y.clamp(0, featmap_size[0]) for y in (y1, y2))
+    return x1, y1, x2, y2
