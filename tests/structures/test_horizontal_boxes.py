@@ -28,7 +28,7 @@ def boxes(*rows):
         ([[1, 2, 3, 4]], (1, 4), torch.float32),
         ([], (0, 4), torch.float32),
         (np.zeros((2, 4)), (2, 4), torch.float64),
-            (np.zeros((2, 4), dtype=np.int64), (2, 4), torch.float32),
+        (np.zeros((2, 4), dtype=np.int64), (2, 4), torch.float32),
         (torch.zeros(2, 3, 4, dtype=torch.float64), (2, 3, 4), torch.float64),
         (torch.zeros(2, 0, 4), (2, 0, 4), torch.float32),
         (np.zeros((0,)), (0, 4), torch.float64),

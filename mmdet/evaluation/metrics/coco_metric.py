@@ -291,7 +291,7 @@ class CocoMetric(BaseMetric):
                         f"{annotation['image_id']} has no 'segmentation'."
                     )
         if len(self.proposal_nums) != 3:
-            raise UserValueError(f'proposal_nums must be three numbers for metric {metric!r}, got {self.proposal_nums}.')
+            raise UserValueError(f'proposal_nums for {metric!r} must be three numbers, got {self.proposal_nums}.')
         evaluator = evaluate_coco(
             self._coco_api,
             self._columns(preds, metric),
