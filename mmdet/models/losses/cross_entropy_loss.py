@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.models.core import constant
+from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
 from .accuracy import accuracy
@@ -36,9 +37,11 @@ def cross_entropy(
     return weight_reduce_loss(loss, None if weight is None else weight.to(loss.dtype), reduction, avg_factor)
 
 
-def one_hot(label: Tensor, num_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Shape (..., C); labels outside ``[0, C)`` give a row of zeros."""
-    return (label[..., None] == torch.arange(num_classes, device=label.device)).to(dtype)
+def binary_entropy(pred: Tensor, target: Tensor, activated: bool = False) -> tuple[Tensor, Tensor]:
+    """Probabilities and binary cross entropies of logits, or of probabilities if ``activated``; one shape."""
+    if activated:
+        return pred, F.binary_cross_entropy(pred, target, reduction='none')
+    return pred.sigmoid(), F.binary_cross_entropy_with_logits(pred, target, reduction='none')
 
 
 def binary_cross_entropy(

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
+from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
-from .cross_entropy_loss import one_hot
 from .utils import WeightedLoss, column_weight, weight_reduce_loss
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
-from .cross_entropy_loss import one_hot
+from .cross_entropy_loss import binary_entropy
 from .utils import WeightedLoss, weighted_loss
 
 
@@ -29,10 +29,7 @@ def quality_focal_loss(
         label, quality = target
         target = one_hot(label, pred.size(-1), pred.dtype) * quality[..., None]
     target = target.to(pred.dtype)
-    if activated:
-        probability, entropy = pred, F.binary_cross_entropy(pred, target, reduction='none')
-    else:
-        probability, entropy = pred.sigmoid(), F.binary_cross_entropy_with_logits(pred, target, reduction='none')
+    probability, entropy = binary_entropy(pred, target, activated)
     return (entropy * (target - probability).abs().pow(beta)).sum(-1)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
+from .cross_entropy_loss import binary_entropy
 from .focal_loss import dense_target
-from .utils import REDUCTIONS, column_weight, weight_reduce_loss
+from .utils import WeightedLoss, column_weight, weight_reduce_loss
 
 
-class GradientHarmonizing(nn.Module):
+class GradientHarmonizing(WeightedLoss):
     """Bins of the gradient norm, and the running count of examples in each (Sec. 3.4, "Exponential Moving Average")."""
 
     by_level = True
@@ -22,15 +22,7 @@ class GradientHarmonizing(nn.Module):
     edges: Tensor
 
     def __init__(self, bins: int, momentum: float, last_edge: float, loss_weight: float, reduction: str) -> None:
-        super().__init__()
-        if reduction not in REDUCTIONS:
-            raise UserValueError(
-                f'reduction={reduction!r} of {type(self).__name__} is none of {", ".join(REDUCTIONS)}.'
-            )
-        self.bins = bins
-        self.momentum = momentum
-        self.loss_weight = loss_weight
-        self.reduction = reduction
+        super().__init__(reduction, loss_weight, bins=bins, momentum=momentum)
         edges = torch.arange(bins + 1).float() / bins
         edges[-1] = last_edge
         self.register_buffer('edges', edges)
@@ -68,11 +60,6 @@ class GradientHarmonizing(nn.Module):
         last = (inside * order).amax(0)  # 0 where no bin is
         return torch.cat([weight.new_zeros(1), weight])[last][segment] * valid
 
-    def reduction_for(self, override: str | None) -> str:
-        if override is not None and override not in REDUCTIONS:
-            raise UserValueError(f'reduction_override={override!r} is none of None, {", ".join(REDUCTIONS)}.')
-        return override or self.reduction
-
 
 @MODELS.register_module()
 class GHMC(GradientHarmonizing):
@@ -108,10 +95,10 @@ class GHMC(GradientHarmonizing):
         target = dense_target(pred, target)
         valid = column_weight(label_weight > 0, pred.dim()).expand_as(pred)
         total = valid.sum().clamp(min=1).to(pred.dtype)
-        gradient = (pred.detach().sigmoid() - target).abs()
+        probability, loss = binary_entropy(pred, target)
+        gradient = (probability.detach() - target).abs()
         rows = lambda x: x.reshape(-1, pred.size(-1)) if pred.dim() > 1 else x[:, None]
         weight = self.density_weights(rows(gradient), rows(valid), total).reshape(pred.shape)
-        loss = F.binary_cross_entropy_with_logits(pred, target, reduction='none')
         return self.loss_weight * _reduce(loss, weight, self.reduction_for(reduction_override), total)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
+from .smooth_l1_loss import smoothed
 from .utils import WeightedLoss, weighted_loss
 
 
@@ -104,7 +105,7 @@ def bounded_iou_loss(pred: Tensor, target: Tensor, beta: float = 0.2, eps: float
     loss_center = 1 - ((target_size - shift) / (target_size + shift + eps)).clamp(min=0)
     loss_size = 1 - torch.min(target_size / (pred_size + eps), pred_size / (target_size + eps))
     loss = torch.cat([loss_center, loss_size], -1)
-    return torch.where(loss < beta, 0.5 * loss.square() / beta, loss - 0.5 * beta)
+    return smoothed(loss, beta)
 
 
 @weighted_loss
@@ -155,7 +156,7 @@ def eiou_loss(pred: Tensor, target: Tensor, smooth_point: float = 0.1, eps: floa
     )
     union = boxes.areas - overlap
     gap = 1 - overlap / torch.where(union >= 0, union + eps, eps)
-    return torch.where(gap < smooth_point, 0.5 * gap.square() / smooth_point, gap - 0.5 * smooth_point)
+    return smoothed(gap, smooth_point)
 
 
 @weighted_loss

@@ -5,12 +5,10 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, difference, weight_reduce_loss, weighted_loss
+from .mse_loss import mse_loss
+from .utils import WeightedLoss
 
-
-@weighted_loss
-def l2_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return difference(pred, target).square()
+l2_loss = mse_loss
 
 
 @MODELS.register_module()
@@ -51,7 +49,7 @@ class L2Loss(WeightedLoss):
         reduction = self.reduction_for(reduction_override)
         pred, weight, avg_factor = self.update_weight(pred, target, weight, avg_factor)
         avg_factor = avg_factor if reduction == 'mean' else None
-        return self.loss_weight * weight_reduce_loss((pred - target).square(), weight, reduction, avg_factor)
+        return self.loss_weight * l2_loss(pred, target, weight, reduction, avg_factor)
 
     def update_weight(
         self, pred: Tensor, target: Tensor, weight: Tensor | None, avg_factor: float | Tensor | None

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
 from .accuracy import accuracy
-from .cross_entropy_loss import cross_entropy, one_hot
+from .cross_entropy_loss import cross_entropy
 from .utils import WeightedLoss, weight_reduce_loss
 
 

@@ -9,17 +9,21 @@ from mmdet.registry import MODELS
 from .utils import WeightedLoss, difference, weighted_loss
 
 
+def smoothed(gap: Tensor, beta: float) -> Tensor:
+    """Quadratic below ``beta``, linear above, for ``gap`` of zero or more (Fast R-CNN, Eq. 3; there ``beta`` is 1)."""
+    return torch.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta)
+
+
 @weighted_loss
 def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
-    """Quadratic below ``beta``, linear above (Fast R-CNN, Eq. 3; there ``beta`` is 1).
+    """:func:`smoothed` difference.
 
     Raises:
         ValueError: if ``beta`` is not positive.
     """
     if beta <= 0:
         raise UserValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
-    gap = difference(pred, target).abs()
-    return torch.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta)
+    return smoothed(difference(pred, target).abs(), beta)
 
 
 @weighted_loss

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
+from .cross_entropy_loss import binary_entropy
 from .utils import WeightedLoss, column_weight, weight_reduce_loss
 
 
@@ -29,9 +29,10 @@ def varifocal_loss(
     """
     target = target.to(pred.dtype)
     positive = target > 0
-    negative_scale = alpha * (pred.sigmoid() - target).abs().pow(gamma)
+    probability, entropy = binary_entropy(pred, target)
+    negative_scale = alpha * (probability - target).abs().pow(gamma)
     scale = torch.where(positive, target if iou_weighted else torch.ones_like(target), negative_scale)
-    loss = F.binary_cross_entropy_with_logits(pred, target, reduction='none') * scale
+    loss = entropy * scale
     return weight_reduce_loss(loss, column_weight(weight, loss.dim()), reduction, avg_factor)
 
 
