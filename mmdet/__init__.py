@@ -4,9 +4,11 @@ from typing import Any
 
 from mmdet.installation import check as _check_installation
 from mmdet.names_3x import install_absent_modules as _install_absent_modules
+from mmdet.old_paths import install as _install_old_paths
 from mmdet.version import __version__, version_info
 
 _check_installation()
+_install_old_paths()
 _install_absent_modules()
 
 __all__ = ['__version__', 'digit_version', 'version_info']

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -46,8 +47,7 @@ def attach(package: str, exports: dict[str, str]) -> tuple[Callable[[str], Any],
 
     __getattr__.modules_of = modules_of  # type: ignore[attr-defined]
 
-    if any(name == module for name, module in home.items()):
-        sys.modules[package].__class__ = _LazyPackage
+    sys.modules[package].__class__ = _LazyPackage
 
     names = sorted(home)
     everything = sorted({*home, *exports})
@@ -105,19 +105,19 @@ class _All(list):
 class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports of module paths that were merged into another module give that module.
 
-    It stands last in ``sys.meta_path``, so it is asked only for modules that have no file of their own.
+    It stands behind the finder of files, so it is asked only for modules that have no file of their own.
     """
 
     def __init__(self, table: dict[str, str]) -> None:
         self.table = table
         self._specs: dict[str, Any] = {}
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname in self.table:
             return importlib.util.spec_from_loader(fullname, self)
         return None
 
-    def create_module(self, spec) -> ModuleType:
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = import_module(self.table[spec.name])
         self._specs[spec.name] = module.__spec__  # importlib is about to overwrite it with the alias's
         return module
@@ -131,3 +131,70 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install_old_paths(table: dict[str, str]) -> None:
     """Let ``import old.path`` give the module ``table['old.path']`` from now on."""
     sys.meta_path.append(OldPaths(table))
+
+
+class Facade(ModuleType):
+    """A package whose names are those of other packages."""
+
+    def __init__(self, name: str, sources: tuple[str, ...]) -> None:
+        super().__init__(name)
+        self.__dict__['_sources'] = sources
+
+    def __getattr__(self, name: str) -> Any:
+        if name == '__all__':
+            return [n for source in self._sources for n in getattr(import_module(source), '__all__', ())]
+        if not name.startswith('__'):
+            for source in self._sources:
+                try:
+                    return getattr(import_module(source), name)
+                except AttributeError:
+                    continue
+        raise AttributeError(
+            f'{self.__name__!r} has no {name!r}, nor has {" or ".join(self._sources)}, where it stands'
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in self.__all__:
+            return  # as in a lazy package, an export wins over the submodule of its name
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.__all__})
+
+
+class Facades(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a :class:`Facade` for each name in a table.
+
+    Args:
+        unless: The table does not count where this module is installed.
+        absent: What to say of other modules and names in the packages of the table, with ``{name!r}`` for them.
+    """
+
+    def __init__(self, table: dict[str, tuple[str, ...]], unless: str | None = None, absent: str | None = None) -> None:
+        self.table, self.unless, self.absent = table, unless, absent
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname in self.table:
+            if self._counts():
+                return importlib.util.spec_from_loader(fullname, self, is_package=True)
+        elif self.absent and fullname.rpartition('.')[0] in self.table and self._counts():
+            # not the name that was asked for: the import system would take that for a missing attribute
+            raise ModuleNotFoundError(self.absent.format(name=fullname), name=self.unless)
+        return None
+
+    def _counts(self) -> bool:
+        return self.unless is None or importlib.util.find_spec(self.unless) is None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return Facade(spec.name, self.table[spec.name])
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass  # its names are looked up when they are asked for
+
+
+def install_facades(table: dict[str, tuple[str, ...]], unless: str | None = None, absent: str | None = None) -> None:
+    """Let ``import old`` give a package with the names of those in ``table['old']``; see :class:`Facades`.
+
+    With ``unless`` it wins over files: those of a package that cannot be imported without its extension module.
+    """
+    sys.meta_path.insert(0 if unless else len(sys.meta_path), Facades(table, unless, absent))

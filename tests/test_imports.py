@@ -18,7 +18,7 @@ ROOT = Path(mmdet.__file__).parent
 # What a package may import of ours, besides itself. The row with the longest prefix of a module's name decides; the
 # packages and modules of a folder in SPLIT have one row each, so that a new one fails until it is drawn here.
 SPLIT = ('', 'models')
-GROUND = {'lazy', 'names_3x', 'version', 'installation', 'errors'}
+GROUND = {'lazy', 'names_3x', 'old_paths', 'version', 'installation', 'errors'}
 BELOW_MODELS = GROUND | {'registry', 'utils', 'structures', 'ops'}
 # From the lowest up: each sees those before it
 BRICKS = ['models.core', 'models.losses', 'models.task_modules', 'models.layers']
@@ -27,6 +27,7 @@ ARROWS = {
     'errors': set(),
     'names_3x': set(),
     'lazy': {'names_3x'},
+    'old_paths': {'lazy'},
     'version': set(),
     'installation': set(),
     'registry': GROUND,
@@ -35,6 +36,8 @@ ARROWS = {
     'ops': GROUND | {'registry', 'utils', 'structures'},
     # a table of its packages
     'models': GROUND,
+    # names of 2.x for the registry
+    'models.builder': GROUND | {'registry'},
     # tensors alone: neither registry nor config
     'models.core': BELOW_MODELS - {'registry'},
     **{brick: BELOW_MODELS | set(BRICKS[:i]) for i, brick in enumerate(BRICKS) if i > 0},

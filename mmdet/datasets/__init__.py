@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'transforms': '',
         'samplers': '',
         'base_det_dataset': 'BaseDetDataset',
+        'builder': 'PIPELINES build_dataset',
         'cityscapes': 'CityscapesDataset',
         'coco': 'CocoDataset',
         'coco_panoptic': 'CocoPanopticDataset',

@@ -15,5 +15,9 @@ __getattr__, __dir__, __all__ = attach(
         'detectors': '',
         'test_time_augs': '',
         'utils': '',
+        'builder': (
+            'BACKBONES DETECTORS HEADS LOSSES NECKS ROI_EXTRACTORS SHARED_HEADS build_backbone build_detector '
+            'build_head build_loss build_neck build_roi_extractor build_shared_head'
+        ),
     },
 )
