@@ -83,7 +83,7 @@ class CocoDataset(BaseDetDataset):
         seen: set = set()
         for ann in entries or ():
             if ann['id'] in seen:
-                raise UserValueError(f'{self.ann_file}: annotation id {ann["id"]} is given twice')
+                raise UserValueError(f'{self.ann_file}: the annotation ids are not unique! {ann["id"]} is given twice')
             seen.add(ann['id'])
 
     def parse_data_info(self, raw_data_info: dict) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from mmengine.fileio import get_local_path
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
@@ -40,6 +40,8 @@ class OpenImagesDataset(BaseDetDataset):
     """
 
     METAINFO: dict = dict(dataset_type='oid_v6')
+    IMAGE_LABEL_COLUMNS = (2, 3)
+    """Columns of the label id and of the confidence in ``image_level_ann_file``."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class OpenImagesDataset(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         names, self.label_id_mapping = self._parse_label_file(self.label_file)
-        self._metainfo['classes'] = tuple(names)
+        self._metainfo['classes'] = names
         self._metainfo['RELATION_MATRIX'] = self._get_relation_matrix(self.hierarchy_file)
         image_labels = self._image_level_labels()
         sizes = self._sizes()
@@ -132,7 +134,8 @@ class OpenImagesDataset(BaseDetDataset):
         rows = self._rows(self.image_level_ann_file)
         next(rows, None)
         for row in rows:
-            labels[row[0]].append((self._label(row[2], self.image_level_ann_file), float(row[3])))
+            label, confidence = (row[column] for column in self.IMAGE_LABEL_COLUMNS)
+            labels[row[0]].append((self._label(label, self.image_level_ann_file), float(confidence)))
         return labels
 
     def _get_relation_matrix(self, hierarchy_file: str) -> np.ndarray:
@@ -162,15 +165,22 @@ class OpenImagesChallengeDataset(OpenImagesDataset):
     """The 500 classes of the 2019 challenge, from its text file.
 
     Args:
-        label_file: CSV of class name, label id and number, which counts from 1.
+        label_file: CSV of label id, class name and number, which counts from 1.
         hierarchy_file: A numpy file of the relation matrix with a first row and column for the background.
+        image_level_ann_file: CSV of image, label id and confidence.
     """
 
     METAINFO: dict = dict(dataset_type='oid_challenge')
+    IMAGE_LABEL_COLUMNS = (1, 2)
+
+    def __init__(self, ann_file: str, **kwargs) -> None:
+        if not ann_file.endswith('txt'):
+            raise UserTypeError(f'the annotations of the challenge are a text file (*.txt), not {ann_file!r}')
+        super().__init__(ann_file=ann_file, **kwargs)
 
     def _parse_label_file(self, label_file: str) -> tuple[list[str], dict[str, int]]:
         rows = sorted((row for row in self._rows(label_file) if row), key=lambda row: int(row[2]))
-        return [row[0] for row in rows], {row[1]: label for label, row in enumerate(rows)}
+        return [row[1] for row in rows], {row[0]: int(row[2]) - 1 for row in rows}
 
     def _images(self) -> Iterator[tuple[str, str, list[dict]]]:
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path, open(local_path) as file:

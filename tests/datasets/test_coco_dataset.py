@@ -136,7 +136,11 @@ def test_metainfo_follows_the_order_of_the_file(coco_file):
         (dict(categories=[dict(id=1)]), KeyError, r"an entry of \"categories\" has no key 'name'"),
         (dict(images=[dict(id=1, file_name='1.jpg')]), KeyError, r"an entry of \"images\" has no key 'height'"),
         (dict(annotations=[dict(id=1, image_id=1, category_id=1)]), KeyError, "has no key 'bbox'"),
-        (dict(annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9])] * 2), ValueError, 'given twice'),
+        (
+            dict(annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9])] * 2),
+            ValueError,
+            'not unique.* 1 is given twice',
+        ),
     ],
 )
 def test_files_that_lack_something(coco_file, change, error, message):

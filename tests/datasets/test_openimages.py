@@ -51,7 +51,7 @@ def test_boxes_and_tree(folder, meta_file):
     assert info['instances'][0]['bbox'] == [20, 6, 40, 12] and info['instances'][0]['bbox_label'] == 1
     assert info['instances'][0]['is_group_of'] and not info['instances'][0]['is_occluded']
     assert info['image_level_labels'].tolist() == [2, 1] and info['confidences'].tolist() == [0, 1]
-    assert dataset.metainfo['classes'] == ('Animal', 'Cat', 'Car')
+    assert dataset.metainfo['classes'] == ['Animal', 'Cat', 'Car']
     assert dataset.metainfo['RELATION_MATRIX'].tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
@@ -75,11 +75,20 @@ def test_unknown_label(folder):
 
 def test_challenge(folder):
     (folder / 'boxes.txt').write_text('a.jpg\n0\n1\n2 0.25 0.1 0.5 0.2 1\nb.jpg\n1\n0\n')
-    (folder / 'labels.csv').write_text('Cat,/m/2,2\nAnimal,/m/1,1\n')
+    (folder / 'labels.csv').write_text('/m/2,Cat,2\n/m/1,Animal,1\n')
     np.save(folder / 'tree.npy', np.arange(9).reshape(3, 3))
-    dataset = OpenImagesChallengeDataset(**arguments(folder, ann_file='boxes.txt', hierarchy_file='tree.npy'))
-    assert dataset.metainfo['classes'] == ('Animal', 'Cat')
+    (folder / 'images.csv').write_text('ImageID,LabelName,Confidence\na,/m/2,1\na,/m/1,0\n')
+    files = dict(hierarchy_file='tree.npy', image_level_ann_file='images.csv')
+    dataset = OpenImagesChallengeDataset(**arguments(folder, ann_file='boxes.txt', **files))
+    assert dataset.metainfo['classes'] == ['Animal', 'Cat']
+    info = dataset.get_data_info(0)
+    assert info['image_level_labels'].tolist() == [1, 0] and info['confidences'].tolist() == [1, 0]
     assert dataset.metainfo['RELATION_MATRIX'].tolist() == [[4, 5], [7, 8]]
     instance = dataset.get_data_info(0)['instances'][0]
     assert instance == dict(bbox=[20, 6, 40, 12], bbox_label=1, ignore_flag=0, is_group_of=True)
     assert dataset.get_data_info(1)['instances'] == []
+
+
+def test_challenge_needs_its_text_file(folder):
+    with pytest.raises(TypeError, match=r"text file .*'boxes\.csv'"):
+        OpenImagesChallengeDataset(**arguments(folder))

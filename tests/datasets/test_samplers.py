@@ -1,6 +1,7 @@
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 from mmengine.dataset import DefaultSampler
 
@@ -55,7 +56,9 @@ class Numbered(int):
         ('lpppl', False, [[1, 2], [0, 4], [3]]),
         ('lppp', False, [[1, 2], [3, 0]]),  # the rest: portrait first
         ('lpppl', True, [[1, 2], [0, 4]]),
-        ('lppp', True, [[1, 2], [3, 0]]),
+        ('lppp', True, [[1, 2], [3, 1]]),  # no batch of both, though two images are left
+        ('lp', True, [[1, 1]]),
+        ('lpl', True, [[0, 2]]),
     ],
 )
 def test_aspect_ratio_batches(sizes, drop_last, batches):
@@ -126,3 +129,13 @@ def test_groups_of_one_orientation():
         batch = list(islice(sampler, start, start + 4))
         kinds[''.join(sorted({dataset.sizes[i] for i in batch if i < 10}))] += 1
     assert set(kinds) == {'l', 'p'}
+
+
+def test_sizes_may_be_numpy_numbers():
+    class Measured(Several):
+        def get_data_info(self, index):
+            return {name: np.float64(value) for name, value in super().get_data_info(index).items()}
+
+    sampler = GroupMultiSourceSampler(Measured(Toy('lplp'), Toy('pl')), 3, [1, 2], seed=0)
+    batch = list(islice(sampler, 3))
+    assert len({sampler.dataset.sizes[index] for index in batch}) == 1

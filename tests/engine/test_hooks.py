@@ -247,6 +247,16 @@ def test_number_of_classes(classes, message):
     NumClassCheckHook().before_train_epoch(runner)
 
 
+def test_number_of_classes_warns_of_a_dataset_without_names():
+    from mmdet.engine.hooks import NumClassCheckHook
+
+    warnings = []
+    runner = SimpleNamespace(model=nn.Module(), logger=SimpleNamespace(warning=warnings.append))
+    runner.val_dataloader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=None)))
+    NumClassCheckHook().before_val_epoch(runner)
+    assert len(warnings) == 1 and 'no classes' in warnings[0]
+
+
 def test_mean_teacher():
     from mmdet.engine.hooks import MeanTeacherHook
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 from torch.utils.data import BatchSampler, Sampler
 
@@ -13,7 +14,8 @@ class AspectRatioBatchSampler(BatchSampler):
     """Batches of images that are all portrait or all landscape, so that little of a batch is padding.
 
     Indices are passed on as they come (they may carry their epoch). The rest of an epoch, portrait before landscape,
-    forms the last batches.
+    forms the last batches, of which one may hold both. With ``drop_last`` none does: where the rest would make one more
+    whole batch, as ``len`` says, that is the larger part of it and the first images of its orientation again.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
@@ -34,17 +36,24 @@ class AspectRatioBatchSampler(BatchSampler):
 
     def __iter__(self) -> Iterator[Sequence[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
+        firsts: list[list[int]] = [[] for _ in range(self.num_groups)]
         for index in self.sampler:
-            bucket = buckets[self.group_of(index)]
+            group = self.group_of(index)
+            bucket = buckets[group]
             bucket.append(index)
+            if len(firsts[group]) < self.batch_size:
+                firsts[group].append(index)
             if len(bucket) == self.batch_size:
                 yield bucket[:]
                 bucket.clear()
+        if self.drop_last:
+            if sum(map(len, buckets)) >= self.batch_size:
+                largest = max(buckets, key=len)
+                again = cycle(firsts[buckets.index(largest)])
+                yield largest + list(islice(again, self.batch_size - len(largest)))
+            return
         rest = [index for bucket in buckets for index in bucket]
-        for start in range(0, len(rest), self.batch_size):
-            batch = rest[start : start + self.batch_size]
-            if len(batch) == self.batch_size or not self.drop_last:
-                yield batch
+        yield from (rest[start : start + self.batch_size] for start in range(0, len(rest), self.batch_size))
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.sampler), self.batch_size)

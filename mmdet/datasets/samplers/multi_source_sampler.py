@@ -93,7 +93,7 @@ class GroupMultiSourceSampler(MultiSourceSampler):
         pair: tuple[list[int], list[int]] = ([], [])
         for index in indices:
             info = self.dataset.get_data_info(index)
-            pair[info['width'] >= info['height']].append(index)
+            pair[int(info['width'] >= info['height'])].append(index)
         return pair
 
     def __iter__(self) -> Iterator[int]:

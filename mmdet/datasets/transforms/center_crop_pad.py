@@ -49,8 +49,10 @@ class RandomCenterCropPad(BaseTransform):
         if test_mode:
             if crop_size is not None or ratios is not None or border is not None:
                 raise UserValueError('RandomCenterCropPad takes no crop_size, ratios and border with test_mode=True')
-            if test_pad_mode[0] not in ('logical_or', 'size_divisor'):
-                raise UserValueError(f"test_pad_mode must be 'logical_or' or 'size_divisor', not {test_pad_mode[0]!r}")
+            if not test_pad_mode or test_pad_mode[0] not in ('logical_or', 'size_divisor'):
+                raise UserValueError(
+                    f"test_pad_mode must be ('logical_or' or 'size_divisor', number), not {test_pad_mode!r}"
+                )
         elif crop_size is None or min(crop_size) <= 0:
             raise UserValueError(f'crop_size must be two positive integers, not {crop_size!r}')
         self.crop_size = crop_size

@@ -34,6 +34,8 @@ class ColorTransform(BaseTransform):
             raise UserValueError(f'prob must be from 0 to 1, not {prob}')
         if level is not None and not 0 <= level <= _MAX_LEVEL:
             raise UserValueError(f'level must be from 0 to {_MAX_LEVEL}, not {level}')
+        if min_mag > max_mag:
+            raise UserValueError(f'min_mag={min_mag} is above max_mag={max_mag}')
         self.prob = prob
         self.level = level
         self.min_mag = min_mag

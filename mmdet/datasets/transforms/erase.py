@@ -18,7 +18,8 @@ from .fields import select_instances
 def _range(value: int | float | Sequence, name: str, lowest: float, highest: float = float('inf')) -> tuple:
     """A number or (smallest, largest) as a pair."""
     pair = (value, value) if isinstance(value, (int, float)) else tuple(value)
-    if len(pair) != 2 or not lowest <= pair[0] <= pair[1] <= highest:
+    numbers = len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair)
+    if not numbers or not lowest <= pair[0] <= pair[1] <= highest:
         raise UserValueError(
             f'{name} must be a number or (smallest, largest) from {lowest} to {highest}, not {value!r}'
         )
@@ -50,6 +51,10 @@ class CutOut(BaseTransform):
         self.with_ratio = cutout_ratio is not None
         candidates = cutout_ratio if self.with_ratio else cutout_shape
         self.candidates = candidates if isinstance(candidates, list) else [candidates]
+        if not self.candidates or not all(isinstance(x, (tuple, list)) and len(x) == 2 for x in self.candidates):
+            raise UserValueError(
+                f'a hole has two sides (width, height), or there is a list of them, not {candidates!r}'
+            )
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:

@@ -66,6 +66,10 @@ class GeomTransform(BaseTransform):
             raise UserValueError(f'probabilities must be from 0 to 1, not prob={prob}, reversal_prob={reversal_prob}')
         if level is not None and not 0 <= level <= 10:
             raise UserValueError(f'level must be from 0 to 10, not {level}')
+        if min_mag > max_mag:
+            raise UserValueError(f'min_mag={min_mag} is above max_mag={max_mag}')
+        if interpolation not in _INTERPOLATION:
+            raise UserValueError(f'interpolation must be one of {", ".join(_INTERPOLATION)}, not {interpolation!r}')
         border = img_border_value if isinstance(img_border_value, (tuple, list)) else (img_border_value,) * 3
         if len(border) != 3:
             raise UserValueError(f'img_border_value must be one number or three, not {img_border_value}')

@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadAnnotations as _LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine import fileio
+from mmengine.structures import InstanceData
 
 from mmdet.errors import UserFileError, UserKeyError, UserTypeError, UserValueError
 from mmdet.registry import TRANSFORMS
@@ -335,10 +336,19 @@ class LoadProposals(BaseTransform):
             proposals = dict(
                 bboxes=proposals[:, :4], **(dict(scores=proposals[:, 4]) if proposals.shape[1] > 4 else {})
             )
-        boxes = np.asarray(proposals['bboxes'], dtype=np.float32).reshape(-1, 4)
-        scores = np.asarray(proposals['scores'], dtype=np.float32) if 'scores' in proposals else np.zeros(len(boxes))
+        if not isinstance(proposals, (dict, InstanceData)):
+            raise UserTypeError(f'proposals are a dict, InstanceData or an array, not {type(proposals).__name__}')
+        boxes = np.asarray(proposals['bboxes'], dtype=np.float32)
+        scores = proposals['scores'] if 'scores' in proposals else np.zeros(len(boxes))
+        scores = np.asarray(scores, dtype=np.float32)
+        if boxes.size == 0:
+            boxes = boxes.reshape(0, 4)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise UserValueError(f'the boxes of proposals must be (N, 4), not {boxes.shape}')
+        if scores.shape != (len(boxes),):
+            raise UserValueError(f'proposals have {len(boxes)} boxes, but scores of shape {scores.shape}')
         results['proposals'] = boxes[: self.num_max_proposals]
-        results['proposals_scores'] = scores[: self.num_max_proposals].astype(np.float32)
+        results['proposals_scores'] = scores[: self.num_max_proposals]
         return results
 
     def __repr__(self) -> str:

@@ -64,9 +64,21 @@ class _Cache:
             self.items.pop(random.randint(0, len(self.items) - 1) if self.random_pop else 0)
 
     def take(self, index: int) -> dict:
-        """A copy whose instances may be changed; the image is shared."""
-        item = self.items[index]
-        return {key: value if key == 'img' else copy.deepcopy(value) for key, value in item.items()}
+        return _own(self.items[index])
+
+
+def _own(sample: dict) -> dict:
+    """A sample whose instances may be changed without changing those of the given one."""
+    return {key: copy.deepcopy(value) if key in INSTANCE_KEYS else value for key, value in sample.items()}
+
+
+def _partners(results: dict, count: int, name: str) -> list[dict]:
+    """Copies of the ``count`` samples of ``mix_results``."""
+    if 'mix_results' not in results:
+        raise UserKeyError(f'{name} needs mix_results, the samples to mix with: use it in a MultiImageMixDataset')
+    if len(results['mix_results']) != count:
+        raise UserValueError(f'{name} needs {count} partner(s) in mix_results, not {len(results["mix_results"])}')
+    return [_own(sample) for sample in results['mix_results']]
 
 
 def _scale_argument(img_scale) -> tuple[int, int]:
@@ -116,13 +128,12 @@ class Mosaic(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
+        partners = _partners(results, 3, 'Mosaic')
         if random.uniform(0, 1) > self.prob:
             return results
-        return self._mosaic(results, results['mix_results'])
+        return self._mosaic(results, partners)
 
     def _mosaic(self, results: dict, partners: list[dict]) -> dict:
-        if len(partners) != 3:
-            raise UserValueError(f'Mosaic needs three partners in mix_results, not {len(partners)}')
         width, height = self.img_scale
         shape = (2 * height, 2 * width)
         canvas = np.full((*shape, *results['img'].shape[2:]), self.pad_val, dtype=results['img'].dtype)
@@ -226,9 +237,7 @@ class MixUp(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        if len(results['mix_results']) != 1:
-            raise UserValueError(f'MixUp needs one partner in mix_results, not {len(results["mix_results"])}')
-        return self._mix(results, results['mix_results'][0])
+        return self._mix(results, *_partners(results, 1, 'MixUp'))
 
     def _mix(self, results: dict, other: dict) -> dict:
         if len(other['gt_bboxes']) == 0:
@@ -344,9 +353,7 @@ class CopyPaste(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        if len(results['mix_results']) != 1:
-            raise UserValueError(f'CopyPaste needs one partner in mix_results, not {len(results["mix_results"])}')
-        other = results['mix_results'][0]
+        (other,) = _partners(results, 1, 'CopyPaste')
         for sample in (results, other):
             self._ensure_masks(sample)
         if self.selected:

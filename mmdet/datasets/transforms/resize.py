@@ -43,6 +43,10 @@ class Resize(_Resize):
         """(width, height) of the result when the ratio is kept."""
         return mmcv.rescale_size(size, scale)
 
+    def factors(self, size: tuple[int, int], new_size: tuple[int, int]) -> tuple[float, float]:
+        """``scale_factor`` of the result: (width, height), new over old."""
+        return new_size[0] / size[0], new_size[1] / size[1]
+
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         img = results['img']
@@ -58,7 +62,7 @@ class Resize(_Resize):
             img = mmcv.imresize(img, size, interpolation=self.interpolation, backend=self.backend)
         results['img'] = img
         results['img_shape'] = img.shape[:2]
-        results['scale_factor'] = (size[0] / width, size[1] / height)
+        results['scale_factor'] = self.factors((width, height), size)
         results['keep_ratio'] = self.keep_ratio
         self._resize_annotations(results, size)
         return results
@@ -98,7 +102,8 @@ class FixScaleResize(Resize):
 class FixShapeResize(Resize):
     """Resize into a fixed (``width``, ``height``), by default padding nothing and forcing the ratio.
 
-    With ``keep_ratio`` the image fits into the shape and is padded to it on the right and below.
+    With ``keep_ratio`` the image fits into the shape and is padded to it on the right and below; ``scale`` is then its
+    size before padding and ``scale_factor`` the one factor, twice, before rounding to pixels.
     """
 
     def __init__(
@@ -116,13 +121,21 @@ class FixShapeResize(Resize):
         self.pad_transform = TRANSFORMS.build(dict(type='Pad', size=(width, height), pad_val=pad_val))
 
     def new_size(self, size: tuple[int, int], scale: tuple[int, int]) -> tuple[int, int]:
-        width, height = size
-        factor = min(self.width / width, self.height / height)
-        return min(self.width, int(width * factor + 0.5)), min(self.height, int(height * factor + 0.5))
+        factor = self._factor(size)
+        return min(self.width, int(size[0] * factor + 0.5)), min(self.height, int(size[1] * factor + 0.5))
+
+    def _factor(self, size: tuple[int, int]) -> float:
+        return min(self.width / size[0], self.height / size[1])
+
+    def factors(self, size: tuple[int, int], new_size: tuple[int, int]) -> tuple[float, float]:
+        return (self._factor(size),) * 2 if self.keep_ratio else super().factors(size, new_size)
 
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
-        return self.pad_transform(results) if self.keep_ratio else results
+        if not self.keep_ratio:
+            return results
+        results['scale'] = results['img_shape'][::-1]
+        return self.pad_transform(results)
 
 
 @TRANSFORMS.register_module()
@@ -163,8 +176,11 @@ class RandomResize(_RandomResize):
         self.ratio_range = ratio_range
         self.resize_cfg = dict(type=resize_type, **resize_kwargs)
         self.resize = TRANSFORMS.build({'scale': 0, **self.resize_cfg})
-        if isinstance(self.scale, tuple) and isinstance(self.scale[0], int) and ratio_range is None:
-            raise UserValueError(f'RandomResize with the one scale {scale} needs ratio_range=(smallest, largest)')
+
+    def transform(self, results: dict) -> dict:
+        if isinstance(self.scale, tuple) and isinstance(self.scale[0], int) and self.ratio_range is None:
+            raise UserValueError(f'RandomResize with the one scale {self.scale} needs ratio_range=(smallest, largest)')
+        return super().transform(results)
 
 
 @TRANSFORMS.register_module()

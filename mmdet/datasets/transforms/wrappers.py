@@ -25,21 +25,16 @@ class MultiBranch(BaseTransform):
 
     Args:
         branch_field: All branches of the batch; those that this sample has no pipeline for are ``None``.
-        branch_pipelines: Pipeline of each branch.
+        branch_pipelines: Pipeline of each branch; a branch that ``branch_field`` lacks is packed too.
     """
 
     def __init__(self, branch_field: list[str], **branch_pipelines) -> None:
-        unknown = set(branch_pipelines) - set(branch_field)
-        if unknown:
-            raise UserValueError(
-                f'MultiBranch has pipelines for {sorted(unknown)}, which branch_field {branch_field} lacks'
-            )
         self.branch_field = branch_field
         self.branch_pipelines = {branch: _compose(pipeline) for branch, pipeline in branch_pipelines.items()}
 
     def transform(self, results: dict) -> dict | None:
         packed: dict[str, dict] = {'inputs': {}, 'data_samples': {}}
-        for branch in self.branch_field:
+        for branch in dict.fromkeys((*self.branch_field, *self.branch_pipelines)):
             outputs = dict(inputs=None, data_samples=None)
             if branch in self.branch_pipelines:
                 branch_results = self.branch_pipelines[branch](copy.deepcopy(results))

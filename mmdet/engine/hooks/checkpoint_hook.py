@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
+from mmdet.errors import UserKeyError
 from mmdet.registry import HOOKS
 from mmdet.utils.checkpoint import atomic_file, remove_partial_files
 
@@ -105,7 +106,9 @@ class CheckpointHook(_CheckpointHook):
         improved = False
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
             if key not in metrics:
-                raise KeyError(f'save_best={key!r} is none of the metrics that validation gave: {", ".join(metrics)}')
+                raise UserKeyError(
+                    f'save_best={key!r} is none of the metrics that validation gave: {", ".join(metrics)}'
+                )
             rule = rule or ('greater' if self.is_better_than[key](1, 0) else 'less')
             suffix = '' if single else f'_{key}'
             score = metrics[key]

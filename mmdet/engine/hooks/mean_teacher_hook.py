@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import HOOKS
 
 
@@ -25,14 +26,16 @@ class MeanTeacherHook(Hook):
 
     def __init__(self, momentum: float = 0.001, interval: int = 1, skip_buffer: bool = True) -> None:
         if not 0 < momentum < 1:
-            raise ValueError(f'momentum must lie between 0 and 1, not {momentum}')
+            raise UserValueError(f'momentum must lie between 0 and 1, not {momentum}')
         self.momentum, self.interval, self.skip_buffers = momentum, interval, skip_buffer
 
     def before_train(self, runner: Any) -> None:
         model = _unwrap(runner.model)
         for part in ('teacher', 'student'):
             if not hasattr(model, part):
-                raise ValueError(f'MeanTeacherHook needs a model with a {part}, which {type(model).__name__} has not')
+                raise UserValueError(
+                    f'MeanTeacherHook needs a model with a {part}, which {type(model).__name__} has not'
+                )
         if runner.iter == 0:
             self.momentum_update(model, 1)
 

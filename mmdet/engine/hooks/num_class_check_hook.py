@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmdet.errors import UserValueError
 from mmdet.registry import HOOKS
 
 
@@ -22,9 +23,13 @@ class NumClassCheckHook(Hook):
         dataset = getattr(runner, f'{mode}_dataloader').dataset
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         if classes is None:
+            runner.logger.warning(
+                f'metainfo of the {mode} dataset ({type(dataset).__name__}) has no classes, so nothing says whether '
+                'num_classes of the heads is right'
+            )
             return
         if isinstance(classes, str):
-            raise ValueError(
+            raise UserValueError(
                 f'metainfo.classes of the {mode} dataset is the string {classes!r}: write a tuple, with its comma: '
                 f'({classes!r},)'
             )
@@ -34,7 +39,7 @@ class NumClassCheckHook(Hook):
             if not isinstance(count, int) or name.endswith('rpn_head') or _counts_something_else(name, module):
                 continue
             if count != len(classes):
-                raise ValueError(
+                raise UserValueError(
                     f'{name} ({type(module).__name__}) has num_classes={count}, but the {mode} dataset has '
                     f'{len(classes)} classes: {", ".join(map(str, classes[:10]))}{", ..." if len(classes) > 10 else ""}'
                 )

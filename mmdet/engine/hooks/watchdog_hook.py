@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from mmdet.errors import UserValueError
 from mmdet.registry import HOOKS
 
 
@@ -29,7 +30,7 @@ class WatchdogHook(Hook):
 
     def __init__(self, timeout: float = 600.0) -> None:
         if timeout <= 0:
-            raise ValueError(f'timeout must be positive, not {timeout}')
+            raise UserValueError(f'timeout must be positive, not {timeout}')
         self.timeout = timeout
         self._phase, self._since, self._iter, self._rank = '', 0.0, 0, 0
         self._reported = False

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _INPUT_NAMES = ('backbone.cls_token', 'backbone.mask_token', 'backbone.pos_embed')
@@ -33,7 +34,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
                 f'learning rate decay by layers knows the names of ConvNeXt only, not of {backbone}'
             )
         if kind not in ('layer_wise', 'stage_wise'):
-            raise ValueError(f"decay_type must be 'layer_wise' or 'stage_wise', not {kind!r}")
+            raise UserValueError(f"decay_type must be 'layer_wise' or 'stage_wise', not {kind!r}")
         groups: dict[str, dict] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

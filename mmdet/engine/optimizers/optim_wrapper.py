@@ -13,6 +13,7 @@ from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
 from mmengine.optim import OptimWrapper as _OptimWrapper
 
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import OPTIM_WRAPPERS
 
 
@@ -98,7 +99,7 @@ class AmpOptimWrapper(_Deferred, _AmpOptimWrapper):
         _OptimWrapper.__init__(self, **kwargs)
         if isinstance(dtype, str):
             if dtype not in self.valid_dtypes:
-                raise ValueError(f'dtype must be one of {", ".join(self.valid_dtypes)}, not {dtype!r}')
+                raise UserValueError(f'dtype must be one of {", ".join(self.valid_dtypes)}, not {dtype!r}')
             dtype = getattr(torch, dtype)
         self.cast_dtype = dtype
         self.device_type = torch.device(get_device()).type
@@ -112,7 +113,7 @@ class AmpOptimWrapper(_Deferred, _AmpOptimWrapper):
             settings = dict(init_scale=float(loss_scale))
             self._scale_update_param = float(loss_scale)
         else:
-            raise TypeError(f"loss_scale must be 'dynamic', a number or a dict, not {loss_scale!r}")
+            raise UserTypeError(f"loss_scale must be 'dynamic', a number or a dict, not {loss_scale!r}")
         settings['enabled'] = settings.get('enabled', True) and used is torch.float16
         if use_fsdp:
             from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler

@@ -8,6 +8,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.momentum_scheduler import MomentumSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
+from mmdet.errors import UserValueError
 from mmdet.registry import PARAM_SCHEDULERS
 
 
@@ -36,7 +37,7 @@ class QuadraticWarmupParamScheduler(_ParamScheduler):
         verbose: bool = False,
     ) -> None:
         if end >= INF:
-            raise ValueError('a quadratic warm-up needs its end: the step at which it is over')
+            raise UserValueError('a quadratic warm-up needs its end: the step at which it is over')
         self.total_iters = end - begin
         super().__init__(
             optimizer, param_name, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose
@@ -54,9 +55,9 @@ class QuadraticWarmupParamScheduler(_ParamScheduler):
     ) -> QuadraticWarmupParamScheduler:
         """The same warm-up, given in epochs and counted in iterations."""
         if not by_epoch:
-            raise ValueError('only settings given in epochs can be converted to iterations')
+            raise UserValueError('only settings given in epochs can be converted to iterations')
         if not epoch_length or epoch_length < 0:
-            raise ValueError(f'epoch_length must be a positive number of iterations, not {epoch_length}')
+            raise UserValueError(f'epoch_length must be a positive number of iterations, not {epoch_length}')
         begin, end = int(begin * epoch_length), end if end == INF else int(end * epoch_length)
         return cls(*args, begin=begin, end=end, by_epoch=False, **kwargs)
 

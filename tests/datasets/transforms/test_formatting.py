@@ -65,6 +65,8 @@ def test_branches(sample, default_scope):
         ['a', 'b'], a=[dict(type='PackDetInputs')], b=[dict(type='FilterAnnotations', min_gt_bbox_wh=(99, 9))]
     )
     assert both(sample()) is None
+    other = MultiBranch(['sup'], unsup=dict(type='PackDetInputs'))(sample())
+    assert other['inputs']['sup'] is None and other['inputs']['unsup'].shape == (3, 60, 80)
 
 
 def test_small_ones():

@@ -25,7 +25,7 @@ def fixed(cfg, **methods):
         (dict(type='Resize', scale_factor=0.5), (30, 40), [[2.5, 2.5, 15, 12.5]], (0.5, 0.5)),
         (dict(type='Resize', scale=(50, 50), keep_ratio=True), (38, 50), None, (50 / 80, 38 / 60)),  # 37.5 up
         (dict(type='FixScaleResize', scale=(50, 50), keep_ratio=True), (37, 50), None, (50 / 80, 37 / 60)),  # and down
-        (dict(type='FixShapeResize', width=50, height=50, keep_ratio=True), (50, 50), None, (50 / 80, 38 / 60)),
+        (dict(type='FixShapeResize', width=50, height=50, keep_ratio=True), (50, 50), None, (50 / 80, 50 / 80)),
         (dict(type='ResizeShortestEdge', scale=30), (30, 40), [[2.5, 2.5, 15, 12.5]], (0.5, 0.5)),
         (dict(type='ResizeShortestEdge', scale=30, max_size=20), (15, 20), [[1.25, 1.25, 7.5, 6.25]], (0.25, 0.25)),
     ],
@@ -216,3 +216,23 @@ def test_center_pad(mode, shape, border, sample):
     assert results['border'].tolist() == border and results['img_shape'] == shape
     assert np.array_equal(results['img'][y1:y2, x1:x2], image)
     assert results['img'][0, 0].tolist() == [3, 2, 1]
+
+
+def test_one_factor_for_both_sides_of_a_fixed_shape(sample):
+    """What the factor is before rounding to pixels; the shape is the padded one."""
+    results = TRANSFORMS.build(dict(type='FixShapeResize', width=33, height=90, keep_ratio=True))(
+        sample([[0, 0, 80, 60]])
+    )
+    assert results['img'].shape[:2] == results['img_shape'] == (90, 33)
+    assert results['scale_factor'] == (33 / 80, 33 / 80) and results['scale'] == (33, 25)
+    assert results['gt_bboxes'].numpy().tolist() == [[0, 0, 33, 24.75]]
+    matrix = np.diag([33 / 80, 33 / 80, 1])
+    assert np.allclose(results['homography_matrix'], matrix)
+
+
+def test_a_random_size_needs_its_range_when_it_is_drawn(sample):
+    resize = TRANSFORMS.build(dict(type='RandomResize', scale=(40, 30)))
+    with pytest.raises(ValueError, match='ratio_range'):
+        resize(sample())
+    resize.ratio_range = (1.0, 1.0)
+    assert resize(sample())['img_shape'] == (30, 40)

@@ -1,6 +1,8 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.structures import InstanceData
 
 from mmdet.datasets.transforms import (
     FilterAnnotations,
@@ -211,3 +213,24 @@ def test_filter(sample, kwargs, kept):
 
 def test_filter_of_nothing(sample):
     assert FilterAnnotations()(sample([])) is not None
+
+
+@pytest.mark.parametrize(
+    'proposals, text',
+    [
+        (dict(bboxes=np.zeros((5, 5))), r'\(5, 5\)'),
+        (dict(bboxes=np.zeros((5, 4)), scores=np.zeros(3)), '5 boxes'),
+        ([[0, 0, 1, 1]], 'list'),
+    ],
+)
+def test_wrong_proposals(proposals, text):
+    with pytest.raises(AssertionError, match=text):
+        LoadProposals()(dict(proposals=proposals))
+
+
+def test_proposals_without_scores():
+    results = LoadProposals()(dict(proposals=dict(bboxes=np.zeros((0, 4)))))
+    assert results['proposals'].shape == (0, 4) and results['proposals_scores'].shape == (0,)
+    instances = InstanceData(bboxes=torch.ones(3, 4), scores=torch.arange(3))
+    results = LoadProposals(num_max_proposals=2)(dict(proposals=instances))
+    assert results['proposals'].dtype == np.float32 and results['proposals_scores'].tolist() == [0, 1]

@@ -112,3 +112,32 @@ def test_hsv_shift_of_zero_is_the_identity_of_hsv(sample):
     moved = transform(results)['img']
     assert moved.dtype == np.uint8
     assert np.abs(moved.astype(int) - image).max() <= 8  # a round trip through 8-bit HSV
+
+
+@pytest.mark.parametrize('transform, count', [(Mosaic((80, 60)), 3), (MixUp((80, 60)), 1), (CopyPaste(), 1)])
+def test_partners_stay_as_they_are(transform, count, sample):
+    partner = sample(masks='bitmap')
+    before = sample(masks='bitmap')
+    results = sample(masks='bitmap') | dict(mix_results=[partner] * count)  # one sample may be drawn several times
+    transform(results)
+    assert np.array_equal(partner['img'], before['img']) and partner['img_shape'] == before['img_shape']
+    assert np.array_equal(partner['gt_bboxes'].numpy(), before['gt_bboxes'].numpy())
+    assert np.array_equal(partner['gt_masks'].masks, before['gt_masks'].masks)
+
+
+@pytest.mark.parametrize('transform, count', [(Mosaic((80, 60)), 3), (MixUp((80, 60)), 1), (CopyPaste(), 1)])
+def test_partners_are_needed(transform, count, sample):
+    with pytest.raises(AssertionError, match='MultiImageMixDataset'):
+        transform(sample(masks='bitmap'))
+    for number in (0, count + 1):
+        with pytest.raises(ValueError, match='partner'):
+            transform(sample(masks='bitmap') | dict(mix_results=[sample(masks='bitmap')] * number))
+
+
+def test_arrays_come_back_as_arrays(sample):
+    for transform, count in ((Mosaic((80, 60)), 3), (MixUp((80, 60)), 1)):
+        samples = [sample() for _ in range(count + 1)]
+        for one in samples:
+            one['gt_bboxes'] = one['gt_bboxes'].numpy()
+        mixed = transform(samples[0] | dict(mix_results=samples[1:]))
+        assert mixed['gt_bboxes'].dtype == np.float32
