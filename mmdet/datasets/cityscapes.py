@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import CITYSCAPES_CLASSES, CITYSCAPES_PALETTE
 
 from .coco import CocoDataset
-from .palettes import CITYSCAPES_CLASSES, CITYSCAPES_PALETTE
 
 
 @DATASETS.register_module()

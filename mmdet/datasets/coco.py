@@ -6,11 +6,11 @@ from mmengine.fileio import get_local_path
 
 from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import COCO_CLASSES, COCO_PALETTE
 
 from .api_wrappers import COCO
 from .base_det_dataset import BaseDetDataset
 from .class_order import resolve_classes
-from .palettes import COCO_CLASSES, COCO_PALETTE
 
 
 @DATASETS.register_module()

@@ -3,10 +3,10 @@ from __future__ import annotations
 import os.path as osp
 
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import COCO_CLASSES, COCO_PALETTE, COCO_STUFF_CLASSES, COCO_STUFF_PALETTE
 
 from .api_wrappers import COCOPanoptic
 from .coco import CocoDataset
-from .palettes import COCO_CLASSES, COCO_PALETTE, COCO_STUFF_CLASSES, COCO_STUFF_PALETTE
 
 
 @DATASETS.register_module()

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import DEEPFASHION_CLASSES, DEEPFASHION_PALETTE
 
 from .coco import CocoDataset
-from .palettes import DEEPFASHION_CLASSES, DEEPFASHION_PALETTE
 
 
 @DATASETS.register_module()

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import VOC_CLASSES, VOC_PALETTE
 
-from .palettes import VOC_CLASSES, VOC_PALETTE
 from .xml_style import XMLDataset
 
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
+from mmdet.utils.class_names import WIDER_FACE_CLASSES
 
 from .xml_style import XMLDataset
 
@@ -29,7 +30,7 @@ class WIDERFaceDataset(XMLDataset):
     ``keypoints``, 15 numbers x, y, visibility (0: not annotated); ``LoadAnnotations(with_keypoints=True)`` loads them.
     """
 
-    METAINFO = dict(classes=('face',), palette=[(0, 255, 0)])
+    METAINFO = dict(classes=WIDER_FACE_CLASSES, palette=[(0, 255, 0)])
 
     def load_data_list(self) -> list[dict]:
         lines = self._image_ids()

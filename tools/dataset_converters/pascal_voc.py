@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-VOC_CLASSES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable']
-VOC_CLASSES += ['dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor']
+from mmdet.utils.class_names import VOC_CLASSES
+
 SPLITS = ('train', 'val', 'trainval', 'test')
 
 

@@ -1,68 +1,49 @@
-"""Class names of well-known datasets, in the order of their labels."""
+"""Class names of well-known datasets by the name of the dataset."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 
 from mmdet.errors import UserTypeError, UserValueError
+from mmdet.utils.class_names import (
+    CITYSCAPES_CLASSES,
+    COCO_CLASSES,
+    COCO_STUFF_CLASSES,
+    IMAGENET_VID_CLASSES,
+    VOC_CLASSES,
+    WIDER_FACE_CLASSES,
+)
 
 
 def wider_face_classes() -> list[str]:
     """WIDER FACE."""
-    return ['face']
+    return list(WIDER_FACE_CLASSES)
 
 
 def voc_classes() -> list[str]:
     """Pascal VOC 2007 and 2012, 20 classes."""
-    return _VOC.split()
+    return list(VOC_CLASSES)
 
 
 def imagenet_vid_classes() -> list[str]:
     """ImageNet VID, 30 classes."""
-    return _VID.split()
+    return list(IMAGENET_VID_CLASSES)
 
 
 def coco_classes() -> list[str]:
     """COCO 2017, 80 classes."""
-    return [name.replace('_', ' ') for name in _COCO.split()]
+    return list(COCO_CLASSES)
 
 
 def coco_panoptic_classes() -> list[str]:
     """COCO panoptic: the 80 things, then 53 kinds of stuff."""
-    return coco_classes() + _COCO_STUFF.split()
+    return [*COCO_CLASSES, *COCO_STUFF_CLASSES]
 
 
 def cityscapes_classes() -> list[str]:
     """Cityscapes, the 8 classes with instances."""
-    return _CITYSCAPES.split()
+    return list(CITYSCAPES_CLASSES)
 
-
-_VOC = """
-aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa
-train tvmonitor
-"""
-_VID = """
-airplane antelope bear bicycle bird bus car cattle dog domestic_cat elephant fox giant_panda hamster horse lion lizard
-monkey motorcycle rabbit red_panda sheep snake squirrel tiger train turtle watercraft whale zebra
-"""
-_CITYSCAPES = """
-person rider car truck bus train motorcycle bicycle
-"""
-_COCO = """
-person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant stop_sign parking_meter bench
-bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella handbag tie suitcase frisbee skis snowboard
-sports_ball kite baseball_bat baseball_glove skateboard surfboard tennis_racket bottle wine_glass cup fork knife spoon
-bowl banana apple sandwich orange broccoli carrot hot_dog pizza donut cake chair couch potted_plant bed dining_table
-toilet tv laptop mouse remote keyboard cell_phone microwave oven toaster sink refrigerator book clock vase scissors
-teddy_bear hair_drier toothbrush
-"""
-_COCO_STUFF = """
-banner blanket bridge cardboard counter curtain door-stuff floor-wood flower fruit gravel house light mirror-stuff net
-pillow platform playingfield railroad river road roof sand sea shelf snow stairs tent towel wall-brick wall-stone
-wall-tile wall-wood water-other window-blind window-other tree-merged fence-merged ceiling-merged sky-other-merged
-cabinet-merged table-merged floor-other-merged pavement-merged mountain-merged grass-merged dirt-merged paper-merged
-food-other-merged building-other-merged rock-merged wall-other-merged rug-merged
-"""
 
 dataset_aliases = {
     'voc': ['voc', 'pascal_voc', 'voc07', 'voc12'],

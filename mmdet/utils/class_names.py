@@ -1,4 +1,4 @@
-"""Class names and colours (RGB) of the public datasets: facts, kept in one place."""
+"""Class names, in the order of their labels, and colours (RGB) of the public datasets."""
 
 # fmt: off
 COCO_CLASSES = (
@@ -65,3 +65,9 @@ DEEPFASHION_PALETTE = [
     (0, 192, 64), (0, 64, 96), (128, 192, 192), (0, 64, 64), (0, 192, 224), (0, 192, 192), (128, 192, 64),
     (0, 192, 96), (128, 32, 192), (0, 0, 224), (0, 0, 64), (0, 160, 192), (128, 0, 96), (128, 0, 192), (0, 32, 192),
 ]
+WIDER_FACE_CLASSES = ('face',)
+IMAGENET_VID_CLASSES = (
+    'airplane', 'antelope', 'bear', 'bicycle', 'bird', 'bus', 'car', 'cattle', 'dog', 'domestic_cat', 'elephant', 'fox',
+    'giant_panda', 'hamster', 'horse', 'lion', 'lizard', 'monkey', 'motorcycle', 'rabbit', 'red_panda', 'sheep',
+    'snake', 'squirrel', 'tiger', 'train', 'turtle', 'watercraft', 'whale', 'zebra',
+)
