@@ -15,7 +15,7 @@ from mmdet.errors import UserValueError
 Array = Any  # a tensor or a numpy array, all arguments and results alike
 
 
-def _full_precision(x: Tensor) -> Tensor:
+def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -48,7 +48,7 @@ def nms(
     _check(boxes, scores, offset)
     from torchvision.ops import nms as torchvision_nms
 
-    exact, exact_scores = _full_precision(boxes), _full_precision(scores)
+    exact, exact_scores = full_precision(boxes), full_precision(scores)
     kept = None
     if score_threshold > 0:
         kept = (exact_scores > score_threshold).nonzero()[:, 0]
@@ -94,8 +94,8 @@ def soft_nms(
         raise UserValueError(f'method={method!r} of soft_nms is none of {", ".join(map(repr, _DECAYS))}.')
     decay = _DECAYS[method]
     # Every choice depends on the last one: short numpy steps beat tensors of one image's boxes.
-    rest = _full_precision(boxes.detach()).cpu().numpy()
-    score = _full_precision(scores.detach()).cpu().numpy().copy()
+    rest = full_precision(boxes.detach()).cpu().numpy()
+    score = full_precision(scores.detach()).cpu().numpy().copy()
     index = np.arange(len(rest))
     area = (rest[:, 2] - rest[:, 0] + offset) * (rest[:, 3] - rest[:, 1] + offset)
     chosen: list[int] = []
@@ -115,7 +115,7 @@ def soft_nms(
         alive = score >= min_score
         rest, score, index, area = rest[alive], score[alive], index[alive], area[alive]
     inds = torch.tensor(chosen, dtype=torch.long, device=boxes.device)
-    new_scores = torch.tensor(chosen_scores, dtype=_full_precision(scores).dtype, device=boxes.device)
+    new_scores = torch.tensor(chosen_scores, dtype=full_precision(scores).dtype, device=boxes.device)
     return _with_scores(boxes[inds], new_scores), inds
 
 
@@ -136,8 +136,13 @@ def _check(boxes: Tensor, scores: Tensor, offset: int) -> None:
 
 
 def _with_scores(boxes: Tensor, scores: Tensor) -> Tensor:
-    boxes = _full_precision(boxes)
+    boxes = full_precision(boxes)
     return torch.cat([boxes, scores[:, None].to(boxes.dtype)], 1)
+
+
+def apart(boxes: Tensor, idxs: Tensor) -> Tensor:
+    """Boxes (N, 4) of one image moved so that those of different ``idxs (N,)`` do not touch."""
+    return boxes + (idxs.to(boxes) * (boxes.max() + 1))[:, None] if len(boxes) else boxes
 
 
 def batched_nms(
@@ -161,7 +166,7 @@ def batched_nms(
     Returns:
         Boxes with scores (K, 5) by falling score, in full precision, and their indices (K,).
     """
-    boxes, scores = _full_precision(boxes), _full_precision(scores)
+    boxes, scores = full_precision(boxes), full_precision(scores)
     if nms_cfg is None:
         scores, inds = scores.sort(descending=True)
         return _with_scores(boxes[inds], scores), inds
@@ -172,8 +177,8 @@ def batched_nms(
         options['iou_threshold'] = options.pop('iou_thr')
 
     separate = boxes
-    if not options.pop('class_agnostic', class_agnostic) and len(boxes):
-        separate = boxes + (idxs.to(boxes) * (boxes.max() + 1))[:, None]
+    if not options.pop('class_agnostic', class_agnostic):
+        separate = apart(boxes, idxs)
     if len(boxes) < split_thr:
         dets, keep = suppress(separate, scores, **options)
         return _with_scores(boxes[keep], dets[:, -1]), keep
@@ -295,7 +300,7 @@ def nms_match(dets: Array, iou_thr: float) -> list[Array]:
         Indices into ``dets``, one array or tensor for each kept box.
     """
     as_tensor = isinstance(dets, Tensor)
-    values = _full_precision(dets.detach()).cpu().numpy() if as_tensor else dets
+    values = full_precision(dets.detach()).cpu().numpy() if as_tensor else dets
     boxes, rest = values[:, :4], np.argsort(-values[:, 4], kind='stable')
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     groups = []
