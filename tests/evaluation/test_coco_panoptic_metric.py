@@ -36,6 +36,51 @@ def test_counts_of_one_row_of_pixels():
         panoptic_counts(row('1'), row('9'), {1: 7}, {})
 
 
+def test_counts_are_those_of_hotcoco(tmp_path):
+    """Random maps with void, crowds, segments on void and classes that one side lacks."""
+    import cv2
+
+    panoptic = pytest.importorskip('hotcoco.panoptic')
+    rng = np.random.default_rng(0)
+    categories = [dict(id=3 * i + 1, name=f'class {i}', isthing=int(i < 3)) for i in range(5)]
+
+    def draw(segments):
+        ids = np.zeros((40, 50), dtype=np.int64)
+        for segment in segments:
+            y, x, h, w = rng.integers(0, 30), rng.integers(0, 40), *rng.integers(5, 25, 2)
+            ids[y : y + h, x : x + w] = segment
+        return ids
+
+    images, sums = [], np.zeros((5, 4))
+    sides = dict(truth=[], pred=[])
+    for img_id in range(1, 9):
+        truth = draw(rng.choice(70000, 6, replace=False) + 1)
+        pred = np.where(rng.random() < 0.7, np.roll(truth, rng.integers(0, 3, 2), (0, 1)), draw([5, 6]))
+        pred = np.where(draw([1]) > 0, draw([7, 8, 300]), pred)
+        ids = [{int(i): int(rng.choice([1, 4, 7, 10])) for i in np.unique(truth) if i}]
+        ids.append({int(i): ids[0].get(int(i), int(rng.choice([1, 7, 13]))) for i in np.unique(pred) if i})
+        crowds = {i for i in ids[0] if rng.random() < 0.15}
+        for category, values in panoptic_counts(truth, pred, *ids, crowds).items():
+            sums[category // 3] += values
+        images.append(dict(id=img_id, height=40, width=50, file_name=f'{img_id}.jpg'))
+        for side, segments, categories_of in zip(sides, (truth, pred), ids, strict=True):
+            (tmp_path / side).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / side / f'{img_id}.png'), id2rgb(segments)[..., ::-1])
+            rows = [dict(id=i, category_id=c, iscrowd=int(i in crowds)) for i, c in categories_of.items()]
+            for row in rows:
+                row |= dict(area=int((segments == row['id']).sum()), bbox=[0, 0, 1, 1])
+            sides[side].append(dict(image_id=img_id, file_name=f'{img_id}.png', segments_info=rows))
+    for side, annotations in sides.items():
+        content = dict(images=images, annotations=annotations, categories=categories)
+        (tmp_path / f'{side}.json').write_text(json.dumps(content))
+    peer = panoptic.PanopticEval(str(tmp_path / 'truth.json'), str(tmp_path / 'pred.json'))
+    peer.evaluate()
+    found = peer.results()['per_class']
+    expected = np.array([[found[category['id']][key] for key in ('iou', 'tp', 'fp', 'fn')] for category in categories])
+    assert (expected.sum(0) > 5).all()
+    np.testing.assert_allclose(sums, expected, atol=1e-9)
+
+
 def test_quality():
     quality = panoptic_quality(np.array([[1.6, 2, 1, 1], [0, 0, 0, 0], [0, 0, 2, 0]]))
     np.testing.assert_allclose(quality[0], [1.6 / 3, 0.8, 2 / 3])
