@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from typing import Any
 
 from pycocotools.coco import COCO as _COCO
 
@@ -25,6 +26,11 @@ class COCO(_COCO):
     ANNOTATION_KEYS = ('id', 'image_id', 'category_id')
 
     def __init__(self, annotation_file: str | dict | None = None) -> None:
+        self.imgs: dict[Any, dict]
+        self.cats: dict[Any, dict]
+        self.anns: dict[Any, Any]
+        self.imgToAnns: dict[Any, list]
+        self.catToImgs: dict[Any, list]
         super().__init__()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
         self.annotation_file = annotation_file if isinstance(annotation_file, str) else '<dict>'

@@ -27,8 +27,8 @@ from pycocotools.cocoeval import COCOeval as _COCOeval
 class Objects:
     """n objects or detections as columns."""
 
-    image_ids: Sequence[Any]
-    category_ids: Sequence[Any]
+    image_ids: Sequence | np.ndarray
+    category_ids: Sequence | np.ndarray
     boxes: np.ndarray
     """(n, 4) xywh."""
     area: np.ndarray
@@ -54,8 +54,9 @@ class Objects:
         boxes = np.array([box if len(box) else none for box in listed], dtype=float).reshape(-1, 4)
         masks = [annotation.get('segmentation') for annotation in annotations] if iou_type == 'segm' else None
         area = column('area', np.nan, float)
-        for i in np.flatnonzero(np.isnan(area)):
-            area[i] = _mask_area(masks[i]) if masks and isinstance(masks[i], dict) else boxes[i, 2] * boxes[i, 3]
+        for i in np.flatnonzero(np.isnan(area)).tolist():
+            mask = masks[i] if masks else None
+            area[i] = _mask_area(mask) if isinstance(mask, dict) else boxes[i, 2] * boxes[i, 3]
         return cls(
             [annotation['image_id'] for annotation in annotations],
             [annotation['category_id'] for annotation in annotations],
@@ -70,7 +71,12 @@ class Objects:
 
     @classmethod
     def of_detections(
-        cls, image_ids: Sequence, category_ids: Sequence, boxes: np.ndarray, scores: np.ndarray, masks: list | None
+        cls,
+        image_ids: Sequence | np.ndarray,
+        category_ids: Sequence | np.ndarray,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        masks: list | None,
     ) -> Objects:
         """Detections, whose area is that of their mask where they have one."""
         area = boxes[:, 2] * boxes[:, 3] if masks is None else np.array([_mask_area(mask) for mask in masks])
@@ -175,7 +181,7 @@ def backend_name(wanted: bool | str = True) -> str:
 class COCOeval(_COCOeval):
     """pycocotools' evaluator, with its parameters and results, by whichever backend is the fastest.
 
-    Key points are evaluated by pycocotools.
+    Key points are evaluated by pycocotools. ``inner`` is the backend's own evaluator, in numbers instead of ids.
 
     Args:
         cocoGt: Ground truth, pycocotools' ``COCO`` or a class with its interface.
@@ -187,10 +193,11 @@ class COCOeval(_COCOeval):
     def __init__(
         self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = 'segm', backend: bool | str = True
     ) -> None:
+        self.params: Any
         self._records: Any = []
         super().__init__(None, None, iouType)
         self.cocoGt, self.cocoDt, self.backend = cocoGt, cocoDt, backend
-        self._inner: Any = None
+        self.inner: Any = None
         if cocoGt is not None:
             self.params.imgIds = sorted_ids(cocoGt.getImgIds())
             self.params.catIds = sorted_ids(cocoGt.getCatIds())
@@ -223,7 +230,7 @@ class COCOeval(_COCOeval):
             inner.params.areaRng = [list(map(float, area)) for area in p.areaRng]
             inner.params.areaRngLbl = list(p.areaRngLbl)
             inner.evaluate()
-        self._inner, self._records = inner, None
+        self.inner, self._records = inner, None
 
     def columns(self) -> tuple[Objects, Objects]:
         """Ground truth and detections of the images and categories evaluated, which are numbered from 1 there."""
@@ -249,8 +256,8 @@ class COCOeval(_COCOeval):
             self.params = p
             self.evaluate()
         with contextlib.redirect_stdout(io.StringIO()):
-            self._inner.accumulate()
-        found = self._inner.eval
+            self.inner.accumulate()
+        found = self.inner.eval
         arrays = {key: np.asarray(found[key]) for key in ('precision', 'recall', 'scores')}
         self.eval = dict(
             params=self.params,
@@ -277,7 +284,7 @@ class COCOeval(_COCOeval):
         p = self.params
         gt_ids, dt_ids = _usable(self._truth), _usable(self._found)
         records = {}
-        for record in self._inner.evalImgs:
+        for record in self.inner.evalImgs:
             if record is not None:
                 area = tuple(map(float, record['aRng']))
                 thrs = (len(p.iouThrs), -1)

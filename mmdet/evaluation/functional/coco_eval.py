@@ -38,24 +38,25 @@ def load_coco(
         ValueError: if it is not JSON.
         KeyError: if it lacks ``images``, ``annotations`` or ``categories``.
     """
-    name = 'the annotations'
+    name, content = 'the annotations', annotations
     if not isinstance(annotations, dict):
         name = str(annotations)
         if '://' not in name and not Path(name).is_file() and not backend_args:
             raise UserFileError(f'The annotation file {name} does not exist.')
         with get_local_path(name, backend_args=backend_args) as path:
             try:
-                annotations = json.loads(Path(path).read_bytes())
+                content = json.loads(Path(path).read_bytes())
             except ValueError as error:
                 raise UserValueError(f'The annotation file {name} is not JSON: {error}.') from error
     for key in ('images', 'annotations', 'categories'):
-        if not isinstance(annotations, dict) or not isinstance(annotations.get(key), list):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserKeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
+    assert isinstance(content, dict)
     if sort_categories:
-        annotations['categories'] = sorted(annotations['categories'], key=lambda category: category['id'])
+        content['categories'] = sorted(content['categories'], key=lambda category: category['id'])
     coco = COCO()
     coco.annotation_file, coco.IMAGE_KEYS = name, ('id',)
-    coco.dataset = annotations
+    coco.dataset = content
     coco.createIndex()
     return coco
 
@@ -93,7 +94,7 @@ def evaluate_coco(
     iou_type: str = 'bbox',
     cat_ids: Sequence[int] | None = None,
     img_ids: Sequence | None = None,
-    iou_thrs: Sequence[float] | None = None,
+    iou_thrs: Sequence[float] | np.ndarray | None = None,
     max_dets: Sequence[int] = (1, 10, 100),
     use_cats: bool = True,
     faster: bool | str = True,

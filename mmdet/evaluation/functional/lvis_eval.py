@@ -75,7 +75,7 @@ def evaluate_lvis(
     iou_type: str = 'bbox',
     cat_ids: Sequence[int] | None = None,
     img_ids: Sequence | None = None,
-    iou_thrs: Sequence[float] | None = None,
+    iou_thrs: Sequence[float] | np.ndarray | None = None,
     max_dets: int = 300,
     use_cats: bool = True,
     faster: bool | str = True,

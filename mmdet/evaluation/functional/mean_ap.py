@@ -253,12 +253,16 @@ def eval_map(
         groups = get_cls_group_ofs(annotations, c) if use_group_of else [None] * len(gts)
         flags = []
         for i, (det, gt, ignore, group) in enumerate(zip(dets, gts, ignored, groups, strict=True)):
-            extras = dict(gt_bboxes_group_of=group, use_group_of=True, ioa_thr=ioa_thr) if use_group_of else {}
-            result = tpfp_fn(det, gt, ignore, iou_thr, ranges, use_legacy_coordinate=use_legacy_coordinate, **extras)
+            extras: dict[str, Any] = (
+                dict(gt_bboxes_group_of=group, use_group_of=True, ioa_thr=ioa_thr) if use_group_of else {}
+            )
+            result: tuple = tpfp_fn(
+                det, gt, ignore, iou_thr, ranges, use_legacy_coordinate=use_legacy_coordinate, **extras
+            )
             if len(result) == 3:  # Open Images drops detections
                 dets[i] = result[2]
             flags.append(result[:2])
-        num_gts = np.zeros(len(ranges or ALL_AREAS), dtype=int)
+        num_gts: Any = np.zeros(len(ranges or ALL_AREAS), dtype=int)
         for gt in gts:
             num_gts += [int((~_outside(_areas(gt, extra), r)).sum()) for r in ranges or ALL_AREAS]
         stacked = np.concatenate(dets)
@@ -271,12 +275,13 @@ def eval_map(
             recall, precision, num_gts = recall[0], precision[0], int(num_gts[0])
         ap = average_precision(recall, precision, eval_mode)
         eval_results.append(dict(num_gts=num_gts, num_dets=len(stacked), recall=recall, precision=precision, ap=ap))
+    mean_ap: float | list[float]
     if scale_ranges is None:
         aps = [result['ap'] for result in eval_results if result['num_gts'] > 0]
         mean_ap = float(np.mean(aps)) if aps else 0.0
     else:
-        aps, counts = (np.array([result[key] for result in eval_results]) for key in ('ap', 'num_gts'))
-        mean_ap = [float(a[n > 0].mean()) if (n > 0).any() else 0.0 for a, n in zip(aps.T, counts.T, strict=True)]
+        table, counts = (np.array([result[key] for result in eval_results]) for key in ('ap', 'num_gts'))
+        mean_ap = [float(a[n > 0].mean()) if (n > 0).any() else 0.0 for a, n in zip(table.T, counts.T, strict=True)]
     print_map_summary(mean_ap, eval_results, dataset, ranges, logger=logger)
     return mean_ap, eval_results
 
@@ -296,8 +301,7 @@ def print_map_summary(
     names = [str(c) for c in range(len(results))]
     if dataset is not None:
         names = get_classes(dataset) if isinstance(dataset, str) else list(dataset)
-    many = isinstance(mean_ap, Sequence)
-    for s, value in enumerate(mean_ap if many else [mean_ap]):
+    for s, value in enumerate(mean_ap if isinstance(mean_ap, Sequence) else [mean_ap]):
         rows = [['class', 'gts', 'dets', 'recall', 'ap']]
         for name, result in zip(names, results, strict=False):
             recall = np.atleast_2d(result['recall'])[s]

@@ -26,7 +26,7 @@ def eval_recalls(
     gts: Sequence[np.ndarray],
     proposals: Sequence[np.ndarray],
     proposal_nums: int | Sequence[int] | None = None,
-    iou_thrs: float | Sequence[float] = 0.5,
+    iou_thrs: float | Sequence[float] | np.ndarray = 0.5,
     logger: Any = None,
     use_legacy_coordinate: bool = False,
 ) -> np.ndarray:
@@ -57,8 +57,8 @@ def eval_recalls(
 
 def print_recall_summary(
     recalls: np.ndarray,
-    proposal_nums: Sequence[int],
-    iou_thrs: Sequence[float],
+    proposal_nums: Sequence[int] | np.ndarray,
+    iou_thrs: Sequence[float] | np.ndarray,
     row_idxs: Sequence[int] | None = None,
     col_idxs: Sequence[int] | None = None,
     logger: Any = None,

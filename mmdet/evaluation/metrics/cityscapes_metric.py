@@ -82,6 +82,7 @@ class CityScapesMetric(BaseMetric):
             self.results.append((str(listing), None if self.format_only else str(self._truth(path, truth))))
 
     def _truth(self, path: Path, name: str) -> Path:
+        assert self.seg_prefix is not None  # only format_only goes without
         truth = self.seg_prefix / path.parent.name / name
         if not truth.is_file():
             raise UserFileError(f'{path.name} has no ground truth {truth}; is seg_prefix the folder of the cities?')

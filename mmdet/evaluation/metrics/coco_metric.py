@@ -92,19 +92,17 @@ class CocoMetric(BaseMetric):
         self.use_faster_coco_eval = use_faster_coco_eval
         self.class_thresholds = class_thresholds
         self.proposal_nums = list(proposal_nums)
-        if iou_thrs is None:
-            iou_thrs = np.linspace(0.5, 0.95, 10)
-        self.iou_thrs = np.atleast_1d(np.asarray(iou_thrs, dtype=float))
+        self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.asarray(iou_thrs, float))
         self.metric_items = [metric_items] if isinstance(metric_items, str) else metric_items
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
         self.sort_categories = sort_categories
-        self._coco_api = None
+        self._coco_api: Any = None
         if ann_file is not None:
             self._coco_api = load_coco(ann_file, sort_categories=sort_categories, backend_args=backend_args)
-        self.cat_ids: list[int | None] | None = None  # by label; None where the annotations lack the class
-        self.img_ids: list | None = None
+        self.cat_ids: Any = None  # by label, once the classes are known; None where the annotations lack the class
+        self.img_ids: Any = None
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
@@ -194,7 +192,8 @@ class CocoMetric(BaseMetric):
 
     def _coco_format(self, gt_dicts: Sequence[dict]) -> dict:
         categories = [dict(id=i, name=name) for i, name in enumerate(self.dataset_meta['classes'])]
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index, gt in enumerate(gt_dicts):
             img_id = gt.get('img_id', index)
             images.append(dict(id=img_id, width=gt['width'], height=gt['height'], file_name=''))
@@ -222,7 +221,7 @@ class CocoMetric(BaseMetric):
         self,
         results: Sequence[dict],
         proposal_nums: Sequence[int],
-        iou_thrs: Sequence[float],
+        iou_thrs: Sequence[float] | np.ndarray,
         logger: MMLogger | None = None,
     ) -> np.ndarray:
         """Average recall over ``iou_thrs`` at each number of proposals."""

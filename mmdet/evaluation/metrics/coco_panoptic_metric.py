@@ -155,7 +155,7 @@ class CocoPanopticMetric(BaseMetric):
             logger.info(f'The predictions are saved as {path}.')
             if self.format_only:
                 return OrderedDict()
-        sums = defaultdict(lambda: np.zeros(4))
+        sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(4))
         for counts, _ in results:
             for category, values in counts.items():
                 sums[category] += values
@@ -172,7 +172,7 @@ class CocoPanopticMetric(BaseMetric):
             values = values[~np.isnan(values[:, 0])]
             mean = values.mean(0) if len(values) else np.zeros(3)
             numbers.update({f'{q}{suffix}': float(v) for q, v in zip(('PQ', 'SQ', 'RQ'), mean, strict=True)})
-            rows.append([name, *(f'{value:.3f}' for value in mean), len(values)])
+            rows.append([name, *(f'{value:.3f}' for value in mean), str(len(values))])
         from terminaltables import AsciiTable
 
         logger.info('Panoptic quality:\n' + AsciiTable(rows).table)

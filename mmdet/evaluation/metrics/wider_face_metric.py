@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -62,7 +63,7 @@ class WIDERFaceMetric(BaseMetric):
         for data_sample in data_samples:
             path = Path(data_sample['img_path'])
             pred = data_sample['pred_instances']
-            result = dict(name=path.stem, event=path.parent.name)
+            result: dict[str, Any] = dict(name=path.stem, event=path.parent.name)
             dets = np.concatenate([to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores'])[:, None]], 1)
             result['dets'] = dets[np.argsort(-dets[:, 4], kind='stable')]
             if self.official is None:
