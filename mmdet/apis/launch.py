@@ -6,17 +6,13 @@ import argparse
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmdet.checks.config_check import require_sound
 from mmdet.config import load_config
-from mmdet.errors import UserFileError, UserValueError
-
-_ROOT = Path(__file__).resolve().parents[2]
-_OURS = tuple(str(_ROOT / folder) for folder in ('mmdet', 'tools', 'demo'))
+from mmdet.errors import UserError, UserFileError, UserValueError
 
 
 def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
@@ -30,27 +26,18 @@ def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Na
         print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
         _leave_process_group()
         return 128 + signal.SIGINT
-    except Exception as error:
-        if os.environ.get('MMDET_DEBUG') or not _explains_itself(error):
+    except UserError as error:
+        if os.environ.get('MMDET_DEBUG'):
             raise
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        print(f'error: {_sentence(error)}', file=sys.stderr)
         _leave_process_group()
         return 1
 
 
-def _explains_itself(error: Exception) -> bool:
-    """Whether the message was written for the user: raised on purpose in this project, not somewhere below it."""
-    from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
-    from mmdet.utils.checkpoint import UnreadableCheckpointError
-
-    if isinstance(error, (UnreadableCheckpointError, NonFiniteLossError)) or 'custom modules' in str(error):
-        return True
-    if not isinstance(error, (ValueError, KeyError, FileNotFoundError, TypeError)):
-        return False
-    frames = traceback.extract_tb(error.__traceback__)
-    return (
-        bool(frames) and frames[-1].filename.startswith(_OURS) and frames[-1].line.lstrip().startswith(('raise', ')'))
-    )
+def _sentence(error: UserError) -> str:
+    """The message as it was written: a data loader's worker hands it on at the end of its own traceback."""
+    kind = type(error)
+    return str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2].strip()
 
 
 def _last_checkpoint(args: argparse.Namespace) -> str:

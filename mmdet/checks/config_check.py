@@ -22,6 +22,7 @@ from mmdet.config.sections import (
     dataset_classes,
     innermost_datasets,
 )
+from mmdet.errors import UserValueError
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Finding:
         return f'{self.level}: {self.where}: {self.message}'
 
 
-class ConfigError(ValueError):
+class ConfigError(UserValueError):
     """A config with mistakes; the message lists all of them."""
 
 

@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from mmdet.errors import UserFileError, UserValueError
+
 LEVELS = {
     'missing image': 'error',
     'corrupt image': 'error',
@@ -164,11 +166,11 @@ def _read_coco(split: Split, ann_file: Path, folder: Path) -> None:
         data = json.loads(ann_file.read_text())
         images, annotations, categories = data['images'], data['annotations'], data['categories']
     except FileNotFoundError:
-        raise FileNotFoundError(f'There is no annotation file {str(ann_file)!r}.') from None
+        raise UserFileError(f'There is no annotation file {str(ann_file)!r}.') from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{ann_file} is not JSON: {error}') from error
+        raise UserValueError(f'{ann_file} is not JSON: {error}') from error
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{ann_file} is not a COCO file: it lacks {error}') from error
+        raise UserValueError(f'{ann_file} is not a COCO file: it lacks {error}') from error
     names = {category['id']: str(category['name']) for category in categories}
     split.categories = list(names.values())
     pictures = {}
@@ -220,7 +222,7 @@ def _read_coco(split: Split, ann_file: Path, folder: Path) -> None:
 
 def _read_voc(split: Split, ann_file: Path, folder: Path, dataset: dict) -> None:
     if not ann_file.is_file():
-        raise FileNotFoundError(f'There is no annotation file {str(ann_file)!r}.')
+        raise UserFileError(f'There is no annotation file {str(ann_file)!r}.')
     images, annotations = dataset.get('img_subdir', 'JPEGImages'), dataset.get('ann_subdir', 'Annotations')
     names: dict[str, None] = {}
     for line in ann_file.read_text().split('\n'):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.config.loading import load_config, uses_read_base
+from mmdet.errors import UserValueError
 
 
 def diff_to_base(cfg: Any, path: str | Path, other: str | Path | None = None) -> list[str]:
@@ -20,7 +21,7 @@ def diff_to_base(cfg: Any, path: str | Path, other: str | Path | None = None) ->
     if other is None:
         before = merged_bases(Path(path))
         if before is None:
-            raise ValueError(f'{path} inherits from no other file; name one to compare with')
+            raise UserValueError(f'{path} inherits from no other file; name one to compare with')
     else:
         before = load_config(other)._cfg_dict
     old, new = dict(_leaves(before)), dict(_leaves(cfg._cfg_dict))

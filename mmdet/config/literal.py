@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from mmdet.errors import UserValueError
+
 _CONTAINERS = {'dict': dict, 'list': list, 'tuple': tuple, 'set': set}
 _NUMBERS = {'inf': float('inf'), 'nan': float('nan')}
 
@@ -22,11 +24,13 @@ def parse_stored_config(text: str) -> dict[str, Any]:
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f'the stored config is not Python text: {error}') from error
+        raise UserValueError(f'the stored config is not Python text: {error}') from error
     for statement in body:
         target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
         if not isinstance(target, ast.Name):
-            raise ValueError(f'line {statement.lineno}: {type(statement).__name__} is not allowed in a stored config')
+            raise UserValueError(
+                f'line {statement.lineno}: {type(statement).__name__} is not allowed in a stored config'
+            )
         values[target.id] = _literal(statement.value)
     return values
 
@@ -59,10 +63,14 @@ def _literal(node: ast.AST) -> Any:
                 return float(value[0])
             if node.func.id != 'float' and all(isinstance(v, (list, tuple, set)) for v in value):
                 return _CONTAINERS[node.func.id](*value)
-    raise ValueError(f'line {getattr(node, "lineno", "?")}: {type(node).__name__} is not allowed in a stored config')
+    raise UserValueError(
+        f'line {getattr(node, "lineno", "?")}: {type(node).__name__} is not allowed in a stored config'
+    )
 
 
 def _number(value: Any, node: ast.AST) -> Any:
     if not isinstance(value, (int, float, complex)):
-        raise ValueError(f'line {node.lineno}: a sign before {type(value).__name__} is not allowed in a stored config')
+        raise UserValueError(
+            f'line {node.lineno}: a sign before {type(value).__name__} is not allowed in a stored config'
+        )
     return value

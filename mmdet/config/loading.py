@@ -9,6 +9,7 @@ from typing import Any
 
 from mmdet.config.mmengine_repairs import repair_mmengine
 from mmdet.config.version2 import is_v2, translate_v2
+from mmdet.errors import UserError, UserFileError, UserImportError, UserValueError
 
 
 def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
@@ -23,16 +24,25 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
         translated; the notes are in its attribute ``translation_notes``.
 
     Raises:
-        FileNotFoundError: with the nearest existing config names.
+        UserFileError: there is no such file, with the nearest existing config names, or none that it inherits from.
+        UserImportError: a module that it imports, or names in ``custom_imports``, cannot be imported.
+        UserValueError: the file cannot be run or parsed, or ``cfg_options`` do not fit it.
     """
     from mmengine.config import Config
 
     repair_mmengine()
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(_missing(path))
-    lazy = path.suffix == '.py' and uses_read_base(path.read_text(encoding='utf-8'), path)
-    cfg = Config.fromfile(str(path), lazy_import=lazy)
+        raise UserFileError(_missing(path))
+    try:
+        lazy = path.suffix == '.py' and uses_read_base(path.read_text(encoding='utf-8'), path)
+        cfg = Config.fromfile(str(path), lazy_import=lazy)
+    except UserError:
+        raise
+    except Exception as error:  # a Python config is a program
+        kinds = {FileNotFoundError: UserFileError, ImportError: UserImportError}
+        kind = next((ours for builtin, ours in kinds.items() if isinstance(error, builtin)), UserValueError)
+        raise kind(f'config {str(path)!r} cannot be read: {type(error).__name__}: {error}') from error
     # Config's own switch: its text is valid Python either way, and the formatter takes half a second each time
     object.__setattr__(cfg, '_format_python_code', False)
     notes: list[str] = []
@@ -40,7 +50,10 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
         values, notes = translate_v2(cfg._cfg_dict.to_dict())
         cfg = Config(values, filename=str(path), format_python_code=False)
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (AssertionError, IndexError, KeyError, TypeError) as error:
+            raise UserValueError(f'the options {cfg_options} do not fit {str(path)!r}: {error}') from error
     object.__setattr__(cfg, 'translation_notes', list(dict.fromkeys(notes)))
     return cfg
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmdet.errors import UserValueError
 from mmdet.ops.winograd import WinogradConv2d
 
 CHOICES = ('fuse', 'bf16')
@@ -49,7 +50,7 @@ def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
         return model
     if how not in CHOICES:
         near = difflib.get_close_matches(str(how), CHOICES, 1, 0)
-        raise ValueError(f'optimize={how!r} is none of None, {", ".join(map(repr, CHOICES))}; nearest: {near[0]!r}')
+        raise UserValueError(f'optimize={how!r} is none of None, {", ".join(map(repr, CHOICES))}; nearest: {near[0]!r}')
     model.eval()
     fold_batch_norms(model)
     use_winograd(model)

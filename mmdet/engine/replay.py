@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 
+from mmdet.errors import UserValueError
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import mix, seed_all
 
@@ -95,7 +96,7 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
 
     record = checkpoints.read_checkpoint(path)
     if record.get('kind') != 'mmdet step':
-        raise ValueError(f'{path} is not a step that training recorded')
+        raise UserValueError(f'{path} is not a step that training recorded')
     cfg = parse_stored_config(record['config'])
     for module in cfg.get('custom_imports', {}).get('imports', ()):
         raise_if_missing(module)
@@ -121,7 +122,7 @@ def raise_if_missing(module: str) -> None:
     import sys
 
     if module not in sys.modules:
-        raise ValueError(f'the step needs the module {module!r}: pass --import {module} if you trust it')
+        raise UserValueError(f'the step needs the module {module!r}: pass --import {module} if you trust it')
 
 
 def _without_pretrained(cfg: Any) -> Any:
@@ -197,7 +198,7 @@ def decode(value: Any) -> Any:
         known = {'InstanceData': InstanceData, 'PixelData': PixelData}
         cls = known.get(kind) or (getattr(structures, kind) if kind in ('DetDataSample', 'ReIDDataSample') else None)
         if cls is None:
-            raise ValueError(f'{kind} is not a class that a recorded batch may hold')
+            raise UserValueError(f'{kind} is not a class that a recorded batch may hold')
         element = cls(metainfo=decode(value['metainfo']))
         for name, item in value['fields'].items():
             element.set_field(decode(item), name) if name not in cls.__dict__ else setattr(element, name, decode(item))
@@ -212,4 +213,4 @@ def decode(value: Any) -> Any:
         from mmdet.structures import bbox
 
         return getattr(bbox, kind)(value['tensor'])
-    raise ValueError(f'{kind} is not a class that a recorded batch may hold')
+    raise UserValueError(f'{kind} is not a class that a recorded batch may hold')

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mmdet.engine.key_maps import translate_state_dict
+from mmdet.errors import UserValueError
 
 
 @dataclass
@@ -102,9 +103,9 @@ def load_weights(
     report.total = len(counted)
     report.loaded = len(counted) - len(report.missing) - len(report.wrong_shape)
     if strict and (report.missing or unexpected or report.wrong_shape):
-        raise ValueError(f'{report} A strict load allows none of these.')
+        raise UserValueError(f'{report} A strict load allows none of these.')
     if report.total and 2 * report.loaded < report.total:
-        raise ValueError(
+        raise UserValueError(
             f'{report} That is under half: the checkpoint is of another architecture than the '
             f'{type(model).__name__} of this config.'
         )

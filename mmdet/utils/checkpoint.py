@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmdet.errors import UserFileError
+from mmdet.errors import UserError, UserFileError
 from mmdet.utils.unpickling import only_table, read_pickle, resolve
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Reading
-class UnreadableCheckpointError(RuntimeError):
+class UnreadableCheckpointError(RuntimeError, UserError):
     """A file that is not a checkpoint, is cut short, or holds something that a checkpoint may not hold."""
 
 
@@ -74,11 +74,11 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
 
 def _reason(error: Exception) -> str:
     found = re.search(
-        r'GLOBAL ([\w.]+)|[Uu]nsupported (?:class|operand|global)[^\n]*|WeightsUnpickler error: ([^\n]*)', str(error)
+        r'GLOBAL ([\w.]+)|[Uu]nsupported (?:class|operand|global)[^\n]*|WeightsUnpickler error: (\S[^\n]*)', str(error)
     )
     if found and found.group(1):
         return f'it asks for {found.group(1)}, which weights never need'
-    return found.group(0) if found else str(error).split('\n')[0]
+    return found.group(0) if found else 'it is damaged or not a checkpoint'
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

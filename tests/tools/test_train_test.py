@@ -50,7 +50,7 @@ def test_help_names_the_flags_of_3x():
 def test_wrong_config_path_gives_nearest_names():
     done = tool('train.py', ROOT / 'configs' / 'retinanet' / 'retinanet_r50_fpn_1x_cocoo.py')
     assert done.returncode == 1
-    assert done.stderr.startswith('FileNotFoundError: There is no config file')
+    assert done.stderr.startswith('error: There is no config file')
     assert 'retinanet_r50_fpn_1x_coco.py' in done.stderr
     assert 'Traceback' not in done.stderr
 

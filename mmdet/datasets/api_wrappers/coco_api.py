@@ -8,7 +8,7 @@ from typing import Any
 
 from pycocotools.coco import COCO as _COCO
 
-from mmdet.errors import UserFileError, UserValueError
+from mmdet.errors import UserFileError, UserKeyError, UserValueError
 
 
 class COCO(_COCO):
@@ -109,10 +109,8 @@ class COCOPanoptic(COCO):
         return [segment for i in ids for segment in self.anns[i]]
 
 
-class MissingKeyError(KeyError):
+class MissingKeyError(UserKeyError):
     """An annotation file lacks a key."""
-
-    __str__ = Exception.__str__  # KeyError would print the message as a quoted literal
 
 
 def read_json(path: str) -> dict:

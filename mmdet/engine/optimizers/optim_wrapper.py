@@ -13,11 +13,11 @@ from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper as _AmpOptimWrapper
 from mmengine.optim import OptimWrapper as _OptimWrapper
 
-from mmdet.errors import UserTypeError, UserValueError
+from mmdet.errors import UserError, UserTypeError, UserValueError
 from mmdet.registry import OPTIM_WRAPPERS
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(FloatingPointError, UserError):
     """A loss is NaN or infinite; the weights are those of before the step."""
 
 

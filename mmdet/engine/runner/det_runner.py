@@ -31,6 +31,7 @@ from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.weights import load_weights
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
@@ -60,7 +61,7 @@ class DetRunner(Runner):
         elif isinstance(cfg, dict):
             given['cfg'] = Config(cfg, format_python_code=False)
         if 'activation_checkpointing' in (given.get('cfg') or {}):
-            raise ValueError(
+            raise UserValueError(
                 "activation_checkpointing loses the gradients of the first module with today's PyTorch: "
                 'set with_cp=True in the backbone or neck instead'
             )
@@ -452,7 +453,7 @@ def _function(cfg: Any, name: str) -> Callable:
     if callable(cfg):
         return cfg
     if not isinstance(cfg, dict):
-        raise TypeError(f'{name} must be a function or a dict with its type, not {cfg!r}')
+        raise UserTypeError(f'{name} must be a function or a dict with its type, not {cfg!r}')
     cfg = dict(cfg)
     kind = cfg.pop('type')
     return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **cfg)

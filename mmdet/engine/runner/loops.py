@@ -18,6 +18,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 
 from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
 from mmdet.engine.replay import record_step
+from mmdet.errors import UserValueError
 from mmdet.registry import LOOPS
 from mmdet.utils.randomness import ResumableBatches, mix, seed_all
 
@@ -132,7 +133,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         # not the parent's: it starts loading data before it is known where to
         BaseLoop.__init__(self, runner, dataloader)
         if int(max_iters) != max_iters:
-            raise ValueError(f'max_iters must be a whole number, not {max_iters}')
+            raise UserValueError(f'max_iters must be a whole number, not {max_iters}')
         self._max_iters, self._max_epochs = int(max_iters), 1
         self._epoch = self._iter = 0
         self.val_begin, self.val_interval = val_begin, val_interval
@@ -251,7 +252,7 @@ class TeacherStudentValLoop(ValLoop):
         model = self.runner.model
         model = model.module if is_model_wrapper(model) else model
         if not hasattr(model, 'semi_test_cfg'):
-            raise ValueError(
+            raise UserValueError(
                 f'TeacherStudentValLoop needs a model with semi_test_cfg, which {type(model).__name__} lacks'
             )
         chosen = model.semi_test_cfg.get('predict_on')

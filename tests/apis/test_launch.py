@@ -1,0 +1,110 @@
+"""What a person sees of a mistake: one sentence, whatever layer found it. Faults of the program keep their traceback."""
+
+import argparse
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from mmdet.apis.launch import run_tool
+from mmdet.config import load_config
+from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
+from mmdet.errors import UserError, UserKeyError, UserValueError
+from mmdet.registry import DATASETS, MODELS
+from mmdet.utils.checkpoint import read_checkpoint
+
+
+class Broken(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise UserValueError("image 'a.jpg' cannot be decoded: (3 bytes)")
+
+
+class Unnamed(Broken):
+    def __getitem__(self, index):
+        raise UserKeyError('proposals.pkl has no proposals for a.jpg')
+
+
+def said(tool, capsys) -> str:
+    """What a tool that fails prints."""
+    assert run_tool(tool, argparse.Namespace()) == 1
+    return capsys.readouterr().err
+
+
+def config(tmp_path, text, name='config.py'):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('a = = 1\n', 'SyntaxError: invalid syntax'),
+        ('a = b\n', "NameError: name 'b' is not defined"),
+        ("_base_ = './nowhere.py'\n", 'FileNotFoundError'),
+        ("custom_imports = dict(imports=['no_such_module'])\n", 'no_such_module'),
+        ('import no_such_module\n', 'no_such_module'),
+    ],
+)
+def test_configs_that_cannot_be_read(text, words, tmp_path, capsys):
+    path = config(tmp_path, text)
+    message = said(lambda args: load_config(path), capsys)
+    assert message.startswith(f"error: config '{path}' cannot be read: ") and words in message
+    assert 'Traceback' not in message
+
+
+def test_options_that_do_not_fit(tmp_path, capsys):
+    path = config(tmp_path, 'a = [1, 2]\n')
+    assert 'do not fit' in said(lambda args: load_config(path, {'a.7': 3}), capsys)
+
+
+@pytest.mark.parametrize(
+    ('tool', 'words'),
+    [
+        (lambda args: load_config('nowhere.py'), "error: There is no config file 'nowhere.py'."),
+        (lambda args: MODELS.build(dict(type='RetinaHaed')), 'Did you mean RetinaHead'),
+        (lambda args: MODELS.build(dict(type='FocalLoss', gamm=2)), "has no argument 'gamm'"),
+        (lambda args: read_checkpoint('nowhere.pth'), "error: There is no checkpoint 'nowhere.pth'."),
+        (lambda args: DATASETS.build(dict(type='CocoDataset', ann_file='no.json')), "'no.json' does not exist"),
+    ],
+)
+def test_files_and_names(tool, words, capsys):
+    message = said(tool, capsys)
+    assert words in message and message.count('\n') == 1
+
+
+def test_a_damaged_checkpoint(tmp_path, capsys):
+    (tmp_path / 'a.pth').write_bytes(b'nonsense')
+    assert 'a.pth was refused: it is damaged or not a checkpoint' in said(
+        lambda args: read_checkpoint(tmp_path / 'a.pth'), capsys
+    )
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(
+    ('dataset', 'sentence'),
+    [
+        (Broken(), "image 'a.jpg' cannot be decoded: (3 bytes)"),
+        (Unnamed(), 'proposals.pkl has no proposals for a.jpg'),
+    ],
+)
+def test_broken_data_in_a_worker_of_the_loader(workers, dataset, sentence, capsys):
+    loader = DataLoader(dataset, num_workers=workers)
+    assert said(lambda args: next(iter(loader)), capsys) == f'error: {sentence}\n'
+
+
+def test_faults_of_the_program_keep_their_traceback(monkeypatch):
+    def fault(args):
+        raise ValueError('too many values to unpack')
+
+    with pytest.raises(ValueError, match='unpack'):
+        run_tool(fault, argparse.Namespace())
+    monkeypatch.setenv('MMDET_DEBUG', '1')
+    with pytest.raises(UserError):
+        run_tool(lambda args: load_config('nowhere.py'), argparse.Namespace())
+
+
+def test_errors_that_are_more_than_a_value():
+    assert issubclass(NonFiniteLossError, UserError) and issubclass(NonFiniteLossError, FloatingPointError)
