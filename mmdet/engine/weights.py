@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.model import BaseTTAModel
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from mmdet.engine.key_maps import translate_state_dict
 from mmdet.errors import UserValueError
+
+Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
+"""Name of a tensor, its shape in the file, its shape in the model."""
 
 
 @dataclass
@@ -21,7 +27,7 @@ class LoadReport:
     source: str
     loaded: int = 0
     total: int = 0
-    wrong_shape: list[tuple[str, tuple, tuple]] = field(default_factory=list)  # name, in the file, in the model
+    wrong_shape: list[Mismatch] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     key_map: str | None = None
@@ -65,7 +71,7 @@ def state_dict_of(checkpoint: dict) -> OrderedDict:
 
 
 def load_weights(
-    model: torch.nn.Module,
+    model: nn.Module,
     checkpoint: dict,
     strict: bool = False,
     revise_keys: list = [(r'^module\.', '')],
@@ -74,7 +80,7 @@ def load_weights(
     """Copy weights into a model, translating the names of other libraries' detectors.
 
     Args:
-        model: A detector, not wrapped.
+        model: A detector, or a test-time augmentation around one.
         checkpoint: What :func:`read_checkpoint` returns.
         strict: Fail unless every tensor of the model and of the file is used.
         revise_keys: Pairs (pattern, replacement) for ``re.sub`` on each name.
@@ -87,16 +93,14 @@ def load_weights(
     metadata = getattr(weights, '_metadata', None)
     for pattern, replacement in revise_keys:
         weights = OrderedDict((re.sub(pattern, replacement, name), value) for name, value in weights.items())
+    if isinstance(model, BaseTTAModel):
+        model = model.module
     own = model.state_dict()
     report = LoadReport(str(source))
     weights, report.key_map = _translate(weights, own, model)
     if metadata is not None:
         weights._metadata = metadata
-    missing, unexpected, errors = _load_modules(model, weights)
-    shape_of = {name: tuple(value.shape) for name, value in own.items()}
-    for name, value in weights.items():
-        if name in shape_of and tuple(value.shape) != shape_of[name] and any(f' {name}:' in e for e in errors):
-            report.wrong_shape.append((name, tuple(value.shape), shape_of[name]))
+    missing, unexpected, report.wrong_shape = _load_modules(model, weights)
     counted = [name for name in own if not name.endswith('num_batches_tracked')]
     report.missing = [name for name in missing if not name.endswith('num_batches_tracked')]
     report.unexpected = unexpected
@@ -112,34 +116,37 @@ def load_weights(
     return report
 
 
-def _translate(weights: OrderedDict, own: dict, model: torch.nn.Module) -> tuple[OrderedDict, str | None]:
+def _translate(weights: OrderedDict, own: dict, model: nn.Module) -> tuple[OrderedDict, str | None]:
     """The names of another library's detector as this model's, when they fit it better than they are."""
     if sum(name in own for name in weights) * 2 >= len(own):
         return weights, None
     return translate_state_dict(weights, own)
 
 
-def _load_modules(model: torch.nn.Module, weights: OrderedDict) -> tuple[list[str], list[str], list[str]]:
-    """torch's load with every module's own upgrade of old names, as mmengine does it."""
-    from mmengine.runner.checkpoint import load_state_dict
+def _load_modules(model: nn.Module, weights: OrderedDict) -> tuple[list[str], list[str], list[Mismatch]]:
+    """torch's load, every module's own upgrade of old names included.
 
-    missing, unexpected = [], []
-    seen: list[str] = []
+    Returns:
+        Names that are missing, names that are unused, and what was left out for its shape.
+    """
+    wrong_shape: list[Mismatch] = []
 
-    class Silent(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(record.getMessage())
+    def leave_out(module: nn.Module, state: dict, prefix: str, *others: Any) -> None:
+        own = {**module._parameters, **module._buffers}
+        for name, target in own.items():
+            given = state.get(prefix + name)
+            if target is None or given is None or is_lazy(target) or name in module._non_persistent_buffers_set:
+                continue
+            if given.shape != target.shape and (given.shape, target.shape) != ((1,), ()):  # torch unpacks one number
+                wrong_shape.append((prefix + name, tuple(given.shape), tuple(target.shape)))
+                del state[prefix + name]
 
-    logger = logging.Logger('mmdet.load')  # not registered: collects, prints nothing
-    logger.addHandler(Silent())
-    load_state_dict(model, weights, strict=False, logger=logger)
-    text = '\n'.join(seen)
-    for line in text.split('\n'):
-        for start, names in (
-            ('unexpected key in source state_dict: ', unexpected),
-            ('missing keys in source state_dict: ', missing),
-        ):
-            if line.startswith(start):
-                names.extend(line[len(start) :].split(', '))
-    errors = [line for line in text.split('\n') if 'size mismatch for' in line]
-    return missing, unexpected, errors
+    # torch raises for a wrong shape even when it is not strict; last of a module's hooks, this one sees the new names
+    hooks = [module.register_load_state_dict_pre_hook(leave_out) for module in model.modules()]
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    names = {name for name, *_ in wrong_shape}
+    return [name for name in missing if name not in names], list(unexpected), wrong_shape

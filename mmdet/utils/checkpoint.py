@@ -78,7 +78,7 @@ def _reason(error: Exception) -> str:
     )
     if found and found.group(1):
         return f'it asks for {found.group(1)}, which weights never need'
-    return found.group(0) if found else 'it is damaged or not a checkpoint'
+    return 'it is damaged or not a checkpoint' + (f' ({found.group(0)})' if found else '')
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

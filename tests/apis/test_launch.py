@@ -1,4 +1,4 @@
-"""What a person sees of a mistake: one sentence, whatever layer found it. Faults of the program keep their traceback."""
+"""A mistake is one sentence, whatever layer found it; faults of the program keep their traceback."""
 
 import argparse
 

@@ -354,6 +354,46 @@ def test_report_names_shapes_and_missing():
         load_weights(detector(), dict(state_dict=state), strict=True)
 
 
+class Renamed(nn.Linear):
+    """A layer whose weight had another name."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        if prefix + 'kernel' in state_dict:
+            state_dict[prefix + 'weight'] = state_dict.pop(prefix + 'kernel')
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@pytest.mark.parametrize('columns, wrong', [(4, []), (5, [('head.weight', (3, 5), (3, 4))])])
+def test_shapes_are_compared_under_the_new_names(columns, wrong):
+    model = nn.ModuleDict(dict(detector(), head=Renamed(4, 3)))
+    state = model.state_dict()
+    del state['head.weight']
+    state['head.kernel'] = torch.ones(3, columns)
+    report = load_weights(model, dict(state_dict=state))
+    assert (report.wrong_shape, report.missing, report.unexpected) == (wrong, [], [])
+    assert bool((model.head.weight == 1).all()) == (not wrong)
+    assert not any(module._load_state_dict_pre_hooks for module in model.modules())
+
+
+def test_one_number_fits_a_scalar():
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    assert load_weights(model, dict(scale=torch.tensor([3.0]))).loaded == 1 and model.scale == 3
+
+
+def test_the_detector_inside_a_test_time_augmentation_is_loaded():
+    from mmengine.model import BaseTTAModel
+
+    class Augmented(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return data_samples_list[0]
+
+    inner = nn.Module()
+    inner.test_step, inner.head = None, nn.Linear(2, 2)
+    report = load_weights(Augmented(inner), {'head.weight': torch.zeros(2, 2), 'head.bias': torch.ones(2)})
+    assert (report.loaded, report.total) == (2, 2) and inner.head.bias.sum() == 2
+
+
 def test_checkpoint_of_another_architecture_is_an_error():
     with pytest.raises(ValueError, match=r'Loaded 0 of 6 .*under half: .*another architecture than the ModuleDict'):
         load_weights(detector(), nn.Conv2d(1, 1, 1).state_dict())

@@ -1,5 +1,6 @@
 """A run that is cut off and resumed equals the run that was not."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -8,8 +9,14 @@ import signal
 import time
 
 import pytest
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
+from torch.utils.data import ConcatDataset, DataLoader, Sampler, SequentialSampler
 from toy_runs import build, fingerprint, toy_config
+
+from mmdet.datasets.samplers import GroupMultiSourceSampler, MultiSourceSampler
+from mmdet.engine.runner.loops import is_infinite
+from mmdet.utils.checkpoint import read_checkpoint, save_checkpoint
 
 EMA = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=10, priority=49)
 ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=30, val_interval=7)
@@ -113,6 +120,37 @@ def test_validation_that_was_cut_off_is_made_up_for(iteration, tmp_path):
     assert sorted(p.name for p in (tmp_path / 'cut').glob('*.pth')) == sorted(
         p.name for p in (tmp_path / 'whole').glob('*.pth')
     )
+
+
+class Forever(Sampler):
+    infinite = True
+
+    def __iter__(self):
+        return itertools.repeat(0)
+
+
+class NotInfinite(SequentialSampler):
+    pass
+
+
+def test_a_sampler_says_itself_that_it_never_ends():
+    data = list(range(4))
+    samplers = (Forever(), InfiniteSampler(data), NotInfinite(data), SequentialSampler(data))
+    assert [is_infinite(DataLoader(data, sampler=sampler)) for sampler in samplers] == [True, True, False, False]
+    parts = ConcatDataset([data, data])
+    both = (MultiSourceSampler(parts, 2, [1, 1]), GroupMultiSourceSampler)
+    assert is_infinite(DataLoader(parts, sampler=both[0])) and both[1].infinite
+
+
+def test_weights_alone_leave_nothing_of_the_run_that_they_come_from(tmp_path):
+    first = train(toy_config(tmp_path / 'a', train_cfg__max_epochs=1))
+    path = tmp_path / 'a' / 'epoch_1.pth'
+    state = first.model.state_dict()
+    save_checkpoint(dict(read_checkpoint(path), gradients=state, buffers_of_ranks=[[state]]), path)
+    runner = build(toy_config(tmp_path / 'b', load_from=str(path)))
+    runner.load_or_resume()
+    runner.resume_state.write_to(saved := {}, runner, with_gradients=False)
+    assert saved == {} and not runner.resume_state.gradients
 
 
 def test_resuming_reads_no_sample_again(tmp_path):

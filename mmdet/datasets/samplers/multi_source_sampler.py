@@ -25,6 +25,8 @@ class MultiSourceSampler(Sampler):
         seed: The same on all ranks; shared by rank 0 when ``None``.
     """
 
+    infinite = True  # training loops count its passes by iterations
+
     def __init__(
         self, dataset, batch_size: int, source_ratio: list[int | float], shuffle: bool = True, seed: int | None = None
     ) -> None:

@@ -11,25 +11,24 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mmengine
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, is_main_process, master_only
+from mmengine.dist import get_rank, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
-from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
 from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
+from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
@@ -67,8 +66,7 @@ class DetRunner(Runner):
             )
         repair_mmengine()
         checkpoints.register_loaders()
-        self._pending = _Pending(given['work_dir'], given.get('resume', False), given.get('load_from'))
-        self._buffers_of_ranks: list | None = None
+        self.resume_state = ResumeState(given['work_dir'], given.get('resume', False), given.get('load_from'))
         self._called: dict[str, list] = {}
         super().__init__(**given)
 
@@ -81,8 +79,8 @@ class DetRunner(Runner):
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         if seed is None:
-            self._find_checkpoint()
-            seed = self._pending.meta().get('seed')
+            self.resume_state.decide()
+            seed = self.resume_state.meta().get('seed')
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
@@ -238,35 +236,23 @@ class DetRunner(Runner):
             object.__setattr__(loader, 'batch_sampler', ResumableBatches(loader.batch_sampler, get_rank()))
         return loader
 
-    # ----------------------------------------------------------------------------------------------------------------
-    # Checkpoints
-    def _find_checkpoint(self) -> None:
-        """Decide, on rank 0 for all, which checkpoint is resumed."""
-        pending = self._pending
-        if pending.decided:
-            return
-        chosen = [None]
-        if is_main_process():
-            chosen[0] = pending.find()
-        broadcast_object_list(chosen)
-        pending.path, pending.notes = chosen[0]
-        pending.decided = True
-
     def train(self) -> torch.nn.Module:
         accelerate_training(self.model, self.cfg)
         return super().train()
 
+    # ----------------------------------------------------------------------------------------------------------------
+    # Checkpoints
     def load_or_resume(self) -> None:
         if self._has_loaded:
             return
-        self._find_checkpoint()
-        for note in self._pending.notes:
+        self.resume_state.decide()
+        for note in self.resume_state.notes:
             self.logger.warning(note)
-        if self._resume and self._pending.path:
-            self.resume(self._pending.path)
+        if self._resume and self.resume_state.path:
+            self.resume(self.resume_state.path)
         elif self._load_from is not None:
             self.load_checkpoint(self._load_from)
-        self._pending.data = None
+        self.resume_state.release()
         self._has_loaded = self._has_loaded or self._load_from is not None
 
     def load_checkpoint(
@@ -277,18 +263,15 @@ class DetRunner(Runner):
         revise_keys: list = [(r'^module\.', '')],
     ) -> dict:
         """Load weights; says in one line what was loaded, left out and missing, and fails under half."""
-        checkpoint = self._pending.take(filename)
+        checkpoint = self.resume_state.take(filename)
         if checkpoint is None:
             checkpoint = checkpoints.read_checkpoint(filename, map_location)
         checkpoints.unpack_histories(checkpoint.get('message_hub'))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
+        report = load_weights(bare_model(self), checkpoint, strict=strict, revise_keys=revise_keys, source=filename)
         self.logger.info(str(report))
         self._has_loaded = True
-        self._open = checkpoint.pop('gradients', {})
-        self._saved_buffers = checkpoint.pop('buffers_of_ranks', [])
-        self._running = checkpoint.pop('running_state', {})
+        self.resume_state.read_from(checkpoint)
         return checkpoint
 
     def resume(
@@ -299,16 +282,8 @@ class DetRunner(Runner):
         map_location: str | Callable = 'cpu',
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
-        self._open, self._saved_buffers, self._running = {}, [], {}
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        self._restore_buffers(self._saved_buffers)
-        for name, module in model.named_modules():
-            if name in self._running:  # what a module adapts while it trains and keeps out of its weights
-                module.load_running_state(self._running[name])
-        for name, parameter in model.named_parameters():
-            if name in self._open:
-                parameter.grad = self._open[name].to(parameter)
+        self.resume_state.restore(self)
 
     @master_only
     def save_checkpoint(
@@ -340,19 +315,13 @@ class DetRunner(Runner):
         for hook in self.hooks:
             if isinstance(hook, RuntimeInfoHook):
                 hook.flush(self)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
         checkpoint = dict(
             meta=meta,
-            state_dict=_to_cpu(model.state_dict()),
+            state_dict=to_cpu(bare_model(self).state_dict()),
             message_hub=checkpoints.pack_histories(self.message_hub.state_dict()),
         )
         if save_optimizer:
-            checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
-            gradients = self._open_gradients(model)
-            if gradients:
-                checkpoint['gradients'] = gradients
-        if self._buffers_of_ranks is not None:
-            checkpoint['buffers_of_ranks'], self._buffers_of_ranks = self._buffers_of_ranks, None
+            checkpoint['optimizer'] = to_cpu(self.optim_wrapper.state_dict())
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
             if isinstance(schedulers, dict):
@@ -360,9 +329,7 @@ class DetRunner(Runner):
             else:
                 state = [_scheduler_state(scheduler) for scheduler in schedulers]
             checkpoint['param_schedulers'] = state
-        running = {n: m.running_state() for n, m in model.named_modules() if hasattr(m, 'running_state')}
-        if running:
-            checkpoint['running_state'] = _to_cpu(running)
+        self.resume_state.write_to(checkpoint, self, with_gradients=save_optimizer)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename
         checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args)
@@ -372,65 +339,7 @@ class DetRunner(Runner):
 
         A collective call: every rank makes it. Without it a checkpoint holds the buffers of rank 0 only.
         """
-        if self.world_size > 1:
-            self._buffers_of_ranks = all_gather_object(
-                [_to_cpu(dict(m.named_buffers())) for m in self._buffer_owners()]
-            )
-
-    def _buffer_owners(self) -> list[torch.nn.Module]:
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        return [model, *(hook.ema_model for hook in self.hooks if hasattr(hook, 'ema_model'))]
-
-    def _restore_buffers(self, buffers_of_ranks: list) -> None:
-        if len(buffers_of_ranks) != self.world_size:
-            return  # other ranks than those that were saved: all start from the buffers of rank 0
-        for module, saved in zip(self._buffer_owners(), buffers_of_ranks[self.rank], strict=False):
-            for name, buffer in module.named_buffers():
-                if name in saved:
-                    buffer.copy_(saved[name])
-
-    def _open_gradients(self, model: torch.nn.Module) -> dict:
-        """Gradients of an accumulation that has not reached its step; those of other ranks are not known here."""
-        wrapper = self.optim_wrapper
-        counts = getattr(wrapper, '_accumulative_counts', 1)
-        if counts == 1 or wrapper._inner_count % counts == 0 or self.distributed:
-            return {}
-        return {name: _to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-
-
-class _Pending:
-    """The checkpoint that a run is to start from: found and read once, though asked for in two places."""
-
-    def __init__(self, work_dir: str, resume: bool, load_from: str | None) -> None:
-        self.work_dir, self.resume, self.load_from = Path(work_dir), resume, load_from
-        self.decided, self.path, self.notes, self.data = False, None, [], None
-
-    def find(self) -> tuple[str | None, list[str]]:
-        if not self.resume:
-            return None, []
-        if self.load_from is not None:
-            return str(self.load_from), []
-        path, self.data, notes = checkpoints.newest_readable(self.work_dir)
-        if path is None:
-            notes.append(f'Nothing to resume in {self.work_dir}: training starts from the beginning.')
-        return (None if path is None else str(path)), notes
-
-    def meta(self) -> dict:
-        if self.path is None:
-            return {}
-        if self.data is None:
-            self.data = checkpoints.read_checkpoint(self.path)
-        return self.data.get('meta', {})
-
-    def take(self, filename: str) -> dict | None:
-        if str(filename) != self.path:
-            return None
-        data, self.data = self.data, None
-        return data
-
-
-def _to_cpu(value: Any) -> Any:
-    return apply_to(value, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
+        self.resume_state.gather_buffers(self)
 
 
 def _does_something(hook: Hook, fn_name: str) -> bool:

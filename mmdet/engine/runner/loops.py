@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.model import is_model_wrapper
@@ -168,7 +169,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
     def _endless_batches(self) -> Iterator[Any]:
         """Batches from the present iteration on; a sampler that ends is started again with the next epoch's seed."""
         passes, skip = 0, self._iter
-        if not _is_infinite(self.dataloader):
+        if not is_infinite(self.dataloader):
             passes, skip = divmod(self._iter, len(self.dataloader))
         while True:
             _set_epoch(self.dataloader, passes)
@@ -179,10 +180,13 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         self.train_iter(self._iter, data_batch)
 
 
-def _is_infinite(dataloader: Any) -> bool:
-    """Whether one pass over a loader never ends. Lengths do not tell: infinite samplers have that of their dataset."""
+def is_infinite(dataloader: Any) -> bool:
+    """Whether one pass over a loader never ends: its sampler is mmengine's, or has the attribute ``infinite``.
+
+    Lengths do not tell: infinite samplers have that of their dataset.
+    """
     sampler = getattr(dataloader.batch_sampler, 'sampler', dataloader.sampler)
-    return any(word in type(sampler).__name__ for word in ('Infinite', 'MultiSource'))
+    return getattr(sampler, 'infinite', isinstance(sampler, InfiniteSampler))
 
 
 @LOOPS.register_module()
