@@ -67,6 +67,21 @@ class _Cache:
         return _own(self.items[index])
 
 
+class _Cached:
+    """What the transforms with a cache have in common."""
+
+    def _start_cache(self, least: int, max_cached_images: int, random_pop: bool) -> None:
+        if max_cached_images < least:
+            raise UserValueError(f'max_cached_images must be at least {least}, not {max_cached_images}')
+        self.max_cached_images = max_cached_images
+        self.random_pop = random_pop
+        self.cache = _Cache(max_cached_images, random_pop)
+
+    @property
+    def results_cache(self) -> list[dict]:
+        return self.cache.items
+
+
 def _own(sample: dict) -> dict:
     """A sample whose instances may be changed without changing those of the given one."""
     return {key: copy.deepcopy(value) if key in INSTANCE_KEYS else value for key, value in sample.items()}
@@ -163,7 +178,7 @@ class Mosaic(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class CachedMosaic(Mosaic):
+class CachedMosaic(_Cached, Mosaic):
     """:class:`Mosaic` with partners from the images seen last (RTMDet, arXiv:2212.07784, Sec. 3.3).
 
     Args:
@@ -173,15 +188,7 @@ class CachedMosaic(Mosaic):
 
     def __init__(self, *args, max_cached_images: int = 40, random_pop: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if max_cached_images < 4:
-            raise UserValueError(f'max_cached_images must be at least 4, not {max_cached_images}')
-        self.max_cached_images = max_cached_images
-        self.random_pop = random_pop
-        self.cache = _Cache(max_cached_images, random_pop)
-
-    @property
-    def results_cache(self) -> list[dict]:
-        return self.cache.items
+        self._start_cache(4, max_cached_images, random_pop)
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
@@ -294,23 +301,15 @@ class MixUp(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class CachedMixUp(MixUp):
+class CachedMixUp(_Cached, MixUp):
     """:class:`MixUp` with a partner from the images seen last (RTMDet, arXiv:2212.07784, Sec. 3.3)."""
 
     def __init__(
         self, *args, max_cached_images: int = 20, random_pop: bool = True, prob: float = 1.0, **kwargs
     ) -> None:
         super().__init__(*args, **kwargs)
-        if max_cached_images < 2:
-            raise UserValueError(f'max_cached_images must be at least 2, not {max_cached_images}')
-        self.max_cached_images = max_cached_images
-        self.random_pop = random_pop
         self.prob = _probability(prob)
-        self.cache = _Cache(max_cached_images, random_pop)
-
-    @property
-    def results_cache(self) -> list[dict]:
-        return self.cache.items
+        self._start_cache(2, max_cached_images, random_pop)
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:

@@ -68,6 +68,37 @@ def _join(gt_bboxes: np.ndarray, gt_bboxes_ignore: np.ndarray | None) -> tuple[n
     return boxes, np.arange(len(boxes)) >= len(gt_bboxes)
 
 
+class _Flags:
+    """Which detections are true and false positives, ``tp`` and ``fp`` (A, m), by area range, with nothing matched yet.
+
+    ``boxes`` are the ground truths and then the ignored ones; ``outside`` says of each range which detections are out.
+    """
+
+    def __init__(
+        self,
+        det_bboxes: np.ndarray,
+        gt_bboxes: np.ndarray,
+        gt_bboxes_ignore: np.ndarray | None,
+        area_ranges: Sequence[tuple] | None,
+        use_legacy_coordinate: bool,
+    ) -> None:
+        self.extra = 1.0 if use_legacy_coordinate else 0.0
+        self.ranges = ALL_AREAS if area_ranges is None else area_ranges
+        self.boxes, self.ignored = _join(gt_bboxes, gt_bboxes_ignore)
+        self.outside = [_outside(_areas(det_bboxes, self.extra), area_range) for area_range in self.ranges]
+        self.tp = np.zeros((len(self.ranges), len(det_bboxes)), dtype=np.float32)
+        self.fp = np.zeros_like(self.tp)
+        self.one_sided = not len(self.boxes) or not len(det_bboxes)
+
+    def of_one_side(self) -> tuple[np.ndarray, np.ndarray]:
+        """The flags where there are no ground truths, or no detections."""
+        return self.tp, (~np.array(self.outside)).astype(np.float32).reshape(self.fp.shape)
+
+    def skipped(self, index: int) -> np.ndarray:
+        """The ground truths that do not count in one area range."""
+        return self.ignored | _outside(_areas(self.boxes, self.extra), self.ranges[index])
+
+
 def tpfp_default(
     det_bboxes: np.ndarray,
     gt_bboxes: np.ndarray,
@@ -84,25 +115,20 @@ def tpfp_default(
         gt_bboxes: (n, 4).
         gt_bboxes_ignore: (k, 4) "difficult" boxes.
     """
-    extra = 1.0 if use_legacy_coordinate else 0.0
-    ranges = ALL_AREAS if area_ranges is None else area_ranges
-    boxes, ignored = _join(gt_bboxes, gt_bboxes_ignore)
-    tp = np.zeros((len(ranges), len(det_bboxes)), dtype=np.float32)
-    fp = np.zeros_like(tp)
-    outside = [_outside(_areas(det_bboxes, extra), area_range) for area_range in ranges]
-    if not len(boxes) or not len(det_bboxes):
-        return tp, (~np.array(outside)).astype(np.float32).reshape(fp.shape)
-    ious = bbox_overlaps(det_bboxes[:, :4], boxes, use_legacy_coordinate=use_legacy_coordinate)
+    flags = _Flags(det_bboxes, gt_bboxes, gt_bboxes_ignore, area_ranges, use_legacy_coordinate)
+    if flags.one_sided:
+        return flags.of_one_side()
+    ious = bbox_overlaps(det_bboxes[:, :4], flags.boxes, use_legacy_coordinate=use_legacy_coordinate)
     owner, hit = ious.argmax(1), ious.max(1) >= iou_thr
     order = np.argsort(-det_bboxes[:, -1], kind='stable')
-    for a, area_range in enumerate(ranges):
-        scored = ~(ignored | _outside(_areas(boxes, extra), area_range))[owner]
+    for a in range(len(flags.ranges)):
+        scored = ~flags.skipped(a)[owner]
         contenders = order[(hit & scored)[order]]
         first = _first_of_each(owner[contenders])
-        tp[a, contenders[first]] = 1
-        fp[a, contenders[~first]] = 1
-        fp[a, ~hit & ~outside[a]] = 1
-    return tp, fp
+        flags.tp[a, contenders[first]] = 1
+        flags.fp[a, contenders[~first]] = 1
+        flags.fp[a, ~hit & ~flags.outside[a]] = 1
+    return flags.tp, flags.fp
 
 
 def tpfp_imagenet(
@@ -115,29 +141,25 @@ def tpfp_imagenet(
     **kwargs: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """ImageNet: small objects need less overlap, and a detection takes the best ground truth that is still free."""
-    extra = 1.0 if use_legacy_coordinate else 0.0
-    ranges = ALL_AREAS if area_ranges is None else area_ranges
-    boxes, ignored = _join(gt_bboxes, gt_bboxes_ignore)
-    tp = np.zeros((len(ranges), len(det_bboxes)), dtype=np.float32)
-    fp = np.zeros_like(tp)
-    outside = [_outside(_areas(det_bboxes, extra), area_range) for area_range in ranges]
-    if not len(boxes) or not len(det_bboxes):
-        return tp, (~np.array(outside)).astype(np.float32).reshape(fp.shape)
+    flags = _Flags(det_bboxes, gt_bboxes, gt_bboxes_ignore, area_ranges, use_legacy_coordinate)
+    if flags.one_sided:
+        return flags.of_one_side()
+    boxes, extra = flags.boxes, flags.extra
     ious = bbox_overlaps(det_bboxes[:, :4], boxes - 1, use_legacy_coordinate=use_legacy_coordinate)
     width, height = boxes[:, 2] - boxes[:, 0] + extra, boxes[:, 3] - boxes[:, 1] + extra
     needed = np.minimum(width * height / ((width + 10.0) * (height + 10.0)), default_iou_thr)
-    for a, area_range in enumerate(ranges):
-        skipped = ignored | _outside(_areas(boxes, extra), area_range)
+    for a in range(len(flags.ranges)):
+        skipped = flags.skipped(a)
         free = np.ones(len(boxes), dtype=bool)
         for i in np.argsort(-det_bboxes[:, -1], kind='stable'):
             candidates = np.where((ious[i] >= needed) & free, ious[i], -1.0)
             best = int(candidates.argmax())
             if candidates[best] >= 0:
                 free[best] = False
-                tp[a, i] = not skipped[best]
+                flags.tp[a, i] = not skipped[best]
             else:
-                fp[a, i] = not outside[a][i]
-    return tp, fp
+                flags.fp[a, i] = not flags.outside[a][i]
+    return flags.tp, flags.fp
 
 
 def tpfp_openimages(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from typing import Any
 
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmdet.structures.bbox import get_box_tensor
-from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig
+from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 
 ForwardResults = dict[str, Tensor] | list[DetDataSample] | tuple[Tensor, ...] | Tensor
 
@@ -19,8 +21,24 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         data_preprocessor: Config of the module that pads, normalises and moves a batch, ``DetDataPreprocessor`` mostly.
     """
 
+    head_by_other_name: tuple[str, str] | None = None
+    """Own name of a head, and its name in detectors of another kind, whose weights load as well."""
+
     def __init__(self, data_preprocessor: OptConfigType = None, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+
+    def _build_features(self, backbone: ConfigType, neck: OptConfigType) -> None:
+        self.backbone = MODELS.build(backbone)
+        if neck is not None:
+            self.neck = MODELS.build(neck)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if self.head_by_other_name is not None:
+            own, other = (f'{prefix}{name}.' for name in self.head_by_other_name)
+            if not any(key.startswith(own) for key in state_dict):
+                for key in [key for key in state_dict if key.startswith(other)]:
+                    state_dict[own + key.removeprefix(other)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def with_neck(self) -> bool:

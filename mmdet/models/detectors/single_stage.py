@@ -21,6 +21,8 @@ class SingleStageDetector(BaseDetector):
         train_cfg, test_cfg: Handed to the head.
     """
 
+    head_by_other_name = ('bbox_head', 'rpn_head')
+
     def __init__(
         self,
         backbone: ConfigType,
@@ -32,21 +34,11 @@ class SingleStageDetector(BaseDetector):
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
-        if neck is not None:
-            self.neck = MODELS.build(neck)
+        self._build_features(backbone, neck)
         bbox_head = copy.copy(bbox_head)  # what the user passed stays as it is
         bbox_head.update(train_cfg=train_cfg, test_cfg=test_cfg)
         self.bbox_head = MODELS.build(bbox_head)
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        """A trained RPN loads into a single-stage detector: its ``rpn_head`` is our ``bbox_head``."""
-        own, other = prefix + 'bbox_head.', prefix + 'rpn_head.'
-        if not any(key.startswith(own) for key in state_dict):
-            for key in [key for key in state_dict if key.startswith(other)]:
-                state_dict[own + key[len(other) :]] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         return self._extract_feat_of(batch_inputs)

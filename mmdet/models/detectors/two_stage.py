@@ -24,6 +24,8 @@ class TwoStageDetector(BaseDetector):
         test_cfg: ``rpn`` and ``rcnn``.
     """
 
+    head_by_other_name = ('rpn_head', 'bbox_head')
+
     def __init__(
         self,
         backbone: ConfigType,
@@ -36,9 +38,7 @@ class TwoStageDetector(BaseDetector):
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
-        if neck is not None:
-            self.neck = MODELS.build(neck)
+        self._build_features(backbone, neck)
         if rpn_head is not None:
             rpn_head = copy.copy(rpn_head)
             rpn_head.update(train_cfg=train_cfg.rpn if train_cfg is not None else None, test_cfg=test_cfg.rpn)
@@ -62,14 +62,6 @@ class TwoStageDetector(BaseDetector):
     @property
     def with_roi_head(self) -> bool:
         return getattr(self, 'roi_head', None) is not None
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        """A single-stage detector loads as RPN: its ``bbox_head`` is our ``rpn_head``."""
-        own, other = prefix + 'rpn_head.', prefix + 'bbox_head.'
-        if not any(key.startswith(own) for key in state_dict):
-            for key in [key for key in state_dict if key.startswith(other)]:
-                state_dict[own + key[len(other) :]] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         return self._extract_feat_of(batch_inputs)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_module_options
+from mmdet.models.necks.levels import check_maps
 from mmdet.registry import MODELS
 
 
@@ -53,8 +54,7 @@ class BFP(BaseModule):
             self.refine = NonLocal2d(in_channels, reduction=1, use_scale=False, **shared)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != self.num_levels:
-            raise UserValueError(f'BFP was made for {self.num_levels} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_levels)
         size = inputs[self.refine_level].shape[2:]
         balanced = sum(_resize(x, size, finer=i >= self.refine_level) for i, x in enumerate(inputs)) / len(inputs)
         if self.refine_type is not None:

@@ -4,8 +4,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_module_options
+from mmdet.models.necks.levels import check_channels, check_maps
 from mmdet.registry import MODELS
 
 
@@ -30,8 +30,7 @@ class ChannelMapper(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
     ) -> None:
         super().__init__(init_cfg)
-        if isinstance(in_channels, int):
-            raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
+        check_channels(in_channels)
         num_extra = (num_outs or len(in_channels)) - len(in_channels)
         shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, bias=bias)
         self.convs = nn.ModuleList(
@@ -46,8 +45,7 @@ class ChannelMapper(BaseModule):
             )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != len(self.convs):
-            raise UserValueError(f'ChannelMapper was made for {len(self.convs)} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, len(self.convs))
         outs = [conv(x) for conv, x in zip(self.convs, inputs, strict=True)]
         for i, conv in enumerate(self.extra_convs or ()):
             outs.append(conv(inputs[-1] if i == 0 else outs[-1]))

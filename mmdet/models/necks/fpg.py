@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.fpn import used_levels
+from mmdet.models.necks.levels import check_maps, used_levels
 from mmdet.registry import MODELS
 
 
@@ -168,8 +168,7 @@ class FPG(BaseModule):
         return self.transition_types[kind](in_channels, out_channels, **cfg, **extra_args)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != self.num_ins:
-            raise UserValueError(f'FPG was made for {self.num_ins} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
         feats = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for downsample in self.extra_downsamples:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_module_options
+from mmdet.models.necks.levels import check_channels, check_maps, used_levels
 from mmdet.registry import MODELS
 
 EXTRA_CONV_SOURCES = ('on_input', 'on_lateral', 'on_output')
@@ -46,8 +47,7 @@ class FPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
     ) -> None:
         super().__init__(init_cfg)
-        if isinstance(in_channels, int):
-            raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)
@@ -82,8 +82,7 @@ class FPN(BaseModule):
         return tuple(self.append_extra_levels(outs, inputs, laterals))
 
     def top_down(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        if len(inputs) != self.num_ins:
-            raise UserValueError(f'{type(self).__name__} was made for {self.num_ins} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for i in reversed(range(len(laterals) - 1)):
@@ -108,24 +107,3 @@ class FPN(BaseModule):
                 source = F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]
             outs.append(conv(source))
         return outs
-
-
-def used_levels(num_ins: int, num_outs: int, start_level: int, end_level: int) -> tuple[int, int]:
-    """One past the last input that is used, and how many outputs come on top.
-
-    Raises:
-        ValueError: if the outputs do not suffice for the inputs, or ``end_level`` is set and they are more.
-    """
-    if end_level in (-1, num_ins - 1):
-        num_extra = num_outs - (num_ins - start_level)
-        if num_extra < 0:
-            raise UserValueError(
-                f'num_outs={num_outs} is too few for inputs {start_level} to {num_ins - 1}; set end_level to use less'
-            )
-        return num_ins, num_extra
-    if not start_level <= end_level < num_ins or num_outs != end_level - start_level + 1:
-        raise UserValueError(
-            f'with start_level={start_level} and end_level={end_level} of {num_ins} inputs, num_outs must be '
-            f'{end_level - start_level + 1}, got {num_outs}'
-        )
-    return end_level + 1, 0

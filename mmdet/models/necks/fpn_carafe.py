@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.fpn import used_levels
+from mmdet.models.necks.levels import check_maps, used_levels
 from mmdet.registry import MODELS
 
 
@@ -108,8 +108,7 @@ class FPN_CARAFE(BaseModule):
                 module.init_weights()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != self.num_ins:
-            raise UserValueError(f'FPN_CARAFE was made for {self.num_ins} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_ins)
         laterals: list[Tensor] = []
         for i, conv in enumerate(self.lateral_convs):
             if i <= self.num_used:  # the first extra level comes from the last input

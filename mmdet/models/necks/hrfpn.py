@@ -8,8 +8,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer, run_checkpointed
+from mmdet.models.necks.levels import check_maps
 from mmdet.registry import MODELS
 
 
@@ -50,8 +50,7 @@ class HRFPN(BaseModule):
         self.pooling = F.max_pool2d if pooling_type == 'MAX' else F.avg_pool2d
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != self.num_ins:
-            raise UserValueError(f'HRFPN was made for {self.num_ins} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_ins)
         joined = torch.cat(
             [inputs[0]] + [F.interpolate(x, scale_factor=2**i, mode='bilinear') for i, x in enumerate(inputs) if i > 0],
             dim=1,

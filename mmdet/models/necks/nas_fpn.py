@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import GlobalPoolingCell, SumCell
-from mmdet.models.necks.fpn import used_levels
+from mmdet.models.necks.levels import used_levels
 from mmdet.registry import MODELS
 
 # name of the cell, first and second input, output level; 'p4a' is the P4 between the first two steps (Fig. 6)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import ConcatCell
-from mmdet.models.necks.fpn import used_levels
+from mmdet.models.necks.levels import used_levels
 from mmdet.registry import MODELS
 
 # 'cij' merges the maps i and j into the next one; 0 to 2 are the adapted inputs. Whether the second map is convolved.

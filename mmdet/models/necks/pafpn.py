@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet.models.layers.building import resolve_layer
+from mmdet.models.layers.building import conv_module_options
 from mmdet.models.necks.fpn import FPN
 from mmdet.registry import MODELS
 
@@ -43,13 +43,7 @@ class PAFPN(FPN):
             act_cfg,
             init_cfg=init_cfg,
         )
-        shared = dict(
-            padding=1,
-            conv_cfg=resolve_layer(conv_cfg),
-            norm_cfg=resolve_layer(norm_cfg),
-            act_cfg=act_cfg,
-            inplace=False,
-        )
+        shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, inplace=False, padding=1)
         steps = range(self.start_level + 1, self.backbone_end_level)
         self.downsample_convs = nn.ModuleList(
             ConvModule(out_channels, out_channels, 3, stride=2, **shared) for _ in steps

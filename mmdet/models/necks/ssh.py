@@ -8,7 +8,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.building import conv_module_options, resolve_layer
+from mmdet.models.layers.building import conv_module_options
+from mmdet.models.necks.levels import check_maps, check_scales
 from mmdet.registry import MODELS
 
 
@@ -54,15 +55,8 @@ class SSHDetModule(BaseModule):
         super().__init__(init_cfg)
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.conv3x3 = ConvModule(
-            in_channels,
-            out_channels // 2,
-            3,
-            padding=1,
-            conv_cfg=resolve_layer(conv_cfg),
-            norm_cfg=resolve_layer(norm_cfg),
-            act_cfg=None,
-        )
+        shared = conv_module_options(conv_cfg, norm_cfg, padding=1, act_cfg=None)
+        self.conv3x3 = ConvModule(in_channels, out_channels // 2, 3, **shared)
         self.context_module = SSHContextModule(in_channels, out_channels, conv_cfg, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,10 +82,7 @@ class SSH(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
     ) -> None:
         super().__init__(init_cfg)
-        if not num_scales == len(in_channels) == len(out_channels):
-            raise UserValueError(
-                f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
-            )
+        check_scales(num_scales, in_channels, out_channels)
         self.num_scales = num_scales
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -99,6 +90,5 @@ class SSH(BaseModule):
             self.add_module(f'ssh_module{i}', SSHDetModule(in_channels[i], out_channels[i], conv_cfg, norm_cfg))
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != self.num_scales:
-            raise UserValueError(f'SSH was made for {self.num_scales} feature maps, got {len(inputs)}')
+        check_maps(self, inputs, self.num_scales)
         return tuple(getattr(self, f'ssh_module{i}')(x) for i, x in enumerate(inputs))

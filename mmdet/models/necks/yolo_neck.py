@@ -8,8 +8,8 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_module_options
+from mmdet.models.necks.levels import check_maps, check_scales
 from mmdet.registry import MODELS
 
 
@@ -57,10 +57,7 @@ class YOLOV3Neck(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not num_scales == len(in_channels) == len(out_channels):
-            raise UserValueError(
-                f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
-            )
+        check_scales(num_scales, in_channels, out_channels)
         self.num_scales = num_scales
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -72,8 +69,7 @@ class YOLOV3Neck(BaseModule):
             self.add_module(f'detect{i + 1}', block)
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(feats) != self.num_scales:
-            raise UserValueError(f'YOLOV3Neck was made for {self.num_scales} feature maps, got {len(feats)}')
+        check_maps(self, feats, self.num_scales)
         outs = [self.detect1(feats[-1])]
         for i, fine in enumerate(reversed(feats[:-1]), start=1):
             coarse = F.interpolate(getattr(self, f'conv{i}')(outs[-1]), scale_factor=2)

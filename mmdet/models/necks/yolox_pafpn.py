@@ -9,9 +9,9 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
 from mmdet.models.layers.building import KAIMING_UNIFORM, conv_module_class, conv_module_options
 from mmdet.models.layers.csp_layer import CSPLayer
+from mmdet.models.necks.levels import check_maps
 from mmdet.registry import MODELS
 
 
@@ -70,8 +70,7 @@ class YOLOXPAFPN(BaseModule):
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if len(inputs) != len(self.in_channels):
-            raise UserValueError(f'{type(self).__name__} was made for {len(self.in_channels)} maps, got {len(inputs)}')
+        check_maps(self, inputs, len(self.in_channels))
         coarse = inputs[-1]
         reduced = []  # coarsest first
         for fine, reduce, block in zip(reversed(inputs[:-1]), self.reduce_layers, self.top_down_blocks, strict=True):

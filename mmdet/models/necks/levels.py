@@ -1,0 +1,50 @@
+"""Which feature maps a neck takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmdet.errors import UserValueError
+
+
+def check_maps(neck: nn.Module, inputs: Sequence[Tensor], count: int) -> None:
+    """Refuse another number of feature maps than ``count``."""
+    if len(inputs) != count:
+        raise UserValueError(f'{type(neck).__name__} was made for {count} feature maps, got {len(inputs)}')
+
+
+def check_channels(in_channels: Sequence[int]) -> None:
+    """Refuse one number in place of one for each input."""
+    if isinstance(in_channels, int):
+        raise UserValueError(f'in_channels must be a list with the channels of each input, got {in_channels}')
+
+
+def check_scales(num_scales: int, in_channels: Sequence[int], out_channels: Sequence[int]) -> None:
+    """Refuse channels that are not given for each of ``num_scales`` scales."""
+    if not num_scales == len(in_channels) == len(out_channels):
+        raise UserValueError(
+            f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
+        )
+
+
+def used_levels(num_ins: int, num_outs: int, start_level: int, end_level: int) -> tuple[int, int]:
+    """One past the last input that is used, and how many outputs come on top.
+
+    Raises:
+        ValueError: if the outputs do not suffice for the inputs, or ``end_level`` is set and they are more.
+    """
+    if end_level in (-1, num_ins - 1):
+        num_extra = num_outs - (num_ins - start_level)
+        if num_extra < 0:
+            raise UserValueError(
+                f'num_outs={num_outs} is too few for inputs {start_level} to {num_ins - 1}; set end_level to use less'
+            )
+        return num_ins, num_extra
+    if not start_level <= end_level < num_ins or num_outs != end_level - start_level + 1:
+        raise UserValueError(
+            f'with start_level={start_level} and end_level={end_level} of {num_ins} inputs, num_outs must be '
+            f'{end_level - start_level + 1}, got {num_outs}'
+        )
+    return end_level + 1, 0
