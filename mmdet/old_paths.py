@@ -6,6 +6,7 @@ from mmdet.lazy import install_facades, install_old_paths
 
 # package -> module of ours -> modules of MMDetection 3.x that are merged in it
 MERGED = {
+    'mmdet.datasets.api_wrappers': {'cocoeval': 'cocoeval_mp'},
     'mmdet.datasets.transforms': {'wrappers': 'augment_wrappers'},
     'mmdet.evaluation.functional': {'overlaps': 'bbox_overlaps', 'panoptic': 'panoptic_utils'},
     'mmdet.models.backbones': {'detectors_resnet': 'detectors_resnext'},

@@ -139,16 +139,13 @@ def test(args: argparse.Namespace) -> None:
 
 
 def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:
+    from mmdet.engine.hooks import trigger_visualization_hook
+
     hooks = cfg.get('default_hooks', {})
     if 'visualization' not in hooks:
         cfg.setdefault('default_hooks', {})
         cfg.default_hooks.visualization = dict(type='DetVisualizationHook')
-    hook = cfg.default_hooks.visualization
-    hook.draw = True
-    if args.show:
-        hook.show, hook.wait_time = True, args.wait_time
-    if args.show_dir:
-        hook.test_out_dir = args.show_dir
+    trigger_visualization_hook(cfg, args)
 
 
 def _use_tta(cfg: Any) -> None:

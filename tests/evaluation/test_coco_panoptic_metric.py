@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmdet.evaluation import CocoPanopticMetric
+from mmdet.evaluation.functional import pq_compute_multi_core, pq_compute_single_core
 from mmdet.evaluation.functional.panoptic import id2rgb, panoptic_counts, panoptic_quality, rgb2id
 
 META = dict(classes=('cat', 'dog', 'grass'), thing_classes=('cat', 'dog'), stuff_classes=('grass',))
@@ -140,3 +141,32 @@ def test_errors(project):
     metric.dataset_meta = META
     with pytest.raises(ValueError, match='no image 6'):
         metric.process({}, [dict(sample, img_id=6)])
+
+
+@pytest.fixture
+def matched(tmp_path):
+    """Two pictures: a thing found with an IoU of 3 / 4, and stuff that is missed beside a false thing."""
+    import cv2
+
+    def annotation(name, ids, categories):
+        cv2.imwrite(str(tmp_path / name), id2rgb(np.array([ids]))[..., ::-1])
+        return dict(file_name=name, segments_info=[dict(id=i, category_id=c) for i, c in categories.items()])
+
+    return [
+        (annotation('t1.png', [1, 1, 1, 1], {1: 7}), annotation('p1.png', [5, 5, 5, 0], {5: 7})),
+        (annotation('t2.png', [2, 2, 2, 2], {2: 8}), annotation('p2.png', [6, 6, 6, 6], {6: 7})),
+    ]
+
+
+def test_quality_of_files(matched, tmp_path):
+    categories = {7: dict(isthing=1), 8: dict(isthing=0), 9: dict(isthing=0)}
+    folders = str(tmp_path), str(tmp_path)
+    one = pq_compute_single_core(0, matched, *folders, categories, print_log=True)
+    several = pq_compute_multi_core(matched, *folders, categories, nproc=2)
+    for stat in (one, several):
+        everything, by_category = stat.pq_average(categories)
+        assert by_category[7] == pytest.approx(dict(pq=0.75 / 1.5, sq=0.75, rq=1 / 1.5)) and by_category[8]['pq'] == 0
+        assert everything == pytest.approx(dict(pq=0.25, sq=0.375, rq=1 / 3, n=2)), 'category 9 does not occur'
+        assert stat.pq_average(categories, isthing=True)[0] == pytest.approx(dict(pq=0.5, sq=0.75, rq=2 / 3, n=1))
+    with pytest.raises(KeyError, match='unknown category 7'):
+        pq_compute_single_core(0, matched, *folders, {8: dict(isthing=0)})

@@ -1,5 +1,7 @@
 """Helpers that research code imports from mmdet.utils and its neighbours."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from mmengine.config import Config, ConfigDict
 
 import mmdet
 from mmdet import utils
+from mmdet.engine.hooks import trigger_visualization_hook
+from mmdet.engine.hooks.sync_norm_hook import get_norm_states
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags, calc_region
-from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.bbox import HorizontalBoxes, bbox_cxcyah_to_xyxy, bbox_xyxy_to_cxcyah
 from mmdet.utils import benchmark, compat_config
 
 
@@ -132,3 +136,24 @@ def test_speed_leaves_out_the_warm_up():
         Sleepless([9.0], max_iter=3, log_interval=1, num_warmup=1).run()
     with pytest.raises(AssertionError, match='max_iter'):
         Sleepless([], max_iter=3, log_interval=1, num_warmup=3)
+
+
+def test_states_of_norm_layers():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.Sequential(torch.nn.BatchNorm2d(2)))
+    states = get_norm_states(net)
+    assert states and {name for name in states} == {name for name in net.state_dict() if name.startswith('1.0.')}
+
+
+def test_drawing_as_the_arguments_say():
+    cfg = Config(dict(default_hooks=dict(visualization=dict(type='DetVisualizationHook'))))
+    arguments = Namespace(show=True, wait_time=3, show_dir='out')
+    hook = trigger_visualization_hook(cfg, arguments).default_hooks.visualization
+    assert (hook.draw, hook.show, hook.wait_time, hook.test_out_dir) == (True, True, 3, 'out')
+    with pytest.raises(KeyError, match='DetVisualizationHook'):
+        trigger_visualization_hook(Config(dict()), arguments)
+
+
+def test_boxes_by_center_ratio_and_height():
+    boxes = torch.tensor([[0.0, 10, 10, 30]])
+    assert bbox_xyxy_to_cxcyah(boxes).tolist() == [[5, 20, 0.5, 20]]
+    assert torch.equal(bbox_cxcyah_to_xyxy(bbox_xyxy_to_cxcyah(boxes)), boxes)

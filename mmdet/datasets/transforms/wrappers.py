@@ -13,6 +13,18 @@ from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import BaseBoxes
 
+from .colorspace import level_to_mag
+
+__all__ = [
+    'AutoAugment',
+    'MultiBranch',
+    'ProposalBroadcaster',
+    'RandAugment',
+    'RandomOrder',
+    'level_to_mag',
+    'policies_v0',
+]
+
 
 def _compose(transforms: dict | Callable | list) -> Compose:
     transforms = transforms if isinstance(transforms, (list, tuple)) else [transforms]
@@ -128,6 +140,12 @@ AUTOAUG_POLICIES_V0 = _policies(
         (('Color', 0.8, 6), ('Rotate', 0.4, 5)),
     ]
 )
+
+
+def policies_v0() -> list[list[dict]]:
+    """The policy that was learned on COCO: one of 25 pairs of transforms."""
+    return copy.deepcopy(AUTOAUG_POLICIES_V0)
+
 
 _RANDAUG_NAMES = ('AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'SolarizeAdd', 'Color')
 _RANDAUG_NAMES += ('Contrast', 'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY')

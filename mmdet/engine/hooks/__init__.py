@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         'set_epoch_info_hook': 'SetEpochInfoHook',
         'signal_hook': 'SignalHook',
         'sync_norm_hook': 'SyncNormHook',
+        'utils': 'trigger_visualization_hook',
         'visualization_hook': 'DetVisualizationHook',
         'watchdog_hook': 'WatchdogHook',
         'yolox_mode_switch_hook': 'YOLOXModeSwitchHook',

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from mmdet.registry import HOOKS
+
+
+def get_norm_states(module: nn.Module) -> OrderedDict[str, torch.Tensor]:
+    """The state of all batch and instance norm layers in a model, by the names of ``state_dict``."""
+    return OrderedDict(
+        (f'{name}.{key}' if name else key, value)
+        for name, layer in module.named_modules()
+        if isinstance(layer, _NormBase)
+        for key, value in layer.state_dict().items()
+    )
 
 
 @HOOKS.register_module()
@@ -21,9 +33,7 @@ class SyncNormHook(Hook):
         if get_world_size() == 1:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        layers = [layer for layer in model.modules() if isinstance(layer, _NormBase)]
-        values = [value for layer in layers for value in layer.state_dict().values()]
-        floats = [value for value in values if value.dtype.is_floating_point]
+        floats = [value for value in get_norm_states(model).values() if value.dtype.is_floating_point]
         if not floats:
             return
         flat = torch.cat([value.flatten().float() for value in floats])  # one message instead of one per tensor

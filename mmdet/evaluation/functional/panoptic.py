@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from multiprocessing import Pool, cpu_count
 
 import numpy as np
+from mmengine.fileio import get
+from mmengine.logging import print_log as log
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserKeyError, UserValueError
+from mmdet.structures.mask import INSTANCE_OFFSET
+
+__all__ = ['INSTANCE_OFFSET', 'PQStat', 'id2rgb', 'panoptic_counts', 'panoptic_quality', 'rgb2id']
 
 VOID = 0
 
@@ -89,3 +95,103 @@ def panoptic_quality(counts: np.ndarray) -> np.ndarray:
     some = np.where(total > 0, total, np.nan)
     matched = np.where(tp > 0, iou / np.maximum(tp, 1), 0.0)
     return np.stack([iou / some, np.where(total > 0, matched, np.nan), tp / some], 1)
+
+
+class PQStat:
+    """Counts of panoptic quality by category id: sum of IoUs, true and false positives, false negatives; (4,)."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, np.ndarray] = {}
+
+    def add(self, counts: Mapping[int, np.ndarray]) -> None:
+        for category, values in counts.items():
+            self.counts[category] = self.counts.get(category, np.zeros(4)) + values
+
+    def __iadd__(self, other: PQStat) -> PQStat:
+        self.add(other.counts)
+        return self
+
+    def pq_average(self, categories: Mapping[int, dict], isthing: bool | None = None) -> tuple[dict, dict]:
+        """``pq``, ``sq`` and ``rq``, from 0 to 1, with ``n``, the number of categories that there are; and by category.
+
+        Args:
+            categories: Category by id.
+            isthing: Things or stuff alone.
+        """
+        ids = [i for i, category in categories.items() if isthing is None or bool(category['isthing']) == isthing]
+        counts = np.stack([self.counts.get(i, np.zeros(4)) for i in ids]) if ids else np.zeros((0, 4))
+        quality = panoptic_quality(counts)
+        there = ~np.isnan(quality[:, 0])
+        means = quality[there].mean(0) if there.any() else np.zeros(3)
+        by_category = {
+            i: dict(zip(('pq', 'sq', 'rq'), map(float, values), strict=True))
+            for i, values in zip(ids, np.nan_to_num(quality), strict=True)
+        }
+        return dict(zip(('pq', 'sq', 'rq'), map(float, means), strict=True), n=int(there.sum())), by_category
+
+
+def pq_compute_single_core(
+    proc_id: int,
+    annotation_set: Sequence[tuple[dict, dict]],
+    gt_folder: str,
+    pred_folder: str,
+    categories: Mapping[int, dict],
+    backend_args: dict | None = None,
+    print_log: bool = False,
+) -> PQStat:
+    """Count the matches of pairs of a true and a predicted annotation in COCO's panoptic format.
+
+    Args:
+        proc_id: Number of the process, for the log.
+        gt_folder, pred_folder: Folders of their PNG files.
+        categories: Category by id.
+        backend_args: How the true PNG files are read; the predicted ones are local.
+
+    Raises:
+        UserKeyError: a segment has a category that is not in ``categories``.
+    """
+    stat = PQStat()
+    for index, (truth, pred) in enumerate(annotation_set):
+        if print_log and index % 100 == 0:
+            log(f'process {proc_id}: {index} of {len(annotation_set)} images', logger='current')
+        maps, segments = [], []
+        for annotation, folder, backend in ((truth, gt_folder, backend_args), (pred, pred_folder, None)):
+            maps.append(read_panoptic_map(f'{folder}/{annotation["file_name"]}', backend))
+            segments.append({s['id']: s['category_id'] for s in annotation['segments_info']})
+            unknown = sorted(set(segments[-1].values()) - set(categories))
+            if unknown:
+                raise UserKeyError(f'{annotation["file_name"]} has segments of the unknown category {unknown[0]}')
+        crowds = {s['id'] for s in truth['segments_info'] if s.get('iscrowd', 0)}
+        stat.add(panoptic_counts(*maps, *segments, crowds))
+    return stat
+
+
+def pq_compute_multi_core(
+    matched_annotations_list: Sequence[tuple[dict, dict]],
+    gt_folder: str,
+    pred_folder: str,
+    categories: Mapping[int, dict],
+    backend_args: dict | None = None,
+    nproc: int = 32,
+) -> PQStat:
+    """:func:`pq_compute_single_core` in up to ``nproc`` processes, no more than there are processors."""
+    workers = max(min(nproc, cpu_count(), len(matched_annotations_list)), 1)
+    parts = [matched_annotations_list[i::workers] for i in range(workers)]
+    arguments = [(i, part, gt_folder, pred_folder, categories, backend_args) for i, part in enumerate(parts)]
+    if workers == 1:
+        return pq_compute_single_core(*arguments[0])
+    stat = PQStat()
+    with Pool(workers) as pool:
+        for part in pool.starmap(pq_compute_single_core, arguments):
+            stat += part
+    return stat
+
+
+def read_panoptic_map(path: str, backend_args: dict | None) -> np.ndarray:
+    """Segment ids (h, w) of a PNG file."""
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(get(path, backend_args=backend_args), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserValueError(f'{path} is not a readable image.')
+    return rgb2id(image[..., ::-1])

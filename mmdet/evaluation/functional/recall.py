@@ -71,3 +71,29 @@ def print_recall_summary(
     table = [[''] + [f'{iou_thrs[c]:.2f}' for c in columns]]
     table += [[str(proposal_nums[r])] + [f'{recalls[r, c]:.3f}' for c in columns] for r in rows]
     print_log('\n' + AsciiTable(table).table, logger=logger)
+
+
+def set_recall_param(
+    proposal_nums: int | Sequence[int], iou_thrs: float | Sequence[float] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays; the IoU threshold is 0.5 by default."""
+    return np.atleast_1d(np.asarray(proposal_nums)), np.atleast_1d(np.asarray(0.5 if iou_thrs is None else iou_thrs))
+
+
+def plot_num_recall(recalls: Sequence[float] | np.ndarray, proposal_nums: Sequence[int] | np.ndarray) -> None:
+    """Show recall over the number of proposals."""
+    _plot(proposal_nums, recalls, 'Proposal num', (0, max(proposal_nums)))
+
+
+def plot_iou_recall(recalls: Sequence[float] | np.ndarray, iou_thrs: Sequence[float] | np.ndarray) -> None:
+    """Show recall over the IoU threshold; it ends at an IoU of 1 with no recall."""
+    _plot([*iou_thrs, 1.0], [*recalls, 0.0], 'IoU', (iou_thrs[0], 1.0))
+
+
+def _plot(x: Any, recalls: Any, label: str, limits: tuple[float, float]) -> None:
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots()
+    axes.plot(np.asarray(x), np.asarray(recalls))
+    axes.set(xlabel=label, ylabel='Recall', xlim=limits, ylim=(0, 1))
+    plt.show()

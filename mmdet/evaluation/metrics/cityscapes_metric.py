@@ -5,7 +5,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
@@ -15,6 +14,7 @@ from mmengine.logging import MMLogger
 from mmdet.errors import UserFileError, UserImportError, UserValueError
 from mmdet.registry import METRICS
 
+from ..functional.cityscapes_utils import evaluateImgLists
 from .samples import to_numpy
 
 
@@ -101,11 +101,8 @@ class CityScapesMetric(BaseMetric):
         options.predictionWalk = None
         options.gtInstancesFile = str(self.folder / 'gtInstances.json')
         options.JSONOutput = options.colorized = False
-        options.quiet = not self.dump_matches
         predictions, truths = (list(column) for column in zip(*results, strict=True))
-        # The scripts (2.3.0) do not fit NumPy 2: they call in1d, and fail to write a cache of numpy numbers as JSON.
-        with patch.object(np, 'in1d', np.isin, create=True), patch.object(scripts, 'writeDict2JSON', lambda *_: None):
-            averages = scripts.evaluateImgLists(predictions, truths, options)['averages']
+        averages = evaluateImgLists(predictions, truths, options, self.backend_args, self.dump_matches)['averages']
         rows = [['class', 'AP(%)', 'AP50(%)']]
         for name, values in averages['classes'].items():
             rows.append([name, *(f'{100 * values[key]:.2f}' for key in ('ap', 'ap50%'))])

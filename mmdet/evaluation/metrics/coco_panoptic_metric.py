@@ -4,16 +4,17 @@ import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.fileio import dump, get, get_local_path
-from mmengine.logging import MMLogger
+from mmengine.fileio import dump, get_local_path
+from mmengine.logging import MMLogger, print_log
 
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
-from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, rgb2id
+from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, read_panoptic_map
 from .samples import to_numpy
 
 
@@ -110,8 +111,6 @@ class CocoPanopticMetric(BaseMetric):
         return ids[inverse].reshape(coded.shape), found
 
     def _ground_truth(self, data_sample: dict, categories: list[dict]) -> tuple[np.ndarray, dict[int, int], set[int]]:
-        import cv2
-
         if self._truth is not None:
             entry = self._truth.get(data_sample['img_id'])
             if entry is None:
@@ -129,11 +128,8 @@ class CocoPanopticMetric(BaseMetric):
             path = data_sample['seg_map_path']
             segments = data_sample['segments_info']
             ids = {s['id']: categories[s['category']]['id'] for s in segments}
-        image = cv2.imdecode(np.frombuffer(get(path, backend_args=self.backend_args), np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserValueError(f'{path} is not a readable image.')
         crowds = {s['id'] for s in segments if s.get('iscrowd', 0)}
-        return rgb2id(image[..., ::-1]), ids, crowds
+        return read_panoptic_map(path, self.backend_args), ids, crowds
 
     def _write(self, data_sample: dict, pred: np.ndarray, ids: dict[int, int]) -> dict:
         import cv2
@@ -162,23 +158,44 @@ class CocoPanopticMetric(BaseMetric):
         categories = self.categories()
         quality = 100 * panoptic_quality(np.stack([sums[category['id']] for category in categories]))  # (K, 3)
         isthing = np.array([bool(category.get('isthing', 1)) for category in categories])
-        rows, numbers = [['', 'PQ', 'SQ', 'RQ', 'categories']], OrderedDict()
-        for name, suffix, group in (
-            ('All', '', isthing | True),
-            ('Things', '_th', isthing),
-            ('Stuff', '_st', ~isthing),
-        ):
+        results, classwise = OrderedDict(), None
+        for name, group in (('All', isthing | True), ('Things', isthing), ('Stuff', ~isthing)):
             values = quality[group]
             values = values[~np.isnan(values[:, 0])]
             mean = values.mean(0) if len(values) else np.zeros(3)
-            numbers.update({f'{q}{suffix}': float(v) for q, v in zip(('PQ', 'SQ', 'RQ'), mean, strict=True)})
-            rows.append([name, *(f'{value:.3f}' for value in mean), str(len(values))])
-        from terminaltables import AsciiTable
-
-        logger.info('Panoptic quality:\n' + AsciiTable(rows).table)
+            results[name] = dict(zip(('pq', 'sq', 'rq'), map(float, mean), strict=True), n=len(values))
         if self.classwise:
-            rows = [['category', 'PQ', 'SQ', 'RQ']]
-            for category, values in zip(categories, quality, strict=True):
-                rows.append([category['name'], *('-' if np.isnan(v) else f'{v:.3f}' for v in values)])
-            logger.info('\n' + AsciiTable(rows).table)
-        return numbers
+            names = [category['name'] for category in categories]
+            classwise = {
+                name: dict(zip(('pq', 'sq', 'rq'), values, strict=True))
+                for name, values in zip(names, quality, strict=True)
+            }
+        print_panoptic_table(results, classwise, logger)
+        return parse_pq_results(results)
+
+
+def parse_pq_results(pq_results: dict[str, dict]) -> dict[str, float]:
+    """``PQ``, ``SQ`` and ``RQ``, also with ``_th`` and ``_st``, from the results of All, Things and Stuff."""
+    return OrderedDict(
+        (f'{name.upper()}{suffix}', pq_results[group][name])
+        for group, suffix in (('All', ''), ('Things', '_th'), ('Stuff', '_st'))
+        for name in ('pq', 'sq', 'rq')
+    )
+
+
+def print_panoptic_table(
+    pq_results: dict[str, dict], classwise_results: dict[str, dict] | None = None, logger: Any = None
+) -> None:
+    """Log ``pq``, ``sq``, ``rq`` and ``n`` of All, Things and Stuff, and of each class where they are given."""
+    from terminaltables import AsciiTable
+
+    rows = [['', 'PQ', 'SQ', 'RQ', 'categories']]
+    for group in ('All', 'Things', 'Stuff'):
+        result = pq_results[group]
+        rows.append([group, *(f'{result[name]:.3f}' for name in ('pq', 'sq', 'rq')), str(result['n'])])
+    print_log('Panoptic quality:\n' + AsciiTable(rows).table, logger=logger)
+    if classwise_results is not None:
+        rows = [['category', 'PQ', 'SQ', 'RQ']]
+        for name, result in classwise_results.items():
+            rows.append([name, *('-' if np.isnan(result[q]) else f'{result[q]:.3f}' for q in ('pq', 'sq', 'rq'))])
+        print_log('\n' + AsciiTable(rows).table, logger=logger)

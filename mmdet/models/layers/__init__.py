@@ -4,7 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'bbox_nms': 'fast_nms multiclass_nms',
-        'brick_wrappers': 'AdaptiveAvgPool2d FrozenBN FrozenBatchNorm2d adaptive_avg_pool2d',
+        'brick_wrappers': 'AdaptiveAvgPool2d FrozenBN FrozenBatchNorm2d SiLU adaptive_avg_pool2d',
         'building': (
             'build_conv_layer build_linear_layer build_norm_layer build_plugin_layer resolve_layer run_checkpointed'
         ),

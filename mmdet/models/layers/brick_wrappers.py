@@ -15,6 +15,9 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None]) 
     return F.adaptive_avg_pool2d(input, output_size)
 
 
+SiLU = nn.SiLU
+
+
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """torch's, under the name that heads import."""
 

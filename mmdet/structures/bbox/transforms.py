@@ -149,6 +149,20 @@ def bbox_xyxy_to_cxcywh(bbox: Tensor) -> Tensor:
     return torch.cat([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
 
 
+def bbox_cxcyah_to_xyxy(bboxes: Tensor) -> Tensor:
+    """(..., 4) centre, width / height and height -> corners"""
+    cx, cy, ratio, height = bboxes.split((1, 1, 1, 1), dim=-1)
+    width = ratio * height
+    return torch.cat([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2], dim=-1)
+
+
+def bbox_xyxy_to_cxcyah(bboxes: Tensor) -> Tensor:
+    """(..., 4) corners -> centre, width / height and height, as trackers have it."""
+    x1, y1, x2, y2 = bboxes.split((1, 1, 1, 1), dim=-1)
+    width, height = x2 - x1, y2 - y1
+    return torch.cat([(x1 + x2) / 2, (y1 + y2) / 2, width / height, height], dim=-1)
+
+
 def bbox2corner(bboxes: Tensor) -> Tensor:
     """(N, 4) -> (4N, 2): top left, top right, bottom left, bottom right of each box."""
     return bboxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
