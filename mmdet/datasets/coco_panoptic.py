@@ -30,7 +30,7 @@ class CocoPanopticDataset(CocoDataset):
         self,
         ann_file: str = '',
         metainfo: dict | None = None,
-        data_root: str = '',
+        data_root: str | None = None,
         data_prefix: dict = dict(img=None, ann=None, seg=None),
         filter_cfg: dict | None = None,
         indices=None,

@@ -16,10 +16,17 @@ class CrowdHumanDataset(BaseDetDataset):
     """CrowdHuman (arXiv:1805.00123), whose annotation file has one JSON object (``ID``, ``gtboxes``) in each line.
 
     The full-body boxes are used. What is marked to be ignored, or is no person, gets ``ignore_flag=1`` and label -1.
-    Sizes are read from ``id_hw_<split>.json`` ([height, width] by id) beside the annotation file, else from the images.
+
+    Args:
+        extra_ann_file: JSON file of [height, width] by id; ``id_hw_<split>.json`` beside the annotation file by
+            default. Where there is none, sizes are read from the images.
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+
+    def __init__(self, *args, extra_ann_file: str | None = None, **kwargs) -> None:
+        self.extra_ann_file = extra_ann_file
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         lines = get_text(self.ann_file, backend_args=self.backend_args).splitlines()
@@ -43,7 +50,7 @@ class CrowdHumanDataset(BaseDetDataset):
 
     def _sizes(self) -> dict[str, dict[str, int]]:
         split = 'train' if 'train' in osp.basename(self.ann_file) else 'val'
-        path = osp.join(osp.dirname(self.ann_file), f'id_hw_{split}.json')
+        path = self.extra_ann_file or osp.join(osp.dirname(self.ann_file), f'id_hw_{split}.json')
         if not osp.isfile(path):
             return {}
         with open(path) as file:

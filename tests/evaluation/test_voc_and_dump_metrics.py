@@ -35,10 +35,10 @@ def test_eleven_points():
     swapped = sample(labels=torch.tensor([0, 0]))
     assert evaluate([swapped], eval_mode='11points')['pascal_voc/mAP'] == pytest.approx(0.5)
     half = [sample(), sample(bboxes=torch.zeros(2, 4))]
-    assert evaluate(half, eval_mode='11points')['pascal_voc/mAP'] == pytest.approx(6 / 11)
-    assert evaluate(half)['pascal_voc/mAP'] == pytest.approx(0.5)
+    assert evaluate(half)['pascal_voc/mAP'] == pytest.approx(6 / 11), 'eleven points are the default'
+    assert evaluate(half, eval_mode='area')['pascal_voc/mAP'] == pytest.approx(0.5)
     with pytest.warns(UserWarning, match='11points'):
-        evaluate([sample()], dataset_type='VOC2007')
+        evaluate([sample()], dataset_type='VOC2007', eval_mode='area')
 
 
 def test_recall():

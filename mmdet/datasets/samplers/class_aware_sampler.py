@@ -14,7 +14,7 @@ from mmdet.registry import DATA_SAMPLERS
 class RandomCycleIter:
     """A shuffled list without end, shuffled anew after each pass."""
 
-    def __init__(self, data: list, generator: torch.Generator) -> None:
+    def __init__(self, data: list, generator: torch.Generator | None = None) -> None:
         self.data, self.generator = data, generator
         self.order: list[int] = []
 

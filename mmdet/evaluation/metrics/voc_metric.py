@@ -38,7 +38,7 @@ class VOCMetric(BaseMetric):
         scale_ranges: Sequence[tuple] | None = None,
         metric: str | Sequence[str] = 'mAP',
         proposal_nums: Sequence[int] = (100, 300, 1000),
-        eval_mode: str = 'area',
+        eval_mode: str = '11points',
         collect_device: str = 'cpu',
         prefix: str | None = None,
         use_legacy_coordinate: bool = True,

@@ -67,12 +67,15 @@ class SpatialReductionAttention(BaseModule):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         dropout_layer: dict | None = None,
+        batch_first: bool = True,
         qkv_bias: bool = True,
         norm_cfg: dict = dict(type='LN'),
         sr_ratio: int = 1,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if not batch_first:
+            raise UserValueError('SpatialReductionAttention takes (B, L, C) alone: batch_first must be True')
         self.attn = nn.MultiheadAttention(embed_dims, num_heads, attn_drop, bias=qkv_bias, batch_first=True)
         self.proj_drop = nn.Dropout(proj_drop)
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()

@@ -24,17 +24,19 @@ class UpInterpolationConv(BaseModule):
         out_channels: int,
         scale_factor: int = 2,
         mode: str = 'nearest',
+        align_corners: bool | None = None,
         kernel_size: int = 3,
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
-        self.mode = mode
+        self.mode, self.align_corners = mode, align_corners
         self.scale_factor = scale_factor
         self.conv = ConvModule(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=self.scale_factor, mode=self.mode))
+        size = dict(scale_factor=self.scale_factor, mode=self.mode, align_corners=self.align_corners)
+        return self.conv(F.interpolate(x, **size))
 
 
 class LastConv(BaseModule):
