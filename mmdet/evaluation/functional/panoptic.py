@@ -154,16 +154,22 @@ def pq_compute_single_core(
     for index, (truth, pred) in enumerate(annotation_set):
         if print_log and index % 100 == 0:
             log(f'process {proc_id}: {index} of {len(annotation_set)} images', logger='current')
-        maps, segments = [], []
-        for annotation, folder, backend in ((truth, gt_folder, backend_args), (pred, pred_folder, None)):
-            maps.append(read_panoptic_map(f'{folder}/{annotation["file_name"]}', backend))
-            segments.append({s['id']: s['category_id'] for s in annotation['segments_info']})
-            unknown = sorted(set(segments[-1].values()) - set(categories))
-            if unknown:
-                raise UserKeyError(f'{annotation["file_name"]} has segments of the unknown category {unknown[0]}')
+        true_map, true_segments = _read_segments(truth, gt_folder, categories, backend_args)
+        pred_map, pred_segments = _read_segments(pred, pred_folder, categories, None)
         crowds = {s['id'] for s in truth['segments_info'] if s.get('iscrowd', 0)}
-        stat.add(panoptic_counts(*maps, *segments, crowds))
+        stat.add(panoptic_counts(true_map, pred_map, true_segments, pred_segments, crowds))
     return stat
+
+
+def _read_segments(
+    annotation: dict, folder: str, categories: Mapping[int, dict], backend_args: dict | None
+) -> tuple[np.ndarray, dict[int, int]]:
+    """The map of an annotation and the category of each of its segments."""
+    segments = {s['id']: s['category_id'] for s in annotation['segments_info']}
+    unknown = sorted(set(segments.values()) - set(categories))
+    if unknown:
+        raise UserKeyError(f'{annotation["file_name"]} has segments of the unknown category {unknown[0]}')
+    return read_panoptic_map(f'{folder}/{annotation["file_name"]}', backend_args), segments
 
 
 def pq_compute_multi_core(

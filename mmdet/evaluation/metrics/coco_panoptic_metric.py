@@ -158,20 +158,21 @@ class CocoPanopticMetric(BaseMetric):
         categories = self.categories()
         quality = 100 * panoptic_quality(np.stack([sums[category['id']] for category in categories]))  # (K, 3)
         isthing = np.array([bool(category.get('isthing', 1)) for category in categories])
-        results, classwise = OrderedDict(), None
+        groups: dict[str, dict] = {}
+        classwise: dict[str, dict] | None = None
         for name, group in (('All', isthing | True), ('Things', isthing), ('Stuff', ~isthing)):
             values = quality[group]
             values = values[~np.isnan(values[:, 0])]
             mean = values.mean(0) if len(values) else np.zeros(3)
-            results[name] = dict(zip(('pq', 'sq', 'rq'), map(float, mean), strict=True), n=len(values))
+            groups[name] = dict(zip(('pq', 'sq', 'rq'), map(float, mean), strict=True), n=len(values))
         if self.classwise:
             names = [category['name'] for category in categories]
             classwise = {
                 name: dict(zip(('pq', 'sq', 'rq'), values, strict=True))
                 for name, values in zip(names, quality, strict=True)
             }
-        print_panoptic_table(results, classwise, logger)
-        return parse_pq_results(results)
+        print_panoptic_table(groups, classwise, logger)
+        return parse_pq_results(groups)
 
 
 def parse_pq_results(pq_results: dict[str, dict]) -> dict[str, float]:
