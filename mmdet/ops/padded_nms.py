@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .nms import full_precision, apart
+from .nms import apart, full_precision
 
 # Candidates that are settled together where no kernel does it.
 BLOCK = 256

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval as PlainCOCOeval
 
 from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP, cocoeval
+from mmdet.errors import UserKeyError
 from mmdet.evaluation.functional.coco_eval import evaluate_coco, load_coco
 from mmdet.evaluation.functional.lvis_eval import evaluate_lvis, summarize_lvis
 
@@ -152,3 +153,24 @@ def test_lvis_numbers_are_those_of_lvis(case, iou_type, max_dets, tmp_path, monk
                 np.testing.assert_allclose(ours.eval['recall'][..., 0], evaluator.eval['recall'], atol=1e-9)
             else:
                 assert numbers['AP'] == (-1 if case == 'nothing' else 0)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_what_is_no_number_counts_as_nothing(backend):
+    truth, found = make_case('random', 1)
+    expected = evaluate_coco(load_coco(truth), found, faster=backend).eval['precision']
+    worst = dict(image_id=truth['images'][0]['id'], category_id=truth['categories'][0]['id'], bbox=[np.nan] * 4)
+    found += [dict(worst, score=score) for score in (np.nan, -1.0)]
+    np.testing.assert_array_equal(evaluate_coco(load_coco(truth), found, faster=backend).eval['precision'], expected)
+
+
+@pytest.mark.parametrize('box', [None, [], [1.0, 2, 3]])
+def test_an_object_without_what_is_evaluated_is_named(box):
+    truth, found = make_case('random')
+    truth['annotations'][1]['bbox'] = box
+    with pytest.raises(UserKeyError, match=r"annotation 2 of image 10 has no 'bbox' but"):
+        evaluate_coco(load_coco(truth), of_type(found, 'bbox'))
+    evaluate_coco(load_coco(truth), of_type(found, 'segm'), 'segm')
+    truth['annotations'][1]['segmentation'] = []
+    with pytest.raises(UserKeyError, match=r"annotation 2 of image 10 has no 'segmentation' but \[\]"):
+        evaluate_coco(load_coco(truth), of_type(found, 'segm'), 'segm')

@@ -172,6 +172,17 @@ def test_both_backends_give_equal_numbers(tmp_path, case, iou_type):
         np.testing.assert_allclose(both[0][2], both[1][2], atol=1e-9)
 
 
+def test_a_recall_is_that_of_the_number_in_its_name(tmp_path):
+    dataset, samples = scene(1)
+    metric = CocoMetric(
+        write(tmp_path / 'ann.json', dataset), proposal_nums=(1, 10, 100), metric_items=['AR@1', 'AR@100', 'AR@1000']
+    )
+    numbers = run(metric, samples)
+    stats = reference(metric._coco_api.annotation_file, samples, max_dets=(1, 10, 100)).stats
+    assert numbers['coco/bbox_AR@1'] == pytest.approx(stats[6], abs=1e-9)
+    assert numbers['coco/bbox_AR@100'] == numbers['coco/bbox_AR@1000'] == pytest.approx(stats[8], abs=1e-9)
+
+
 def test_ground_truth_from_the_samples_equals_the_file(tmp_path):
     dataset, samples = scene(2)
     from_file = run(CocoMetric(write(tmp_path / 'ann.json', dataset)), samples)

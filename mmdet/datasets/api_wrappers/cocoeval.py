@@ -22,6 +22,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO as _COCO
 from pycocotools.cocoeval import COCOeval as _COCOeval
 
+from mmdet.errors import UserKeyError
+
 
 @dataclass
 class Objects:
@@ -44,23 +46,34 @@ class Objects:
 
     @classmethod
     def from_dicts(cls, annotations: Sequence[dict], iou_type: str) -> Objects:
-        """Annotations or results in COCO's format; those without ``area`` get that of their mask or box."""
+        """Annotations or results in COCO's format; those without ``area`` get that of their mask or box.
+
+        Raises:
+            UserKeyError: if one has no ``bbox`` (of four numbers) or ``segmentation``, whichever ``iou_type`` needs.
+        """
+        boxes = [annotation.get('bbox') for annotation in annotations]
+        unusual = [i for i, box in enumerate(boxes) if box is None or len(box) != 4]
+        masks = [annotation.get('segmentation') for annotation in annotations] if iou_type == 'segm' else None
+        for i in unusual if masks is None else [i for i, mask in enumerate(masks) if mask is None or not len(mask)]:
+            key, own = 'bbox' if masks is None else 'segmentation', annotations[i]
+            name = f'annotation {own.get("id", i)} of image {own["image_id"]}'
+            given = f' but {own[key]!r}' if key in own else ''
+            raise UserKeyError(f'metric={iou_type!r} needs {key!r}, but {name} has no {key!r}{given}.')
+        for i in unusual:
+            boxes[i] = (0.0, 0.0, 0.0, 0.0)
 
         def column(key: str, default: Any, dtype: type) -> np.ndarray:
             return np.array([annotation.get(key, default) for annotation in annotations], dtype=dtype)
 
-        none = (0.0, 0.0, 0.0, 0.0)
-        listed = [annotation.get('bbox', none) for annotation in annotations]
-        boxes = np.array([box if len(box) else none for box in listed], dtype=float).reshape(-1, 4)
-        masks = [annotation.get('segmentation') for annotation in annotations] if iou_type == 'segm' else None
+        xywh = np.array(boxes, dtype=float).reshape(-1, 4)
         area = column('area', np.nan, float)
         for i in np.flatnonzero(np.isnan(area)).tolist():
             mask = masks[i] if masks else None
-            area[i] = _mask_area(mask) if isinstance(mask, dict) else boxes[i, 2] * boxes[i, 3]
+            area[i] = _mask_area(mask) if isinstance(mask, dict) else xywh[i, 2] * xywh[i, 3]
         return cls(
             [annotation['image_id'] for annotation in annotations],
             [annotation['category_id'] for annotation in annotations],
-            boxes,
+            xywh,
             area,
             column('score', 0, float),
             column('iscrowd', 0, bool),
@@ -242,7 +255,14 @@ class COCOeval(_COCOeval):
                 objects = Objects.from_dicts(source.dataset.get('annotations', ()), self.params.iouType)
             image_ids = numbers_of(objects.image_ids, numbers[0])
             category_ids = numbers_of(objects.category_ids, numbers[1])
-            objects = replace(objects, image_ids=image_ids, category_ids=category_ids)
+            objects = replace(
+                objects,
+                image_ids=image_ids,
+                category_ids=category_ids,
+                # what is no number would overlap everything, or stop one of the backends
+                boxes=np.nan_to_num(objects.boxes, nan=0.0, posinf=np.inf, neginf=-np.inf),
+                scores=np.where(np.isnan(objects.scores), -np.inf, objects.scores),
+            )
             known = (image_ids > 0) & (category_ids > 0)
             return objects if known.all() else objects.take(np.flatnonzero(known))
 

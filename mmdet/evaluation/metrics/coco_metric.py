@@ -282,13 +282,6 @@ class CocoMetric(BaseMetric):
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         if metric == 'segm' and any(len(pred['scores']) and 'masks' not in pred for pred in preds):
             raise UserKeyError("metric='segm' needs masks, but the predictions have none. Is the model box-only?")
-        if metric == 'segm':
-            for annotation in self._coco_api.dataset['annotations']:
-                if 'segmentation' not in annotation:
-                    raise UserKeyError(
-                        f"metric='segm' needs masks, but annotation {annotation['id']} of image "
-                        f"{annotation['image_id']} has no 'segmentation'."
-                    )
         if len(self.proposal_nums) != 3:
             raise UserValueError(f'proposal_nums for {metric!r} must be three numbers, got {self.proposal_nums}.')
         evaluator = evaluate_coco(
@@ -306,7 +299,7 @@ class CocoMetric(BaseMetric):
         logger.info('\n' + summary_table(evaluator))
         recalls = [name for name in numbers if name.startswith('AR')]
         standard = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
-        named = {**numbers, **dict(zip(standard, (numbers[name] for name in recalls), strict=True))}
+        named = {**dict(zip(standard, (numbers[name] for name in recalls), strict=True)), **numbers}
         items = self.metric_items
         if items is None:
             items = recalls if metric == 'proposal' else [name for name in numbers if name.startswith('mAP')]
