@@ -18,6 +18,17 @@ from torch import Tensor
 # The ids that COCO's 80 classes have among 1 to 90
 COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 
+
+def _both_towers(theirs: tuple[str, str], rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """``rows`` for the towers of classes and of boxes: TOWER stands for their name of one, and for ours."""
+    return [
+        (pattern.replace('TOWER', tower), replacement.replace('TOWER', own))
+        for tower, own in zip(theirs, ('cls_convs', 'reg_convs'), strict=True)
+        for pattern, replacement in rows
+    ]
+
+
+_TORCHVISION_TOWERS = ('classification_head', 'regression_head')
 _TORCHVISION = [
     (r'backbone\.body\.(.+)', r'backbone.\1'),
     # the plain convolution of older files, the Conv2dNormActivation of newer ones, and its norm
@@ -45,23 +56,27 @@ _TORCHVISION = [
     (r'roi_heads\.mask_predictor\.mask_fcn_logits\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
 ]
 _TORCHVISION_RETINANET = [
-    (r'head\.classification_head\.conv\.(\d)\.0\.(.+)', r'bbox_head.cls_convs.\1.conv.\2'),
-    (r'head\.classification_head\.conv\.(\d)\.1\.(.+)', r'bbox_head.cls_convs.\1.gn.\2'),
-    (r'head\.regression_head\.conv\.(\d)\.0\.(.+)', r'bbox_head.reg_convs.\1.conv.\2'),
-    (r'head\.regression_head\.conv\.(\d)\.1\.(.+)', r'bbox_head.reg_convs.\1.gn.\2'),
-    # of files older than version 2, which have convolution and ReLU in turn
-    (r'head\.classification_head\.conv\.(\d)\.(weight|bias)', r'bbox_head.cls_convs.{\1/2}.conv.\2'),
-    (r'head\.regression_head\.conv\.(\d)\.(weight|bias)', r'bbox_head.reg_convs.{\1/2}.conv.\2'),
+    *_both_towers(
+        _TORCHVISION_TOWERS,
+        [
+            (r'head\.TOWER\.conv\.(\d)\.0\.(.+)', r'bbox_head.TOWER.\1.conv.\2'),
+            (r'head\.TOWER\.conv\.(\d)\.1\.(.+)', r'bbox_head.TOWER.\1.gn.\2'),
+            # of files older than version 2, which have convolution and ReLU in turn
+            (r'head\.TOWER\.conv\.(\d)\.(weight|bias)', r'bbox_head.TOWER.{\1/2}.conv.\2'),
+        ],
+    ),
     (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.retina_cls.\1'),
     (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.retina_reg.\1'),
     *_TORCHVISION,
 ]
 _TORCHVISION_FCOS = [
-    # convolution, group norm and ReLU in turn
-    (r'head\.classification_head\.conv\.(0|3|6|9)\.(.+)', r'bbox_head.cls_convs.{\1/3}.conv.\2'),
-    (r'head\.classification_head\.conv\.(1|4|7|10)\.(.+)', r'bbox_head.cls_convs.{\1/3}.gn.\2'),
-    (r'head\.regression_head\.conv\.(0|3|6|9)\.(.+)', r'bbox_head.reg_convs.{\1/3}.conv.\2'),
-    (r'head\.regression_head\.conv\.(1|4|7|10)\.(.+)', r'bbox_head.reg_convs.{\1/3}.gn.\2'),
+    *_both_towers(
+        _TORCHVISION_TOWERS,
+        [  # convolution, group norm and ReLU in turn
+            (r'head\.TOWER\.conv\.(0|3|6|9)\.(.+)', r'bbox_head.TOWER.{\1/3}.conv.\2'),
+            (r'head\.TOWER\.conv\.(1|4|7|10)\.(.+)', r'bbox_head.TOWER.{\1/3}.gn.\2'),
+        ],
+    ),
     (r'head\.classification_head\.cls_logits\.(.+)', r'bbox_head.conv_cls.\1'),
     (r'head\.regression_head\.bbox_reg\.(.+)', r'bbox_head.conv_reg.\1'),
     (r'head\.regression_head\.bbox_ctrness\.(.+)', r'bbox_head.conv_centerness.\1'),
@@ -110,8 +125,7 @@ _DETECTRON2 = [
     (r'roi_heads\.mask_head\.mask_fcn(\d)\.(.+)', r'roi_head.mask_head.convs.{\1-1}.conv.\2'),
     (r'roi_heads\.mask_head\.deconv\.(.+)', r'roi_head.mask_head.upsample.\1'),
     (r'roi_heads\.mask_head\.predictor\.(.+)', r'roi_head.mask_head.conv_logits.\1'),
-    (r'head\.cls_subnet\.(\d)\.(.+)', r'bbox_head.cls_convs.{\1/2}.conv.\2'),
-    (r'head\.bbox_subnet\.(\d)\.(.+)', r'bbox_head.reg_convs.{\1/2}.conv.\2'),
+    *_both_towers(('cls_subnet', 'bbox_subnet'), [(r'head\.TOWER\.(\d)\.(.+)', r'bbox_head.TOWER.{\1/2}.conv.\2')]),
     (r'head\.cls_score\.(.+)', r'bbox_head.retina_cls.\1'),
     (r'head\.bbox_pred\.(.+)', r'bbox_head.retina_reg.\1'),
 ]
