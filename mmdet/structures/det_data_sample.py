@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import List, Optional  # noqa: UP035
 
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
@@ -11,19 +12,13 @@ def _data_field(name: str, kind: type, doc: str) -> property:
     """A property whose value is stored under ``_name`` and must be a ``kind``."""
     private = f'_{name}'
 
-    def read(self):
-        try:
-            return self.__dict__[private]
-        except KeyError:
-            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}') from None
-
     def write(self, value):
         self.set_field(value, private, dtype=kind)
 
     def remove(self):
         BaseDataElement.__delattr__(self, private)
 
-    return property(read, write, remove, doc)
+    return property(attrgetter(private), write, remove, doc)
 
 
 class DetDataSample(BaseDataElement):

@@ -35,36 +35,6 @@ class Assignment:
         return self.gt_inds == 0
 
 
-class BestMatch:
-    """The ground truth of the highest score for each prior, over parts of the G axis; the first of equals wins.
-
-    Args:
-        like: ``(B, P)`` any tensor of the shape and device of the result.
-        start: Score below which nothing matches.
-    """
-
-    def __init__(self, like: Tensor, start: float) -> None:
-        self.score = torch.full(like.shape, start, dtype=torch.float32, device=like.device)
-        self.index = torch.zeros(like.shape, dtype=torch.int32, device=like.device)
-
-    def update(self, scores: Tensor, part: slice) -> None:
-        """``scores (B, g, P)`` of the ground truths in ``part``."""
-        if scores.device.type == 'cpu':  # one by one, which is several times as fast there as max with indices
-            for place, row in enumerate(scores.unbind(1), part.start or 0):
-                self.index.masked_fill_(row > self.score, place)
-                torch.maximum(self.score, row, out=self.score)
-            return
-        best, arg = scores.max(1)
-        better = best > self.score
-        self.score = torch.where(better, best, self.score)
-        self.index = torch.where(better, arg.int() + (part.start or 0), self.index)
-
-    @property
-    def gt_inds(self) -> Tensor:
-        """1-based index of the best ground truth."""
-        return self.index.long() + 1
-
-
 def best_of_candidates(candidates: Tensor, scores: Tensor, positive: Tensor, num_priors: int) -> tuple[Tensor, Tensor]:
     """Settle rules that propose a few priors per ground truth.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +20,6 @@ def by_batch(method: Callable) -> Callable:
 def overridden(obj: Any, name: str) -> bool:
     """Whether research code replaced a method that was marked with :func:`by_batch`."""
     return not getattr(getattr(type(obj), name), 'by_batch', False)
-
-
-def multi_apply(func: Callable, *args: Sequence, **kwargs: Any) -> tuple[list, ...]:
-    """Map ``func`` over zipped ``args`` and transpose the results: one list for each value that it returns."""
-    call = partial(func, **kwargs) if kwargs else func
-    return tuple(map(list, zip(*map(call, *args))))
 
 
 def unmap(data: Tensor, count: int, inds: Tensor, fill: float = 0) -> Tensor:
@@ -50,13 +43,6 @@ def select_single_mlvl(mlvl_tensors: Sequence[Tensor], batch_id: int, detach: bo
     """One image of every level."""
     picked = [level[batch_id] for level in mlvl_tensors]
     return [level.detach() for level in picked] if detach else picked
-
-
-def unpack_gt_instances(batch_data_samples: Sequence) -> tuple[list, list, list[dict]]:
-    """Ground truths, ignored regions (None where a sample has none) and meta information of each image."""
-    gt_instances = [sample.gt_instances for sample in batch_data_samples]
-    ignored = [getattr(sample, 'ignored_instances', None) for sample in batch_data_samples]
-    return gt_instances, ignored, [sample.metainfo for sample in batch_data_samples]
 
 
 def empty_instances(

@@ -1,6 +1,6 @@
 """From the maps of a dense head to detections.
 
-Letters: B images, A anchors per location, C classes, K candidates kept of a level.
+Letters: B images, A anchors per location, C classes, K candidates of an image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.structures.bbox import get_box_tensor, get_box_wh, scale_boxes
+from mmdet.structures.bbox import BaseBoxes
+
+from .constants import constant
+from .pyramid import Priors, split_levels
 
 
 @dataclass(frozen=True)
@@ -85,49 +88,109 @@ def select_topk(
     return top, labels, position if candidates is None else candidates.gather(1, position)
 
 
-def image_results(fields: dict[str, Tensor], score_thr: float) -> list[InstanceData]:
-    """Candidates ``{name: (B, K, ...)}`` above the threshold as one ``InstanceData`` for each image."""
-    keep = fields['scores'] > score_thr
-    results = []
-    for b in range(len(keep)):
-        instances = InstanceData()
-        for name, value in fields.items():
-            setattr(instances, name, value[b][keep[b]])
-        results.append(instances)
-    return results
+def best_candidates(
+    cls_scores: Sequence[Tensor],
+    bbox_preds: Sequence[Tensor],
+    score_factors: Sequence[Tensor] | None,
+    priors: Priors,
+    channels: int,
+    nms_pre: int,
+    activate: Callable[[Tensor], Tensor],
+    monotonic: bool,
+) -> tuple[dict[str, Tensor], list[int]]:
+    """The best ``nms_pre`` candidates of each level of every image, and how many each level gives.
+
+    Args:
+        cls_scores: Level maps ``[(B, A * channels, H, W)]`` of logits; ``bbox_preds`` and ``score_factors``, whose
+            sigmoid is taken, alike.
+        activate, monotonic: As in :func:`select_topk`.
+
+    Returns:
+        ``scores``, ``labels``, ``level_ids`` ``(B, K)``, ``preds (B, K, D)``, ``priors (B, K, 4)`` and, if given,
+        ``score_factors (B, K)``.
+    """
+    levels = []
+    for i, (cls_score, bbox_pred, grid) in enumerate(
+        zip(cls_scores, bbox_preds, split_levels(priors.boxes, priors.level_sizes))
+    ):
+        scores, labels, index = select_topk(cls_score, channels, nms_pre, activate, monotonic)
+        rows = index[..., None].expand(-1, -1, grid.shape[-1])
+        level = dict(scores=scores, labels=labels, level_ids=torch.full_like(labels, i))
+        level['preds'] = gather_rows(bbox_pred, index, bbox_pred.shape[1] * channels // cls_score.shape[1])
+        level['priors'] = grid[0][index] if len(grid) == 1 else grid.gather(1, rows)
+        if score_factors is not None:
+            level['score_factors'] = gather_rows(score_factors[i], index, 1)[..., 0].sigmoid()
+        levels.append(level)
+    fields = {name: torch.cat([level[name] for level in levels], 1) for name in levels[0]}
+    return fields, [level['scores'].shape[1] for level in levels]
 
 
-def suppress(results: InstanceData, test_cfg: TestCfg, with_nms: bool = True, groups: str = 'labels') -> InstanceData:
-    """Drop small boxes, then suppress overlapping ones of the same ``groups`` value and keep the best.
+def detections(
+    fields: dict[str, Any], test_cfg: TestCfg, metas: Sequence[dict], rescale: bool, with_nms: bool, groups: str
+) -> list[InstanceData]:
+    """Detections of each image from candidates ``{name: (B, K, ...)}``, best first.
+
+    Args:
+        fields: ``bboxes``, ``scores``, ``labels``, maybe ``score_factors``, which are multiplied in above the
+            threshold, ``level_ids``, which are left out of the results, and ``keypoints``.
+        rescale: Whether boxes are wanted in pixels of the original images.
+        groups: Boxes suppress each other where they agree in this field.
 
     Raises:
-        ValueError: if NMS is asked for and ``test_cfg`` has no ``nms``.
+        ValueError: if NMS is asked for and ``test_cfg`` has no ``nms``; if ``rescale`` finds no ``scale_factor``.
     """
-    if test_cfg.min_bbox_size >= 0:
-        width, height = get_box_wh(results.bboxes)
-        results = results[(width > test_cfg.min_bbox_size) & (height > test_cfg.min_bbox_size)]
-    if not with_nms:
-        return results
-    if test_cfg.nms is None:
-        raise ValueError("test_cfg has no 'nms', for example nms=dict(type='nms', iou_threshold=0.5)")
-    if len(results):
-        from mmdet.ops import batched_nms
-
-        boxes = get_box_tensor(results.bboxes)
-        detections, keep = batched_nms(boxes, results.scores, getattr(results, groups), test_cfg.nms)
-        results = results[keep]
-        results.scores = detections[:, -1]  # soft NMS lowers them
-    return results[: test_cfg.max_per_img]
-
-
-def rescale_results(results: InstanceData, img_meta: dict) -> InstanceData:
-    """Boxes, and keypoints where there are any, in pixels of the original image."""
-    if img_meta.get('scale_factor') is None:
-        raise ValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
-    results.bboxes = scale_boxes(results.bboxes, [1 / s for s in img_meta['scale_factor']])
-    if 'keypoints' in results:
-        results.keypoints = results.keypoints / results.keypoints.new_tensor(img_meta['scale_factor'])
+    results = []
+    for b, (keep, meta) in enumerate(zip(fields['scores'] > test_cfg.score_thr, metas)):
+        image = {name: value[b][keep] for name, value in fields.items()}
+        results.append(image_detections(image, test_cfg, meta if rescale else None, with_nms, groups))
     return results
+
+
+def image_detections(
+    image: dict[str, Any], test_cfg: TestCfg, meta: dict | None, with_nms: bool = True, groups: str = 'labels'
+) -> InstanceData:
+    """The end of :func:`detections` for one image, whose candidates are ``{name: (K, ...)}`` above the threshold.
+
+    Args:
+        meta: Has the ``scale_factor`` by which boxes are divided; None to leave them as they are.
+    """
+    kind, boxes = type(image['bboxes']), image['bboxes']
+    image['bboxes'] = boxes.tensor if isinstance(boxes, BaseBoxes) else boxes
+    if meta is not None:
+        rescale_fields(image, meta)
+    if 'score_factors' in image:
+        image['scores'] = image['scores'] * image.pop('score_factors')
+    if test_cfg.min_bbox_size >= 0:
+        x1, y1, x2, y2 = image['bboxes'].unbind(-1)
+        large = (x2 - x1 > test_cfg.min_bbox_size) & (y2 - y1 > test_cfg.min_bbox_size)
+        image = {name: value[large] for name, value in image.items()}
+    if with_nms:
+        if test_cfg.nms is None:
+            raise ValueError("test_cfg has no 'nms', for example nms=dict(type='nms', iou_threshold=0.5)")
+        if len(image['scores']):
+            from mmdet.ops import batched_nms
+
+            # Candidates that know no group suppress each other all.
+            apart = image[groups] if groups in image else torch.zeros_like(image['scores'], dtype=torch.long)
+            kept, index = batched_nms(image['bboxes'], image['scores'], apart, test_cfg.nms)
+            index = index[: test_cfg.max_per_img]
+            image = {name: value[index] for name, value in image.items()}
+            image['scores'] = kept[: test_cfg.max_per_img, -1]  # soft NMS lowers them
+    image.pop('level_ids', None)
+    if kind is not Tensor and issubclass(kind, BaseBoxes):
+        image['bboxes'] = kind(image['bboxes'], clone=False)
+    return InstanceData(**image)
+
+
+def rescale_fields(image: dict[str, Any], meta: dict) -> None:
+    """Bring ``bboxes``, and ``keypoints`` where there are any, to pixels of the original image."""
+    if meta.get('scale_factor') is None:
+        raise ValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
+    width, height = meta['scale_factor'][:2]
+    boxes = image['bboxes']
+    image['bboxes'] = boxes * constant([1 / width, 1 / height] * 2, boxes)
+    if 'keypoints' in image:
+        image['keypoints'] = image['keypoints'] / constant([width, height], boxes)
 
 
 def image_shapes(metas: Sequence[dict]) -> list[tuple[int, int]]:

@@ -5,8 +5,11 @@ Letters: B images, P priors of all levels in the order level, y, x, anchor, A an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +20,15 @@ def flatten_levels(levels: Sequence[Tensor], dim: int) -> Tensor:
     return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, dim) for level in levels], 1)
 
 
-def as_level(flat: Tensor) -> Tensor:
-    """``(B, P, D)`` dressed as one level ``(B, D, P, 1)``: a view, for methods written for a single level."""
-    return flat.transpose(1, 2).unsqueeze(-1)
+def flatten_outputs(*outputs: tuple[Sequence[Tensor], int]) -> list[Tensor]:
+    """:func:`flatten_levels` of each pair of level maps and values per prior."""
+    return [flatten_levels(levels, dim) for levels, dim in outputs]
 
 
-def rows(level: Tensor, dim: int) -> Tensor:
-    """A level map ``(B, A * dim, H, W)`` as ``(B * H * W * A, dim)``."""
-    return level.permute(0, 2, 3, 1).reshape(-1, dim)
+def multi_apply(func: Callable, *args: Sequence, **kwargs: Any) -> tuple[list, ...]:
+    """Map ``func`` over zipped ``args``, such as levels, and transpose: one list for each value that it returns."""
+    call = partial(func, **kwargs) if kwargs else func
+    return tuple(map(list, zip(*map(call, *args))))
 
 
 def split_levels(flat: Tensor, sizes: Sequence[int], dim: int = 1) -> list[Tensor]:
@@ -62,41 +66,9 @@ class Priors:
             self._stride = per_level(self.strides, self.level_sizes, self.boxes)
         return self._stride
 
-    @classmethod
-    def from_lists(cls, prior_list: Sequence, valid_list: Sequence) -> Priors:
-        """Lists by image of lists by level, as the joints of dense heads pass them on.
-
-        Lists that :meth:`as_lists` made give their origin back without a copy.
-        """
-        if isinstance(prior_list, _PriorList) and prior_list.origin.valid is getattr(valid_list, 'valid', None):
-            return prior_list.origin
-        boxes = [torch.cat(list(levels)) if not isinstance(levels, Tensor) else levels for levels in prior_list]
-        valid = [torch.cat(list(levels)) if not isinstance(levels, Tensor) else levels for levels in valid_list]
-        first = prior_list[0]
-        sizes = [len(first)] if isinstance(first, Tensor) else [len(level) for level in first]
-        return cls(torch.stack(boxes), torch.stack(valid).bool(), sizes)
-
-    def as_lists(self) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """``[image][level]`` lists of priors and of valid flags: views, or B references to the shared grid."""
-        priors, flags = _PriorList(), _FlagList()
-        priors.origin, flags.valid = self, self.valid
-        shared = split_levels(self.boxes[0], self.level_sizes, 0)
-        for b, valid in enumerate(self.valid):
-            priors.append(shared if len(self.boxes) == 1 else split_levels(self.boxes[b], self.level_sizes, 0))
-            flags.append(split_levels(valid, self.level_sizes, 0))
-        return priors, flags
-
     def expanded(self) -> Tensor:
         """``(B, P, 4)``, a view."""
         return self.boxes.expand(len(self.valid), -1, -1)
-
-
-class _PriorList(list):
-    origin: Priors
-
-
-class _FlagList(list):
-    valid: Tensor
 
 
 def per_level(values: Sequence, sizes: Sequence[int], like: Tensor) -> Tensor:
@@ -108,3 +80,29 @@ def per_level(values: Sequence, sizes: Sequence[int], like: Tensor) -> Tensor:
         else:
             parts.append(like.new_full((size,), float(value)))
     return torch.cat(parts)
+
+
+class PriorCache:
+    """The last few grids of priors, by what determined them. Never part of a state dict, a copy or a pickle."""
+
+    def __init__(self, size: int = 16) -> None:
+        self._size = size
+        self._grids: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` returned for ``key``, made where it is not known."""
+        # Fake tensors, compiled or exported graphs must not meet real tensors of an earlier call, nor leave theirs.
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            return make()
+        key = (key, torch.is_inference_mode_enabled())  # inference tensors cannot take part in training
+        if key not in self._grids:
+            self._grids[key] = make()
+            if len(self._grids) > self._size:
+                self._grids.popitem(last=False)
+        return self._grids[key]
+
+    def __deepcopy__(self, memo: dict) -> PriorCache:
+        return PriorCache(self._size)
+
+    def __reduce__(self) -> tuple:
+        return PriorCache, (self._size,)

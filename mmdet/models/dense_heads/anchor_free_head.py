@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from mmdet.models.core import multi_apply
@@ -103,18 +102,9 @@ class AnchorFreeHead(BaseDenseHead):
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
         """Class logits, box predictions, and the features of both towers."""
-        cls_feat = reg_feat = x
-        for layer in self.cls_convs:
-            cls_feat = layer(cls_feat)
-        for layer in self.reg_convs:
-            reg_feat = layer(reg_feat)
+        cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
         return self.conv_cls(cls_feat), self.conv_reg(reg_feat), cls_feat, reg_feat
 
     @abstractmethod
     def get_targets(self, points: list[Tensor], batch_gt_instances: InstanceList):
         """Targets of the points ``[(P_level, 2)]``."""
-
-    def _points(self, levels: list[Tensor]) -> list[Tensor]:
-        """Points of the maps ``[(B, *, H, W)]``, ``[(P_level, 2)]``."""
-        sizes = [tuple(level.shape[-2:]) for level in levels]
-        return self.prior_generator.grid_priors(sizes, dtype=torch.float32, device=levels[0].device)

@@ -5,30 +5,20 @@ Letters: B images, P anchors of all levels, A anchors per location, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet.models.core import (
-    Assignment,
-    DenseTargets,
-    PaddedGT,
-    Priors,
-    as_level,
-    by_batch,
-    flatten_levels,
-    map_sizes,
-    multi_apply,
-    overridden,
-    rows,
-    split_levels,
-)
-from mmdet.models.task_modules.assigners import assign_each
-from mmdet.models.task_modules.samplers import PseudoSampler, sample_masks
+from mmdet.errors import UserValueError
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, constant, flatten_outputs
+from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig
 
+from . import joints
 from .base_dense_head import BaseDenseHead
 
 
@@ -45,6 +35,11 @@ class AnchorHead(BaseDenseHead):
 
     anchors_in_targets = False
     """Whether the target methods return the anchors first, as those of ATSS and its kin do in MMDetection."""
+
+    @property
+    def encodes_targets(self) -> bool:
+        """Whether box targets are what the coder makes of boxes, not the boxes."""
+        return not self.reg_decoded_bbox
 
     def __init__(
         self,
@@ -107,20 +102,102 @@ class AnchorHead(BaseDenseHead):
         """Class logits ``(B, A * C, H, W)`` and box predictions ``(B, A * reg_dim, H, W)`` of one level."""
         return self.conv_cls(x), self.conv_reg(x)
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        return multi_apply(self.forward_single, x)
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict:
+        """``loss_cls`` and ``loss_bbox``, each a list of one tensor."""
+        anchors, targets = self._anchors_and_targets(
+            cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        )
+        outputs = (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim)
+        loss_cls, loss_bbox = self._each_loss(outputs, anchors, targets, targets.avg_factor)
+        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
 
+    def _anchors_and_targets(
+        self, cls_scores: list[Tensor], gt_instances: InstanceList, metas: list[dict], ignored: OptInstanceList
+    ) -> tuple[Tensor, DenseTargets]:
+        """Anchors ``(B, P, 4)`` and targets of a batch."""
+        if not (hasattr(self.get_anchors, 'by_batch') and hasattr(self.get_targets, 'by_batch')):
+            return joints.anchors_and_targets(self, cls_scores, gt_instances, metas, ignored)
+        priors = self._priors(cls_scores, metas)
+        targets = self._targets(priors, PaddedGT.from_instances(gt_instances, ignored), metas)
+        return priors.boxes.expand(len(metas), -1, -1), targets
+
+    def _targets(self, priors: Priors, gt: PaddedGT, metas: list[dict]) -> DenseTargets:
+        priors = self._inside(priors, metas)
+        if not hasattr(self._get_targets_single, 'by_batch'):
+            return joints.targets_of_each_image(self, priors, gt, metas)
+        return self._build_targets(priors, self._assign(self.assigner, priors, gt), gt)
+
+    def _inside(self, priors: Priors, metas: list[dict]) -> Priors:
+        """Leave out anchors that reach ``train_cfg.allowed_border`` pixels over the picture; none if negative."""
+        border = self.train_cfg.get('allowed_border', -1)
+        if border < 0:
+            return priors
+        x1, y1, x2, y2 = priors.boxes.unbind(-1)
+        height, width = constant([meta['img_shape'][:2] for meta in metas], x1).t()[..., None]  # (B, 1)
+        inside = (x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border)
+        return Priors(priors.boxes, priors.valid & inside, priors.level_sizes, priors.strides)
+
+    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
+        pos, neg = self._draw(priors, assignment, gt)
+        return DenseTargets.build(
+            assignment,
+            gt,
+            self.num_classes,
+            pos=pos,
+            neg=neg,
+            pos_weight=self.train_cfg.get('pos_weight', -1),
+            priors=priors.boxes if self.encodes_targets else None,
+            coder=self.bbox_coder,
+            count_negatives=self.sampler.avg_factor_with_neg,
+            level_sizes=priors.level_sizes,
+        )
+
+    def _each_loss(
+        self, outputs: Sequence[tuple[list[Tensor], int]], anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
+    ) -> tuple[list[Tensor], ...]:
+        """The values of :meth:`_losses`, each a list of one, or of one a call of an own ``loss_by_feat_single``.
+
+        Args:
+            outputs: Level maps ``[(B, A * D, H, W)]`` and D, of each output of the head.
+        """
+        if not hasattr(self.loss_by_feat_single, 'by_batch'):
+            return joints.losses_by_single(self, outputs, anchors, targets, avg_factor)
+        flat = flatten_outputs(*outputs)
+        return tuple([value] for value in self._losses(*flat, anchors, targets, avg_factor))
+
+    def _losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Class and box loss of ``logits (B, P, C)``, ``deltas (B, P, reg_dim)`` and ``anchors (B, P, 4)``."""
+        t, sizes = targets, targets.level_sizes
+        loss_cls = self._loss(self.loss_cls, sizes, logits, t.labels, t.label_weights, avg_factor=avg_factor)
+        pred, target = self._box_pairs(deltas, anchors, t)
+        return loss_cls, self._loss(self.loss_bbox, sizes, pred, target, t.bbox_weights, avg_factor=avg_factor)
+
+    def _box_pairs(self, deltas: Tensor, anchors: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor]:
+        """Predictions and targets ``(B, P, 4)`` of the box loss: deltas, or boxes with ``reg_decoded_bbox``."""
+        if not self.reg_decoded_bbox:
+            return deltas, targets.bbox_targets
+        pred = get_box_tensor(self.bbox_coder.decode(anchors, deltas))
+        # Finite, and no loss, off the positives.
+        return pred, torch.where(targets.bbox_weights > 0, targets.bbox_targets, pred.detach())
+
+    @by_batch
     def get_anchors(
         self, featmap_sizes: list[tuple], batch_img_metas: list[dict], device: torch.device | str = 'cuda'
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """Anchors and valid flags, lists by image of lists by level: references to one cached grid."""
-        generator = self.prior_generator
-        levels = [get_box_tensor(level) for level in generator.grid_priors(featmap_sizes, device=device)]
-        pad_shapes = [meta['pad_shape'] for meta in batch_img_metas]
-        valid = generator.batch_valid_flags(featmap_sizes, pad_shapes, device)
-        strides = [stride[0] for stride in generator.strides]
-        return Priors(torch.cat(levels)[None], valid, [len(level) for level in levels], strides).as_lists()
+        """Anchors and valid flags, lists by image of lists by level: references to one grid."""
+        pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
+        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device))
 
+    @by_batch
     def get_targets(
         self,
         anchor_list: list[list[Tensor]],
@@ -132,63 +209,18 @@ class AnchorHead(BaseDenseHead):
         return_sampling_results: bool = False,
     ) -> DenseTargets | tuple:
         """Targets of all anchors; unpacks as labels, label weights, box targets, box weights by level, avg_factor."""
-        priors = self._inside(Priors.from_lists(anchor_list, valid_flag_list), batch_img_metas)
-        if overridden(self, '_get_targets_single'):
-            return self._targets_of_each(
-                priors, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore, return_sampling_results
-            )
         gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
-        assignment = assign_each(self.assigner, priors, batch_gt_instances, batch_gt_instances_ignore, gt)
-        targets = self._build_targets(priors, assignment, gt)
-        if not return_sampling_results:
-            return targets
-        single = (
-            Assignment(inds[None], None if assignment.quality is None else assignment.quality[b : b + 1])
-            for b, inds in enumerate(assignment.gt_inds)
-        )
-        negative = (targets.label_weights > 0) & ~targets.pos
-        results = [
-            self._sampling_result(*image)
-            for image in zip(priors.expanded(), targets.pos, negative, single, batch_gt_instances)
-        ]
-        return (*targets, results)
-
-    def _inside(self, priors: Priors, metas: list[dict]) -> Priors:
-        """Leave out anchors that reach ``train_cfg.allowed_border`` pixels over the picture; none if negative."""
-        border = self.train_cfg.get('allowed_border', -1)
-        if border < 0:
-            return priors
-        boxes = priors.expanded()
-        inside = []
-        for box, meta in zip(boxes, metas):
-            height, width = meta['img_shape'][:2]
-            x1, y1, x2, y2 = box.unbind(-1)
-            inside.append((x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border))
-        return Priors(priors.boxes, priors.valid & torch.stack(inside), priors.level_sizes, priors.strides)
-
-    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
-        pos, neg = sample_masks(self.sampler, priors, assignment, gt)
-        targets = DenseTargets.build(
-            assignment,
-            gt,
-            self.num_classes,
-            pos=pos,
-            neg=neg,
-            pos_weight=self.train_cfg.get('pos_weight', -1),
-            encode=self._encoder(priors, pos),
-            count_negatives=self.sampler.avg_factor_with_neg,
-            level_sizes=priors.level_sizes,
-        )
-        if self.anchors_in_targets:
-            targets.anchors = priors.expanded()
-        return targets
-
-    def _encoder(self, priors: Priors, pos: Tensor):
-        """Maps matched boxes ``(B, P, 4)`` to box targets; None where the boxes are the targets."""
-        if self.reg_decoded_bbox:
-            return None
-        boxes = priors.expanded()
-        return lambda matched: self.bbox_coder.encode(boxes, torch.where(pos[..., None], matched, boxes))
+        priors = self._inside(joints.priors_from_lists(anchor_list, valid_flag_list), batch_img_metas)
+        if hasattr(self._get_targets_single, 'by_batch'):
+            assignment = self._assign(self.assigner, priors, gt)
+            targets = self._build_targets(priors, assignment, gt)
+            if return_sampling_results:
+                results = joints.sampling_results(targets, priors, gt, assignment, self.sampler)
+        else:
+            targets = joints.targets_of_each_image(self, priors, gt, batch_img_metas)
+            results = targets.extras['sampling_results']
+        lists = joints.TargetLists.of(targets, priors.expanded() if self.anchors_in_targets else None)
+        return (*lists, results) if return_sampling_results else lists
 
     @by_batch
     def _get_targets_single(
@@ -201,61 +233,20 @@ class AnchorHead(BaseDenseHead):
         unmap_outputs: bool = True,
         level_sizes: list[int] | None = None,
     ) -> tuple:
-        """Labels, their weights, box targets, their weights, pos_inds, neg_inds, sampling result of one image.
-
-        The batched path with B = 1.
-        """
-        ignored = None if gt_instances_ignore is None else [gt_instances_ignore]
+        """Labels, their weights, box targets, their weights, pos_inds, neg_inds, sampling result of one image."""
         boxes = get_box_tensor(flat_anchors)
         priors = Priors(boxes[None], valid_flags.bool()[None], list(level_sizes or [len(boxes)]))
         priors = self._inside(priors, [img_meta])
-        gt = PaddedGT.from_instances([gt_instances], ignored)
-        assignment = assign_each(self.assigner, priors, [gt_instances], ignored, gt)
-        targets = self._build_targets(priors, assignment, gt)
-        pos, neg = targets.pos[0], (targets.label_weights[0] > 0) & ~targets.pos[0]
-        return (
-            targets.labels[0],
-            targets.label_weights[0],
-            targets.bbox_targets[0],
-            targets.bbox_weights[0],
-            pos.nonzero().flatten(),
-            neg.nonzero().flatten(),
-            self._sampling_result(priors.boxes[0], pos, neg, assignment, gt_instances),
-        )
+        if not priors.valid.any():
+            raise UserValueError(
+                f'no anchor lies inside the picture of shape {img_meta.get("img_shape")}, by allowed_border='
+                f'{self.train_cfg.get("allowed_border", -1)} or the valid flags'
+            )
+        gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
+        assignment = self._assign(self.assigner, priors, gt)
+        return joints.image_targets(self._build_targets(priors, assignment, gt), priors, gt, assignment, self.sampler)
 
-    def _sampling_result(
-        self, boxes: Tensor, pos: Tensor, neg: Tensor, assignment: Assignment, gt_instances: InstanceData
-    ):
-        """The drawn samples of one image as research code knows them."""
-        from mmdet.models.core import labels_of
-        from mmdet.models.task_modules.assigners import AssignResult
-        from mmdet.models.task_modules.samplers import SamplingResult
-
-        gt = PaddedGT.from_instances([gt_instances])
-        quality = None if assignment.quality is None else assignment.quality[0]
-        result = AssignResult(len(gt_instances), assignment.gt_inds[0], quality, labels_of(assignment, gt)[0])
-        return SamplingResult(
-            pos.nonzero().flatten(),
-            neg.nonzero().flatten(),
-            boxes,
-            get_box_tensor(gt_instances.bboxes),
-            result,
-            torch.zeros(len(boxes), dtype=torch.uint8, device=boxes.device),
-            avg_factor_with_neg=self.sampler.avg_factor_with_neg,
-        )
-
-    def _targets_of_each(self, priors: Priors, gt_instances, metas, ignored, with_sampling: bool):
-        """Targets by a ``_get_targets_single`` that a subclass brings."""
-        levels = [priors.level_sizes] if self.anchors_in_targets else []
-        singles = [
-            self._get_targets_single(boxes, valid, *levels, gt_instances[b], metas[b], ignored[b] if ignored else None)
-            for b, (boxes, valid) in enumerate(zip(priors.expanded(), priors.valid))
-        ]
-        values = [list(torch.stack(list(column)).split(priors.level_sizes, 1)) for column in list(zip(*singles))[:-3]]
-        results = [single[-1] for single in singles]
-        values.append(sum(result.avg_factor for result in results))
-        return (*values, results) if with_sampling else tuple(values)
-
+    @by_batch
     def loss_by_feat_single(
         self,
         cls_score: Tensor,
@@ -267,62 +258,16 @@ class AnchorHead(BaseDenseHead):
         bbox_weights: Tensor,
         avg_factor: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Class and box loss. Called once, with the whole pyramid as one level.
+        """Class and box loss of one level, or of the whole pyramid dressed as one.
 
         Args:
-            cls_score: ``(B, C, P, 1)``.
-            bbox_pred: ``(B, reg_dim, P, 1)``.
+            cls_score: ``(B, A * C, H, W)``.
+            bbox_pred: ``(B, A * reg_dim, H, W)``.
             anchors: ``(B, P, 4)``. The targets begin with ``(B, P)`` too.
         """
-        loss_cls = self.loss_cls(
-            rows(cls_score, self.cls_out_channels), labels.flatten(), label_weights.flatten(), avg_factor=avg_factor
-        )
-        pred, target, weight = rows(bbox_pred, self.reg_dim), bbox_targets.flatten(0, 1), bbox_weights.flatten(0, 1)
-        if self.reg_decoded_bbox:
-            pred = get_box_tensor(self.bbox_coder.decode(anchors.flatten(0, 1), pred))
-            target = torch.where(weight > 0, target, pred.detach())  # finite, and no loss, off the positives
-        return loss_cls, self.loss_bbox(pred, target, weight, avg_factor=avg_factor)
-
-    def loss_by_feat(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        batch_gt_instances: InstanceList,
-        batch_img_metas: list[dict],
-        batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> dict:
-        """``loss_cls`` and ``loss_bbox``, each a list of one tensor, or of one a level where a loss counts."""
-        anchors, targets = self._anchors_and_targets(
-            cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
-        )
-        fields = [
-            flatten_levels(cls_scores, self.cls_out_channels),
-            flatten_levels(bbox_preds, self.reg_dim),
-            anchors,
-            targets.labels,
-            targets.label_weights,
-            targets.bbox_targets,
-            targets.bbox_weights,
-        ]
-        if any(getattr(loss, 'by_level', False) for loss in self.children()):
-            parts = zip(*(split_levels(field, targets.level_sizes) for field in fields))
-        else:
-            parts = [fields]
-        loss_cls, loss_bbox = multi_apply(
-            lambda scores, preds, *rest: self.loss_by_feat_single(
-                as_level(scores), as_level(preds), *rest, avg_factor=targets.avg_factor
-            ),
-            *zip(*parts),
-        )
-        return dict(loss_cls=loss_cls, loss_bbox=loss_bbox)
-
-    def _anchors_and_targets(
-        self, cls_scores: list[Tensor], gt_instances: InstanceList, metas: list[dict], ignored: OptInstanceList
-    ) -> tuple[Tensor, DenseTargets]:
-        """Anchors ``(B, P, 4)`` and targets of a batch, through the joints."""
-        anchor_list, valid_flag_list = self.get_anchors(map_sizes(cls_scores), metas, device=cls_scores[0].device)
-        targets = self.get_targets(anchor_list, valid_flag_list, gt_instances, metas, batch_gt_instances_ignore=ignored)
-        return Priors.from_lists(anchor_list, valid_flag_list).expanded(), DenseTargets.coerce(targets)
+        targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets, bbox_weights)
+        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
+        return self._losses(*flat, anchors, targets, avg_factor)
 
 
 class AnchorsInTargets:

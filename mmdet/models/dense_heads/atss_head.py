@@ -6,10 +6,11 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet.models.core import as_level, flatten_levels, mean_count, multi_apply, rows
+from mmdet.models.core import DenseTargets, by_batch, flatten_outputs, mean_count, multi_apply
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 
+from . import joints
 from .anchor_head import AnchorHead, AnchorsInTargets
 
 
@@ -65,34 +66,9 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
 
     def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits ``(B, A * C, H, W)``, boxes ``(B, A * 4, H, W)`` and centerness logits ``(B, A, H, W)``."""
-        cls_feat = reg_feat = x
-        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
-            cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
+        cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
         # Deltas are decoded in single precision.
         return self.atss_cls(cls_feat), scale(self.atss_reg(reg_feat)).float(), self.atss_centerness(reg_feat)
-
-    def loss_by_feat_single(
-        self, anchors, cls_score, bbox_pred, centerness, labels, label_weights, bbox_targets, avg_factor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Focal loss, GIoU weighted by centerness, and centerness (Sec. 3). Called once, with the whole pyramid.
-
-        Args:
-            anchors: ``(B, P, 4)``; ``cls_score (B, C, P, 1)`` and so on.
-        """
-        labels = labels.flatten()
-        anchors, boxes = anchors.flatten(0, 1), bbox_targets.flatten(0, 1)
-        pos = (labels >= 0) & (labels < self.num_classes)
-        pred = self.bbox_coder.decode(anchors, rows(bbox_pred, self.reg_dim))
-        boxes = torch.where(pos[:, None], boxes, pred.detach())  # finite, and no loss, off the positives
-        quality = self.centerness_target(anchors, boxes) * pos
-        return (
-            self.loss_cls(
-                rows(cls_score, self.cls_out_channels), labels, label_weights.flatten(), avg_factor=avg_factor
-            ),
-            self.loss_bbox(pred, boxes, weight=quality, avg_factor=1.0),
-            self.loss_centerness(rows(centerness, 1)[:, 0], quality, pos.to(quality.dtype), avg_factor=avg_factor),
-            quality.sum(),
-        )
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, centernesses, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
@@ -100,22 +76,51 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
         anchors, targets = self._anchors_and_targets(
             cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
-        loss_cls, loss_bbox, loss_centerness, quality = self.loss_by_feat_single(
-            anchors,
-            as_level(flatten_levels(cls_scores, self.cls_out_channels)),
-            as_level(flatten_levels(bbox_preds, self.reg_dim)),
-            as_level(flatten_levels(centernesses, 1)),
-            targets.labels,
-            targets.label_weights,
-            targets.bbox_targets,
-            reduce_mean(targets.avg_factor),
+        outputs = (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim), (centernesses, 1)
+        loss_cls, loss_bbox, loss_centerness, quality = self._each_loss(
+            outputs, anchors, targets, reduce_mean(targets.avg_factor)
         )
-        loss_bbox = loss_bbox / mean_count(quality)
-        return dict(loss_cls=[loss_cls], loss_bbox=[loss_bbox], loss_centerness=[loss_centerness])
+        total = mean_count(sum(quality))
+        return dict(loss_cls=loss_cls, loss_bbox=[loss / total for loss in loss_bbox], loss_centerness=loss_centerness)
+
+    def _losses(
+        self, logits: Tensor, preds: Tensor, centerness: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Focal loss, GIoU weighted by centerness, and centerness (Sec. 3), and the sum of the weights."""
+        t, sizes = targets, targets.level_sizes
+        pred = self.bbox_coder.decode(anchors, preds)
+        boxes = torch.where(t.pos[..., None], t.bbox_targets, pred.detach())  # finite, and no loss, off the positives
+        quality = self.centerness_target(anchors, boxes) * t.pos
+        return (
+            self._loss(self.loss_cls, sizes, logits, t.labels, t.label_weights, avg_factor=avg_factor),
+            self._loss(self.loss_bbox, sizes, pred, boxes, quality, avg_factor=1.0),
+            self._loss(
+                self.loss_centerness,
+                sizes,
+                centerness[..., 0],
+                quality,
+                t.pos.to(quality.dtype),
+                avg_factor=avg_factor,
+            ),
+            quality.sum(),
+        )
+
+    @by_batch
+    def loss_by_feat_single(
+        self, anchors, cls_score, bbox_pred, centerness, labels, label_weights, bbox_targets, avg_factor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Losses of one level, or of the whole pyramid dressed as one, and the sum of the weights of its boxes.
+
+        Args:
+            anchors: ``(B, P, 4)``; ``cls_score (B, A * C, H, W)`` and so on.
+        """
+        targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets)
+        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim), ([centerness], 1))
+        return self._losses(*flat, anchors, targets, avg_factor)
 
     def centerness_target(self, anchors: Tensor, gts: Tensor) -> Tensor:
-        """FCOS's centerness (Eq. 3 there) of the anchors' centres ``(n, 4)`` in boxes ``(n, 4)``; 0 outside."""
-        center = (anchors[:, :2] + anchors[:, 2:]) / 2
-        low, high = center - gts[:, :2], gts[:, 2:] - center
+        """FCOS's centerness (Eq. 3 there) of the anchors' centres ``(..., 4)`` in boxes ``(..., 4)``; 0 outside."""
+        center = (anchors[..., :2] + anchors[..., 2:]) / 2
+        low, high = center - gts[..., :2], gts[..., 2:] - center
         ratio = torch.minimum(low, high) / torch.maximum(low, high).clamp(min=1e-12)
-        return ratio.clamp(min=0).prod(1).sqrt()
+        return ratio.clamp(min=0).prod(-1).sqrt()

@@ -8,7 +8,7 @@ from mmcv.cnn import Scale
 from mmengine.model import bias_init_with_prob, normal_init
 from torch import Tensor, nn
 
-from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, overridden, per_level, stable_topk
+from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, per_level, split_levels, stable_topk
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
@@ -88,14 +88,16 @@ class AutoAssignHead(FCOSHead):
 
     def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, distances in pixels, and logits of the objectness."""
-        cls_score, bbox_pred, _, reg_feat = super(FCOSHead, self).forward_single(x)
-        return cls_score, scale(bbox_pred).float().clamp(min=0) * stride, self.conv_centerness(reg_feat)
+        reg_feat = self.reg_convs(x)
+        bbox_pred = scale(self.conv_reg(reg_feat)).float().clamp(min=0) * stride
+        return self.conv_cls(self.cls_convs(x)), bbox_pred, self.conv_centerness(reg_feat)
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, objectnesses, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
     ) -> dict:
-        levels = self._points(bbox_preds)
-        points, gt = torch.cat(levels), PaddedGT.from_instances(batch_gt_instances)
+        priors = self._priors(bbox_preds)
+        points, gt = priors.boxes[0], PaddedGT.from_instances(batch_gt_instances)
+        levels = split_levels(points, priors.level_sizes, 0)
         inside, distances = self.get_targets(levels, batch_gt_instances)
         weight, inside = self.center_prior(levels, gt, inside)
 
@@ -123,7 +125,7 @@ class AutoAssignHead(FCOSHead):
     def get_targets(self, points: list[Tensor], batch_gt_instances) -> tuple[Tensor, Tensor]:
         """Which points lie inside a box ``(B, G, P)``, and their distances to its sides ``(B, G, P, 4)``."""
         flat, gt = torch.cat(points), PaddedGT.from_instances(batch_gt_instances)
-        if not overridden(self, '_get_targets_single'):
+        if hasattr(self._get_targets_single, 'by_batch'):
             return self._distances(flat, gt)
         inside = gt.mask[..., None].repeat(1, 1, len(flat))
         distances = flat.new_zeros(*inside.shape, 4)

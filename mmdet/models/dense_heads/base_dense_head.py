@@ -15,21 +15,27 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.core import (
+    Assignment,
+    PaddedGT,
+    PriorCache,
+    Priors,
     TestCfg,
+    best_candidates,
     by_batch,
-    gather_rows,
-    image_results,
+    detections,
+    image_detections,
     image_shapes,
-    map_sizes,
-    overridden,
+    multi_apply,
     per_level,
-    rescale_results,
-    select_single_mlvl,
-    select_topk,
-    suppress,
+    split_levels,
     unpack_gt_instances,
 )
+from mmdet.models.task_modules.joints import assign_images, sample_images
+from mmdet.models.task_modules.samplers import PseudoSampler
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
+
+from . import joints
 
 
 class BaseDenseHead(BaseModule, metaclass=ABCMeta):
@@ -48,9 +54,13 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
     conv_bias: bool | str = 'auto'
     dcn_on_last_conv = False
 
+    nms_groups = 'labels'
+    """Detections suppress each other where they agree in this: 'labels' or 'level_ids'."""
+
     def __init__(self, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self._raw_positive_infos: dict = {}
+        self._grids = PriorCache()
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -58,16 +68,60 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             if hasattr(module, 'conv_offset'):
                 constant_init(module.conv_offset, 0)  # init_cfg of the layer type would move the sampling points
 
-    def _tower(self) -> nn.ModuleList:
+    def _tower(self) -> nn.Sequential:
         """``stacked_convs`` convolutions, the last one deformable (DCNv2) if so configured."""
         widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
         kinds = [self.conv_cfg] * self.stacked_convs
         if self.dcn_on_last_conv and kinds:
             kinds[-1] = dict(type='DCNv2')
         options = dict(padding=1, norm_cfg=self.norm_cfg, bias=self.conv_bias)
-        return nn.ModuleList(
-            ConvModule(a, b, 3, conv_cfg=kind, **options) for a, b, kind in zip(widths, widths[1:], kinds)
+        return nn.Sequential(
+            *(ConvModule(a, b, 3, conv_cfg=kind, **options) for a, b, kind in zip(widths, widths[1:], kinds))
         )
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+        """What ``forward_single`` gives for every level: a list by level of each of its values."""
+        return multi_apply(self.forward_single, x)
+
+    def _priors(self, maps: Sequence[Tensor], metas: Sequence[dict] | None = None) -> Priors:
+        """Priors of level maps ``[(B, *, H, W)]``; all of them are valid unless ``metas`` give a ``pad_shape``."""
+        sizes = tuple((level.shape[-2], level.shape[-1]) for level in maps)
+        pads = None if metas is None else tuple(tuple(meta['pad_shape'][:2]) for meta in metas)
+        key = self.prior_generator, sizes, pads, str(maps[0].device)
+        return self._grids.get(key, lambda: self._make_priors(sizes, pads, maps[0].device))
+
+    def _make_priors(self, sizes: tuple, pads: tuple | None, device: torch.device | str, **options) -> Priors:
+        generator = self.prior_generator
+        levels = [get_box_tensor(level) for level in generator.grid_priors(sizes, device=device, **options)]
+        if pads is None:
+            valid = torch.ones(1, sum(map(len, levels)), dtype=torch.bool, device=levels[0].device)
+        else:
+            valid = torch.stack([torch.cat(generator.valid_flags(sizes, pad, device)) for pad in pads])
+        strides = [stride[0] if isinstance(stride, (tuple, list)) else stride for stride in generator.strides]
+        return Priors(torch.cat(levels)[None], valid, [len(level) for level in levels], strides)
+
+    def _assign(self, assigner, priors: Priors, gt: PaddedGT) -> Assignment:
+        if hasattr(assigner.assign, 'by_batch'):
+            return assigner.assign_batch(priors, gt)
+        return assign_images(assigner, priors, gt)
+
+    def _draw(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor | None, Tensor | None]:
+        """``(B, P)`` bool of the sampler's positives and negatives; None where it takes what the assignment says."""
+        if not hasattr(self.sampler.sample, 'by_batch'):
+            return sample_images(self.sampler, priors, assignment, gt)
+        return (None, None) if isinstance(self.sampler, PseudoSampler) else self.sampler.masks(assignment)
+
+    @property
+    def counts_by_level(self) -> bool:
+        """Whether a loss takes its statistics level by level, as GHM does."""
+        return any(getattr(loss, 'by_level', False) for loss in self.children())
+
+    def _loss(self, loss: nn.Module, sizes: Sequence[int], *fields: Tensor, **options) -> Tensor:
+        """``loss`` of fields ``(B, P, ...)``; the sum over levels of ``sizes`` priors where it counts by level."""
+        if not getattr(loss, 'by_level', False):
+            return loss(*(field.flatten(0, 1) for field in fields), **options)
+        levels = zip(*(split_levels(field, sizes) for field in fields))
+        return sum(loss(*(field.flatten(0, 1) for field in level), **options) for level in levels)
 
     def get_positive_infos(self) -> InstanceList | None:
         """What the last :meth:`loss_by_feat` knew of its positives, for heads that build on them."""
@@ -114,28 +168,11 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             bbox_preds: ``[(B, A * reg_dim, H, W)]``.
             score_factors: ``[(B, A, H, W)]`` logits whose sigmoid multiplies the scores, such as centerness.
         """
-        device, dtype = cls_scores[0].device, cls_scores[0].dtype
-        priors = self.prior_generator.grid_priors(map_sizes(cls_scores), dtype=dtype, device=device)
         cfg = self.test_cfg if cfg is None else cfg
-        if not overridden(self, '_predict_by_feat_single'):
-            return self._predict_batch(
-                cls_scores, bbox_preds, score_factors, priors, batch_img_metas, cfg, rescale, with_nms
-            )
-        return [
-            self._predict_by_feat_single(
-                cls_score_list=select_single_mlvl(cls_scores, i),
-                bbox_pred_list=select_single_mlvl(bbox_preds, i),
-                score_factor_list=[None] * len(cls_scores)
-                if score_factors is None
-                else select_single_mlvl(score_factors, i),
-                mlvl_priors=priors,
-                img_meta=meta,
-                cfg=cfg,
-                rescale=rescale,
-                with_nms=with_nms,
-            )
-            for i, meta in enumerate(batch_img_metas)
-        ]
+        outputs = cls_scores, bbox_preds, score_factors, self._priors(cls_scores)
+        if hasattr(self._predict_by_feat_single, 'by_batch'):
+            return self._predict_batch(*outputs, batch_img_metas, cfg, rescale, with_nms)
+        return joints.detections_of_each_image(self, *outputs, batch_img_metas, cfg, rescale, with_nms)
 
     @by_batch
     def _predict_by_feat_single(
@@ -150,55 +187,45 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         with_nms: bool = True,
     ) -> InstanceData:
         """Detections of one image, whose maps are ``(A * C, H, W)``."""
-        factors = None if score_factor_list[0] is None else [factor[None] for factor in score_factor_list]
+        priors = [get_box_tensor(level) for level in mlvl_priors]
+        valid = torch.ones(1, sum(map(len, priors)), dtype=torch.bool, device=priors[0].device)
         return self._predict_batch(
             [score[None] for score in cls_score_list],
             [pred[None] for pred in bbox_pred_list],
-            factors,
-            mlvl_priors,
+            None if score_factor_list[0] is None else [factor[None] for factor in score_factor_list],
+            Priors(torch.cat(priors)[None], valid, [len(level) for level in priors]),
             [img_meta],
-            cfg,
+            self.test_cfg if cfg is None else cfg,
             rescale,
             with_nms,
         )[0]
 
     def _predict_batch(
         self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        score_factors: list[Tensor] | None,
-        mlvl_priors: list[Tensor],
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        score_factors: Sequence[Tensor] | None,
+        priors: Priors,
         metas: list[dict],
-        cfg: OptConfigType,
+        cfg: ConfigType,
         rescale: bool,
         with_nms: bool,
     ) -> InstanceList:
-        cfg = self.test_cfg if cfg is None else cfg
-        test_cfg = TestCfg.read(cfg)
-        levels = []
-        for i, (cls_score, bbox_pred, priors) in enumerate(zip(cls_scores, bbox_preds, mlvl_priors)):
-            scores, labels, index = select_topk(
-                cls_score, self.cls_out_channels, test_cfg.nms_pre, self._activate, self._is_monotonic()
-            )
-            level = dict(scores=scores, labels=labels, level_ids=torch.full_like(labels, i))
-            num_priors = cls_score.shape[1] // self.cls_out_channels
-            level['preds'] = gather_rows(bbox_pred, index, bbox_pred.shape[1] // num_priors)
-            level['priors'] = (
-                priors[index]
-                if priors.dim() == 2
-                else priors.gather(1, index[..., None].expand(-1, -1, priors.shape[-1]))
-            )
-            if score_factors is not None:
-                level['score_factors'] = gather_rows(score_factors[i], index, 1)[..., 0].sigmoid()
-            levels.append(level)
-        sizes = [level['scores'].shape[1] for level in levels]
-        fields = {name: torch.cat([level[name] for level in levels], 1) for name in levels[0]}
-        priors, preds = fields.pop('priors'), fields.pop('preds')
-        fields.update(self._decode(priors, preds, sizes, image_shapes(metas)))
-        return [
-            self._bbox_post_process(results, cfg, rescale=rescale, with_nms=with_nms, img_meta=meta)
-            for results, meta in zip(image_results(fields, test_cfg.score_thr), metas)
-        ]
+        test_cfg, monotonic = TestCfg.read(cfg), self._is_monotonic()
+        fields, sizes = best_candidates(
+            cls_scores,
+            bbox_preds,
+            score_factors,
+            priors,
+            self.cls_out_channels,
+            test_cfg.nms_pre,
+            torch.sigmoid if monotonic else self._activate,
+            monotonic,
+        )
+        fields.update(self._decode(fields.pop('priors'), fields.pop('preds'), sizes, image_shapes(metas)))
+        if hasattr(self._bbox_post_process, 'by_batch'):
+            return detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
+        return joints.post_process_each_image(self, fields, test_cfg.score_thr, metas, cfg, rescale, with_nms)
 
     def _activate(self, logits: Tensor) -> Tensor:
         """Logits ``(..., cls_out_channels)`` to scores of the C classes."""
@@ -228,6 +255,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         ]
         return per_level(strides, sizes, like)[:, None]
 
+    @by_batch
     def _bbox_post_process(
         self,
         results: InstanceData,
@@ -237,9 +265,5 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         img_meta: dict | None = None,
     ) -> InstanceData:
         """Detections of one image from candidates: ``bboxes``, ``scores``, ``labels``, maybe ``score_factors``."""
-        if rescale:
-            results = rescale_results(results, img_meta)
-        if 'score_factors' in results:
-            results.scores = results.scores * results.pop('score_factors')
-        results.pop('level_ids', None)
-        return suppress(results, TestCfg.read(cfg), with_nms)
+        image, meta = dict(results.items()), (img_meta or {}) if rescale else None
+        return image_detections(image, TestCfg.read(cfg), meta, with_nms, self.nms_groups)

@@ -6,20 +6,12 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet.models.core import (
-    PaddedGT,
-    PointTargets,
-    by_batch,
-    flatten_levels,
-    mean_count,
-    multi_apply,
-    overridden,
-    per_level,
-)
+from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, multi_apply, per_level
 from mmdet.models.task_modules.assigners import space_scale_match
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 
+from . import joints
 from .anchor_free_head import AnchorFreeHead
 
 INF = 1e8
@@ -81,9 +73,10 @@ class FCOSHead(AnchorFreeHead):
 
     def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, distances (in strides while training with ``norm_on_bbox``, else pixels), centerness logits."""
-        cls_score, bbox_pred, cls_feat, reg_feat = super().forward_single(x)
+        cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
+        cls_score = self.conv_cls(cls_feat)
         centerness = self.conv_centerness(reg_feat if self.centerness_on_reg else cls_feat)
-        bbox_pred = scale(bbox_pred).float()  # exp overflows in half precision
+        bbox_pred = scale(self.conv_reg(reg_feat)).float()  # exp overflows in half precision
         if not self.norm_on_bbox:
             return cls_score, bbox_pred.exp(), centerness
         bbox_pred = bbox_pred.clamp(min=0)
@@ -92,67 +85,67 @@ class FCOSHead(AnchorFreeHead):
     def loss_by_feat(
         self, cls_scores, bbox_preds, centernesses, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
     ) -> dict:
-        levels = self._points(bbox_preds)
-        batch = len(batch_img_metas)
-        targets = PointTargets.coerce(self.get_targets(levels, batch_gt_instances), batch)
-        points = torch.cat(levels).expand(batch, -1, -1).flatten(0, 1)  # (B * P, 2)
-        labels = targets.labels.flatten()
+        priors = self._priors(cls_scores)
+        if hasattr(self.get_targets, 'by_batch'):
+            labels, distances = self._targets(priors, PaddedGT.from_instances(batch_gt_instances))
+        else:
+            labels, distances = joints.point_targets(self, priors, batch_gt_instances)
+        logits, pred, centerness = flatten_outputs(
+            (cls_scores, self.cls_out_channels), (bbox_preds, 4), (centernesses, 1)
+        )  # (B, P, .)
         pos = (labels >= 0) & (labels < self.num_classes)
-        num_pos = mean_count(pos.sum())
-
-        logits = flatten_levels(cls_scores, self.cls_out_channels).flatten(0, 1)
-        pred = flatten_levels(bbox_preds, 4).flatten(0, 1)
-        distances = torch.where(pos[:, None], targets.bbox_targets.flatten(0, 1), pred.detach())
+        num_pos = reduce_mean(pos.sum().float()).clamp(min=1)
+        distances = torch.where(pos[..., None], distances, pred.detach())  # finite, and no loss, off the positives
         quality = self.centerness_target(distances) * pos
+        boxes = self.bbox_coder.decode(priors.boxes, pred)
+        targets = self.bbox_coder.decode(priors.boxes, distances)
+        quality_sum = reduce_mean(quality.sum()).clamp(min=1e-6)
+        sizes = priors.level_sizes
         return dict(
-            loss_cls=self.loss_cls(logits, labels, avg_factor=num_pos),
-            loss_bbox=self.loss_bbox(
-                self.bbox_coder.decode(points, pred),
-                self.bbox_coder.decode(points, distances),
-                weight=quality,
-                avg_factor=reduce_mean(quality.sum()).clamp(min=1e-6),
-            ),
-            loss_centerness=self.loss_centerness(
-                flatten_levels(centernesses, 1).flatten(), quality, pos.to(quality.dtype), avg_factor=num_pos
+            loss_cls=self._loss(self.loss_cls, sizes, logits, labels, avg_factor=num_pos),
+            loss_bbox=self._loss(self.loss_bbox, sizes, boxes, targets, quality, avg_factor=quality_sum),
+            loss_centerness=self._loss(
+                self.loss_centerness, sizes, centerness[..., 0], quality, pos.to(quality.dtype), avg_factor=num_pos
             ),
         )
 
-    def get_targets(self, points: list[Tensor], batch_gt_instances) -> PointTargets:
-        """Labels and distances, the latter in strides with ``norm_on_bbox``, of points ``[(P_level, 2)]``."""
-        if len(points) != len(self.regress_ranges):
-            raise ValueError(f'{len(points)} levels, but {len(self.regress_ranges)} regress_ranges')
-        sizes = [len(level) for level in points]
-        flat = torch.cat(points)
-        if overridden(self, '_get_targets_single'):
-            ranges = per_level(self.regress_ranges, sizes, flat)
-            singles = [self._get_targets_single(gt, flat, ranges, sizes) for gt in batch_gt_instances]
-            labels, distances = (torch.stack(values) for values in zip(*singles))
+    def _targets(self, priors: Priors, gt: PaddedGT) -> tuple[Tensor, Tensor]:
+        """Labels ``(B, P)`` and distances ``(B, P, 4)``, the latter in strides with ``norm_on_bbox``."""
+        points, sizes = priors.boxes[0], priors.level_sizes
+        if len(sizes) != len(self.regress_ranges):
+            raise ValueError(f'{len(sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
+        ranges, strides = per_level(self.regress_ranges, sizes, points), per_level(self.strides, sizes, points)
+        if hasattr(self._get_targets_single, 'by_batch'):
+            labels, distances = self._match(points, ranges, strides, gt)
         else:
-            labels, distances = self._match(flat, sizes, PaddedGT.from_instances(batch_gt_instances))
-        if self.norm_on_bbox:
-            distances = distances / per_level(self.strides, sizes, flat)[:, None]
-        return PointTargets(labels, distances, sizes)
+            labels, distances = joints.point_targets_of_each_image(self, gt, points, ranges, sizes)
+        return labels, distances / strides[:, None] if self.norm_on_bbox else distances
+
+    def _match(self, points: Tensor, ranges: Tensor, strides: Tensor, gt: PaddedGT) -> tuple[Tensor, Tensor]:
+        assignment = space_scale_match(
+            points, strides, ranges, gt, self.center_sample_radius if self.center_sampling else None
+        )
+        boxes, labels = gt.gather(assignment.gt_inds)
+        return torch.where(assignment.gt_inds > 0, labels, self.num_classes), self.bbox_coder.encode(points, boxes)
+
+    @by_batch
+    def get_targets(self, points: list[Tensor], batch_gt_instances) -> tuple[list[Tensor], list[Tensor]]:
+        """Labels and distances of points ``[(P_level, 2)]``, lists by level with the images one after the other."""
+        sizes = [len(level) for level in points]
+        priors = Priors(torch.cat(points)[None], torch.ones_like(points[0][None, :, 0], dtype=torch.bool), sizes)
+        targets = self._targets(priors, PaddedGT.from_instances(batch_gt_instances))
+        return joints.point_target_lists(*targets, sizes)
 
     @by_batch
     def _get_targets_single(self, gt_instances, points: Tensor, regress_ranges: Tensor, num_points_per_lvl: list[int]):
-        """Labels ``(P,)`` and distances in pixels ``(P, 4)`` of one image: the batched path with B = 1."""
-        labels, distances = self._match(points, num_points_per_lvl, PaddedGT.from_instances([gt_instances]))
+        """Labels ``(P,)`` and distances in pixels ``(P, 4)`` of one image."""
+        strides = per_level(self.strides, num_points_per_lvl, points)
+        labels, distances = self._match(points, regress_ranges, strides, PaddedGT.from_instances([gt_instances]))
         return labels[0], distances[0]
 
-    def _match(self, points: Tensor, sizes: list[int], gt: PaddedGT) -> tuple[Tensor, Tensor]:
-        assignment = space_scale_match(
-            points,
-            per_level(self.strides, sizes, points),
-            per_level(self.regress_ranges, sizes, points),
-            gt,
-            self.center_sample_radius if self.center_sampling else None,
-        )
-        boxes, labels = gt.gather(assignment.gt_inds)
-        return torch.where(assignment.pos, labels, self.num_classes), self.bbox_coder.encode(points, boxes)
-
     def centerness_target(self, pos_bbox_targets: Tensor) -> Tensor:
-        """Eq. 3 of distances ``(n, 4)``: 1 at the centre of the box, 0 at its sides."""
-        left_right, top_bottom = pos_bbox_targets[:, 0::2], pos_bbox_targets[:, 1::2]
+        """Eq. 3 of distances ``(..., 4)``: 1 at the centre of the box, 0 at its sides."""
+        left_right, top_bottom = pos_bbox_targets[..., 0::2], pos_bbox_targets[..., 1::2]
         ratio_x = left_right.amin(-1) / left_right.amax(-1).clamp(min=1e-12)
         ratio_y = top_bottom.amin(-1) / top_bottom.amax(-1).clamp(min=1e-12)
         return (ratio_x * ratio_y).clamp(min=0).sqrt()

@@ -5,18 +5,12 @@ Letters: B images, G padded ground truths, P anchors of all levels, L levels, C 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from mmdet.models.core import (
-    Assignment,
-    DenseTargets,
-    PaddedGT,
-    Priors,
-    as_level,
-    flatten_levels,
-    split_levels,
-)
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, flatten_levels, split_levels
 from mmdet.models.losses import accuracy
 from mmdet.registry import MODELS
 
@@ -49,16 +43,25 @@ class FSAFHead(RetinaHead):
         return cls_score, self.relu(bbox_pred)
 
     def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
-        """With weights ``(B, P, C)`` for each class, 0 for that of a box in whose shadow the anchor lies."""
+        """With ``extras['class_weights'] (B, P, C)``, 0 for the class of a box in whose shadow the anchor lies."""
         targets = super()._build_targets(priors, assignment, gt)
         shadowed = assignment.extras.get('shadowed')
-        weights = targets.label_weights[..., None].repeat(1, 1, self.cls_out_channels)
         if shadowed is not None:
             label = gt.labels[..., None].expand(shadowed.shape)
-            hits = torch.zeros_like(weights.transpose(1, 2)).scatter_add(1, label, shadowed.to(weights.dtype))
-            weights = weights.masked_fill(hits.transpose(1, 2) > 0, 0)
-        targets.label_weights = weights
+            hits = targets.label_weights.new_zeros(len(label), self.cls_out_channels, label.shape[-1])
+            hits = hits.scatter_add(1, label, shadowed.to(hits.dtype))
+            weights = targets.label_weights[..., None].repeat(1, 1, self.cls_out_channels)
+            targets.extras['class_weights'] = weights.masked_fill(hits.transpose(1, 2) > 0, 0)
         return targets
+
+    @by_batch
+    def _get_targets_single(self, *args, **kwargs) -> tuple:
+        """As :class:`AnchorHead`'s, with label weights ``(P, C)``, and the ground truth of each positive, ``(P,)``, -1
+        elsewhere."""
+        *values, result = super()._get_targets_single(*args, **kwargs)
+        assigned = torch.full_like(values[0], -1)
+        assigned[result.pos_inds] = result.pos_assigned_gt_inds
+        return *values, result, assigned
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
@@ -66,29 +69,27 @@ class FSAFHead(RetinaHead):
         anchors, targets = self._anchors_and_targets(
             cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
-        logits = flatten_levels(cls_scores, self.cls_out_channels)
-        loss_cls, loss_bbox = self.loss_by_feat_single(
-            as_level(logits),
-            as_level(flatten_levels(bbox_preds, self.reg_dim).clamp(min=1e-4)),  # boxes need an area
-            anchors,
-            targets.labels,
-            targets.label_weights,
-            targets.bbox_targets,
-            targets.bbox_weights,
-            avg_factor=targets.avg_factor,
-        )
-        loss_cls, loss_bbox = loss_cls.view_as(logits), loss_bbox.view(*targets.labels.shape, -1)
+        class_weights = targets.extras.get('class_weights', targets.label_weights)
+        if class_weights.dim() == 2:
+            class_weights = class_weights[..., None].expand(-1, -1, self.cls_out_channels)
+        bbox_preds = [level.clamp(min=1e-4) for level in bbox_preds]  # boxes need an area
+        outputs = (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim)
+        weighted = dataclasses.replace(targets, label_weights=class_weights)
+        losses = self._each_loss(outputs, anchors, weighted, targets.avg_factor)
+        batch = len(batch_img_metas)
+        loss_cls, loss_bbox = (
+            torch.cat([level.reshape(batch, len(level) // batch, -1) for level in levels], 1) for levels in losses
+        )  # (B, P, C) and (B, P, 1 or 4)
         with torch.no_grad():
-            chosen = self.select_levels(
-                loss_cls.sum(-1) + loss_bbox.sum(-1), targets, max(1, *map(len, batch_gt_instances))
-            )
+            num_gt = max(1, *map(len, batch_gt_instances))
+            chosen = self.select_levels(loss_cls.sum(-1) + loss_bbox.sum(-1), targets, num_gt)
             dropped = targets.pos & ~chosen
             label = targets.labels.clamp(max=self.num_classes - 1)[..., None]
             keep = torch.ones_like(loss_cls).scatter(-1, label, (~dropped)[..., None].to(loss_cls.dtype))
             num_pos = chosen.sum().float()
-            num_neg = ((targets.label_weights > 0).any(-1) & ~targets.pos).sum().float()
+            num_neg = ((class_weights > 0).any(-1) & ~targets.pos).sum().float()
             recall = accuracy(
-                self._activate(logits).flatten(0, 1),
+                self._activate(flatten_levels(cls_scores, self.cls_out_channels)).flatten(0, 1),
                 targets.labels.flatten(),
                 1,
                 self.score_threshold,

@@ -6,21 +6,12 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet.models.core import (
-    as_level,
-    by_batch,
-    flatten_levels,
-    mean_count,
-    multi_apply,
-    overridden,
-    per_level,
-    rows,
-    split_levels,
-)
+from mmdet.models.core import DenseTargets, by_batch, flatten_outputs, mean_count, multi_apply, per_level
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import reduce_mean
 
+from . import joints
 from .anchor_head import AnchorHead, AnchorsInTargets
 
 
@@ -41,9 +32,13 @@ class Integral(nn.Module):
 class GFLHead(AnchorsInTargets, AnchorHead):
     """Classes scored by the quality of the box, and each side of the box as a distribution.
 
+    Boxes are the targets; the losses encode them.
+
     Args:
         reg_max: Largest distance of a side from the anchor's centre, in strides.
     """
+
+    encodes_targets = False
 
     def __init__(
         self,
@@ -83,55 +78,11 @@ class GFLHead(AnchorsInTargets, AnchorHead):
 
     def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
         """Class logits ``(B, C, H, W)`` and logits of the distributions ``(B, 4 * (n + 1), H, W)``."""
-        cls_feat = reg_feat = x
-        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
-            cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
-        return self.gfl_cls(cls_feat), scale(self.gfl_reg(reg_feat)).float()
+        return self.gfl_cls(self.cls_convs(x)), scale(self.gfl_reg(self.reg_convs(x))).float()
 
     def anchor_center(self, anchors: Tensor) -> Tensor:
         """Centres ``(..., 2)`` of xyxy anchors ``(..., 4)``."""
         return (anchors[..., :2] + anchors[..., 2:]) / 2
-
-    def _encoder(self, priors, pos):
-        """None: boxes are the targets, and the losses encode them."""
-
-    @by_batch
-    def loss_by_feat_single(
-        self, anchors, cls_score, bbox_pred, labels, label_weights, bbox_targets, stride, avg_factor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Quality focal loss, GIoU and distribution focal loss, the last two weighted by the best class score.
-
-        Called once, with the whole pyramid; a subclass's own is called level by level.
-
-        Args:
-            anchors: ``(B, P, 4)``; ``cls_score (B, C, P, 1)`` and so on.
-            stride: ``(P,)`` stride of each anchor, or (x, y) of the level.
-
-        Returns:
-            The losses of classes, boxes and distributions, and the sum of the weights.
-        """
-        stride = stride.repeat(len(anchors))[:, None] if isinstance(stride, Tensor) else stride[0]
-        labels = labels.flatten()
-        pos = (labels >= 0) & (labels < self.num_classes)
-        logits, corners = rows(cls_score, self.cls_out_channels), rows(bbox_pred, self.reg_dim)
-        centers = self.anchor_center(anchors.flatten(0, 1)) / stride
-        pred = self.bbox_coder.decode(centers, self.integral(corners))
-        # Finite, and no loss, off the positives.
-        boxes = torch.where(pos[:, None], bbox_targets.flatten(0, 1) / stride, pred.detach())
-        weight = logits.detach().sigmoid().amax(1) * pos
-        quality = bbox_overlaps(pred.detach(), boxes, is_aligned=True) * pos
-        distances = self.bbox_coder.encode(centers, boxes, self.reg_max)
-        return (
-            self.loss_cls(logits, (labels, quality), weight=label_weights.flatten(), avg_factor=avg_factor),
-            self.loss_bbox(pred, boxes, weight=weight, avg_factor=1.0),
-            self.loss_dfl(
-                corners.reshape(-1, self.reg_max + 1),
-                distances.flatten(),
-                weight=weight[:, None].expand(-1, 4).flatten(),
-                avg_factor=4.0,
-            ),
-            weight.sum(),
-        )
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
@@ -139,38 +90,69 @@ class GFLHead(AnchorsInTargets, AnchorHead):
         anchors, targets = self._anchors_and_targets(
             cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
-        fields = targets.labels, targets.label_weights, targets.bbox_targets
-        strides, sizes = self.prior_generator.strides, targets.level_sizes
-        avg_factor = reduce_mean(targets.avg_factor)
-        if overridden(self, 'loss_by_feat_single'):
-            levels = [split_levels(field, sizes) for field in (anchors, *fields)]
-            loss_cls, loss_bbox, loss_dfl, weights = multi_apply(
-                self.loss_by_feat_single,
-                levels[0],
-                cls_scores,
-                bbox_preds,
-                *levels[1:],
-                strides,
-                avg_factor=avg_factor,
-            )
-        else:
-            maps = ((cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim))
-            loss_cls, loss_bbox, loss_dfl, weights = (
-                [value]
-                for value in self.loss_by_feat_single(
-                    anchors,
-                    *(as_level(flatten_levels(levels, dim)) for levels, dim in maps),
-                    *fields,
-                    per_level([stride[0] for stride in strides], sizes, anchors),
-                    avg_factor,
-                )
-            )
+        outputs = (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim)
+        loss_cls, loss_bbox, loss_dfl, weights = self._each_loss(
+            outputs, anchors, targets, reduce_mean(targets.avg_factor)
+        )
         total = mean_count(sum(weights))
         return dict(
             loss_cls=loss_cls,
             loss_bbox=[loss / total for loss in loss_bbox],
             loss_dfl=[loss / total for loss in loss_dfl],
         )
+
+    def _losses(
+        self, logits: Tensor, corners: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor, stride=None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Quality focal loss, GIoU and distribution focal loss, the last two weighted by the best class score.
+
+        Args:
+            corners: ``(B, P, 4 * (n + 1))`` logits of the distributions.
+            stride: Of the one level; None for those of all levels.
+
+        Returns:
+            The losses of classes, boxes and distributions, and the sum of the weights.
+        """
+        t = targets
+        if stride is None:
+            strides = [stride[0] for stride in self.prior_generator.strides]
+            stride = per_level(strides, t.level_sizes, anchors)[:, None]  # (P, 1)
+        centers = self.anchor_center(anchors) / stride
+        pred = self.bbox_coder.decode(centers, self.integral(corners))
+        # Finite, and no loss, off the positives.
+        boxes = torch.where(t.pos[..., None], t.bbox_targets / stride, pred.detach())
+        weight = logits.detach().sigmoid().amax(-1) * t.pos
+        quality = bbox_overlaps(pred.detach().flatten(0, 1), boxes.flatten(0, 1), is_aligned=True) * t.pos.flatten()
+        distances = self.bbox_coder.encode(centers, boxes, self.reg_max)
+        return (
+            self.loss_cls(
+                logits.flatten(0, 1),
+                (t.labels.flatten(), quality),
+                weight=t.label_weights.flatten(),
+                avg_factor=avg_factor,
+            ),
+            self.loss_bbox(pred.flatten(0, 1), boxes.flatten(0, 1), weight=weight.flatten(), avg_factor=1.0),
+            self.loss_dfl(
+                corners.reshape(-1, self.reg_max + 1),
+                distances.flatten(),
+                weight=weight[..., None].expand(-1, -1, 4).flatten(),
+                avg_factor=4.0,
+            ),
+            weight.sum(),
+        )
+
+    @by_batch
+    def loss_by_feat_single(
+        self, anchors, cls_score, bbox_pred, labels, label_weights, bbox_targets, stride, avg_factor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The losses of one level, whose stride is (x, y), and the sum of the weights.
+
+        Args:
+            anchors: ``(B, P, 4)``; ``cls_score (B, C, H, W)`` and so on.
+        """
+        targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets)
+        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
+        return self._losses(*flat, anchors, targets, avg_factor, stride[0])
 
     def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
         distances = self.integral(preds) * self._candidate_strides(sizes, preds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import torch
 from mmengine.structures import InstanceData
@@ -17,32 +16,26 @@ from torch import Tensor
 from mmdet.models.core import (
     DenseTargets,
     TestCfg,
+    by_batch,
     flatten_levels,
+    flatten_outputs,
     gather_rows,
+    image_detections,
     image_shapes,
-    overridden,
-    rescale_results,
+    rescale_fields,
     split_by_mixture,
-    suppress,
+    split_levels,
 )
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 
+from . import joints
 from .anchor_head import AnchorHead
 from .atss_head import ATSSHead
 
 COVARIANCES = ('full', 'tied', 'diag', 'spherical')
 
 
-class ImageTargets(DenseTargets):
-    """Unpacks as PAA's ``get_targets`` does in MMDetection: lists by image of the labels, label weights, box targets,
-    box weights, positive indices, and the ground truth of each positive."""
-
-    def __iter__(self) -> Iterator[list[Tensor]]:
-        for value in (self.labels, self.label_weights, self.bbox_targets, self.bbox_weights):
-            yield list(value)
-        yield [pos.nonzero().flatten() for pos in self.pos]
-        yield [inds[pos] - 1 for inds, pos in zip(self.gt_inds, self.pos)]
 
 
 @MODELS.register_module()
@@ -67,16 +60,11 @@ class PAAHead(ATSSHead):
         self.topk, self.with_score_voting, self.covariance_type = topk, score_voting, covariance_type
         super().__init__(*args, **kwargs)
 
-    def get_targets(self, *args, **kwargs):
-        if overridden(self, '_get_targets_single'):
-            *values, results = super().get_targets(*args, **kwargs, return_sampling_results=True)
-            targets = DenseTargets.coerce(values)
-            targets.gt_inds = torch.zeros_like(targets.labels)
-            for inds, result in zip(targets.gt_inds, results):
-                inds[result.pos_inds] = result.pos_assigned_gt_inds + 1
-        else:
-            targets = super().get_targets(*args, **kwargs)
-        return ImageTargets(**{field.name: getattr(targets, field.name) for field in dataclasses.fields(targets)})
+    @by_batch
+    def get_targets(self, *args, **kwargs) -> DenseTargets:
+        """Unpacks as lists by image: labels, label weights, box targets, box weights, positive indices, and the ground
+        truth of each positive."""
+        return joints.ImageTargets.of(super().get_targets(*args, **kwargs))
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, iou_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
@@ -84,23 +72,27 @@ class PAAHead(ATSSHead):
         anchors, targets = self._anchors_and_targets(
             cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
-        logits = flatten_levels(cls_scores, self.cls_out_channels).flatten(0, 1)
-        pred = self.bbox_coder.decode(anchors.flatten(0, 1), flatten_levels(bbox_preds, self.reg_dim).flatten(0, 1))
-        boxes = torch.where(targets.pos.flatten()[:, None], targets.bbox_targets.flatten(0, 1), pred.detach())
+        logits, preds, iou_logits = flatten_outputs(
+            (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim), (iou_preds, 1)
+        )  # (B, P, .)
+        pred = self.bbox_coder.decode(anchors, preds)
+        boxes = torch.where(targets.pos[..., None], targets.bbox_targets, pred.detach())
         with torch.no_grad():
-            losses = self.get_pos_loss(logits, pred, targets.labels.flatten(), boxes).view_as(targets.labels)
+            losses = self.get_pos_loss(
+                logits.flatten(0, 1), pred.flatten(0, 1), targets.labels.flatten(), boxes.flatten(0, 1)
+            )
             num_gt = max(1, *map(len, batch_gt_instances))
-            pos = self.paa_reassign(losses, targets, num_gt).flatten()
-        labels = torch.where(pos, targets.labels.flatten(), self.num_classes)
-        weight, num_pos = pos.to(pred.dtype), pos.sum()
+            pos = self.paa_reassign(losses.view_as(targets.labels), targets, num_gt)
+        labels = torch.where(pos, targets.labels, self.num_classes)
+        weight, num_pos, sizes = pos.to(pred.dtype), pos.sum(), targets.level_sizes
         quality = bbox_overlaps(pred.detach(), boxes, is_aligned=True) * weight
-        iou_logits = flatten_levels(iou_preds, 1).flatten()
+        least = num_pos.clamp(min=len(batch_img_metas))
         return dict(
-            loss_cls=self.loss_cls(
-                logits, labels, targets.label_weights.flatten(), avg_factor=num_pos.clamp(min=len(batch_img_metas))
+            loss_cls=self._loss(self.loss_cls, sizes, logits, labels, targets.label_weights, avg_factor=least),
+            loss_bbox=self._loss(self.loss_bbox, sizes, pred, boxes, quality, avg_factor=quality.sum()),
+            loss_iou=self._loss(
+                self.loss_centerness, sizes, iou_logits[..., 0], quality, weight, avg_factor=num_pos.clamp(min=1)
             ),
-            loss_bbox=self.loss_bbox(pred, boxes, weight=quality, avg_factor=quality.sum()),
-            loss_iou=self.loss_centerness(iou_logits, quality, weight, avg_factor=num_pos.clamp(min=1)),
         )
 
     def get_pos_loss(self, logits: Tensor, pred: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
@@ -154,22 +146,23 @@ class PAAHead(ATSSHead):
         peak = scores.masked_fill(~lower, -math.inf).argmax(1, keepdim=True)
         return lower & (torch.arange(lower.shape[1], device=lower.device) <= peak)
 
-    def _predict_batch(self, cls_scores, bbox_preds, score_factors, mlvl_priors, metas, cfg, rescale, with_nms) -> list:
+    def _predict_batch(self, cls_scores, bbox_preds, score_factors, priors, metas, cfg, rescale, with_nms) -> list:
         """The ``nms_pre`` anchors of the best score on each level with the scores of all their classes."""
         if not with_nms:
             raise ValueError('PAAHead predicts with NMS only')
-        cfg = self.test_cfg if cfg is None else cfg
         limit = TestCfg.read(cfg).nms_pre
+        levels = split_levels(priors.boxes[0], priors.level_sizes, 0)
         parts = []
-        for cls_score, bbox_pred, factor, priors in zip(cls_scores, bbox_preds, score_factors, mlvl_priors):
-            scores = flatten_levels([cls_score], self.cls_out_channels).sigmoid()  # (B, P_level, C)
-            factor = flatten_levels([factor], 1).sigmoid()
+        for cls_score, bbox_pred, factor, grid in zip(cls_scores, bbox_preds, score_factors, levels):
+            scores, factor = (
+                value.sigmoid() for value in flatten_outputs(([cls_score], self.cls_out_channels), ([factor], 1))
+            )  # (B, P_level, .)
             best = (scores.amax(-1) * factor[..., 0]).sqrt()
             index = best.topk(min(limit, best.shape[1]) if limit > 0 else best.shape[1]).indices  # (B, K)
             pick = lambda values: values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))  # noqa: B023
-            parts.append((priors[index], gather_rows(bbox_pred, index, self.reg_dim), pick(scores), pick(factor)))
-        priors, preds, scores, factors = (torch.cat(values, 1) for values in zip(*parts))
-        boxes = self.bbox_coder.decode(priors, preds, max_shape=image_shapes(metas))
+            parts.append((grid[index], gather_rows(bbox_pred, index, self.reg_dim), pick(scores), pick(factor)))
+        anchors, preds, scores, factors = (torch.cat(values, 1) for values in zip(*parts))
+        boxes = self.bbox_coder.decode(anchors, preds, max_shape=image_shapes(metas))
         return [
             self._bbox_post_process(
                 InstanceData(bboxes=boxes[b], scores=scores[b], score_factors=factors[b, :, 0]),
@@ -181,19 +174,21 @@ class PAAHead(ATSSHead):
             for b, meta in enumerate(metas)
         ]
 
+    @by_batch
     def _bbox_post_process(
         self, results: InstanceData, cfg, rescale: bool = False, with_nms: bool = True, img_meta: dict | None = None
     ) -> InstanceData:
         """Detections of one image from anchors with ``scores (n, C)`` and ``score_factors (n,)``."""
+        anchors = dict(bboxes=results.bboxes)
         if rescale:
-            results = rescale_results(results, img_meta)
+            rescale_fields(anchors, img_meta)
         scores = (results.scores * results.score_factors[:, None]).sqrt()
         test_cfg = dataclasses.replace(TestCfg.read(cfg), min_bbox_size=-1)
         prior, labels = (scores > test_cfg.score_thr).nonzero(as_tuple=True)
-        candidates = InstanceData(bboxes=results.bboxes[prior], scores=scores[prior, labels], labels=labels)
-        detections = suppress(candidates, test_cfg, with_nms)
+        candidates = dict(bboxes=anchors['bboxes'][prior], scores=scores[prior, labels], labels=labels)
+        detections = image_detections(dict(candidates), test_cfg, None, with_nms)
         if self.with_score_voting and len(detections):
-            detections.bboxes = self.score_voting(detections, candidates)
+            detections.bboxes = self.score_voting(detections, InstanceData(**candidates))
         return detections
 
     def score_voting(self, detections: InstanceData, candidates: InstanceData) -> Tensor:

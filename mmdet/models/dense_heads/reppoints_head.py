@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.core import (
+    Assignment,
     DenseTargets,
     PaddedGT,
     Priors,
-    as_level,
     by_batch,
     flatten_levels,
-    map_sizes,
     multi_apply,
-    overridden,
     per_level,
-    rows,
 )
-from mmdet.models.task_modules.assigners import assign_each
 from mmdet.models.task_modules.coders import clamp_boxes
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
-from mmdet.models.task_modules.samplers import PseudoSampler, sample_masks
+from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.ops import DeformConv2d
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptInstanceList
 
+from . import joints
 from .anchor_free_head import AnchorFreeHead
 
 
@@ -153,9 +152,7 @@ class RepPointsHead(AnchorFreeHead):
         half = self.point_base_scale / 2
         if self.use_grid_points or not self.center_init:
             start = kernel / self.dcn_pad * half
-        cls_feat = pts_feat = x
-        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
-            cls_feat, pts_feat = cls_conv(cls_feat), reg_conv(pts_feat)
+        cls_feat, pts_feat = self.cls_convs(x), self.reg_convs(x)
         first = self.reppoints_pts_init_out(self.relu(self.reppoints_pts_init_conv(pts_feat)))
         box = None
         if self.use_grid_points:
@@ -176,63 +173,59 @@ class RepPointsHead(AnchorFreeHead):
             return scores, first, refined
         return scores, self.points2bbox(refined)
 
-    def get_points(
-        self, featmap_sizes: list[tuple[int, int]], batch_img_metas: list[dict], device: torch.device | str
-    ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """Locations ``(P_level, 4)`` (x, y, stride, stride) and valid flags, lists by image of lists by level."""
-        levels = self.prior_generator.grid_priors(featmap_sizes, device=device, with_stride=True)
-        shapes = [meta['pad_shape'] for meta in batch_img_metas]
-        valid = self.prior_generator.batch_valid_flags(featmap_sizes, shapes, device)
-        return Priors(torch.cat(levels)[None], valid, [len(level) for level in levels]).as_lists()
-
-    def get_targets(
+    def loss_by_feat(
         self,
-        proposals_list: list[list[Tensor]],
-        valid_flag_list: list[list[Tensor]],
-        batch_gt_instances: InstanceList,
-        batch_img_metas: list[dict],
-        batch_gt_instances_ignore: OptInstanceList = None,
-        stage: str = 'init',
-        unmap_outputs: bool = True,
-        return_sampling_results: bool = False,
-    ) -> DenseTargets:
-        """Targets of locations (``stage`` 'init') or of the boxes of the first points ('refine')."""
-        priors = Priors.from_lists(proposals_list, valid_flag_list)
-        if overridden(self, '_get_targets_single'):
-            singles = [
-                self._get_targets_single(boxes, valid, gt, ignored, stage)
-                for boxes, valid, gt, ignored in zip(
-                    priors.expanded(),
-                    priors.valid,
-                    batch_gt_instances,
-                    batch_gt_instances_ignore or [None] * len(batch_gt_instances),
-                )
-            ]
-            labels, weights, boxes, _, box_weights = (torch.stack(v) for v in list(zip(*singles))[:5])
-            count = sum(single[-1].avg_factor for single in singles)
-            return DenseTargets.coerce(([labels], [weights], [boxes], [box_weights], count))
-        return self._match(priors, batch_gt_instances, batch_gt_instances_ignore, stage)
+        cls_scores,
+        pts_preds_init,
+        pts_preds_refine,
+        batch_gt_instances,
+        batch_img_metas,
+        batch_gt_instances_ignore=None,
+    ) -> dict:
+        priors = self._locations(cls_scores, batch_img_metas)  # (1, P, 4)
+        centers = priors.boxes[..., :2].repeat(1, 1, 2)
+        stride = priors.boxes[0, :, 2:3]  # (P, 1)
+        first, refined = (self._to_pixels(level, priors, stride) for level in (pts_preds_init, pts_preds_refine))
+        # Locations, or the initial boxes for an assigner of boxes; then the boxes of the first points.
+        start = priors
+        if self.train_cfg['init']['assigner']['type'] == 'MaxIoUAssigner':
+            half = stride * self.point_base_scale * 0.5
+            start = Priors(centers + torch.cat([-half, -half, half, half], 1), priors.valid, priors.level_sizes)
+        with torch.no_grad():
+            boxes = self.points2bbox(first.detach().flatten(0, 1), y_first=False).unflatten(0, (len(first), -1))
+        moved = Priors(boxes, priors.valid, priors.level_sizes)
+        gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
+        init, refine = (
+            self._targets(places, gt, stage)
+            if hasattr(self.get_targets, 'by_batch')
+            else joints.staged_targets(self, places, gt, batch_img_metas, stage)
+            for places, stage in ((start, 'init'), (moved, 'refine'))
+        )
+        if hasattr(self.loss_by_feat_single, 'by_batch'):
+            logits = flatten_levels(cls_scores, self.cls_out_channels)
+            losses = [[loss] for loss in self._losses(logits, first, refined, init, refine, stride)]
+        else:
+            losses = joints.losses_of_points(self, cls_scores, first, refined, init, refine)
+        return dict(zip(('loss_cls', 'loss_pts_init', 'loss_pts_refine'), losses))
 
-    @by_batch
-    def _get_targets_single(
-        self,
-        flat_proposals: Tensor,
-        valid_flags: Tensor,
-        gt_instances: InstanceData,
-        gt_instances_ignore: InstanceData | None,
-        stage: str = 'init',
-        unmap_outputs: bool = True,
-    ) -> tuple:
-        """Labels, weights, boxes, proposals and their weights of one image: the batched path with B = 1."""
-        priors = Priors(flat_proposals[None], valid_flags[None].bool(), [len(flat_proposals)])
-        t = self._match(priors, [gt_instances], [gt_instances_ignore], stage)
-        return t.labels[0], t.label_weights[0], t.bbox_targets[0], flat_proposals, t.bbox_weights[0]
+    def _locations(self, maps: list[Tensor], metas: list[dict]) -> Priors:
+        """Locations ``(1, P, 4)`` (x, y, stride, stride) of level maps."""
+        priors = self._priors(maps, metas)
+        stride = per_level(self.point_strides, priors.level_sizes, priors.boxes)
+        stride = stride[None, :, None].expand(-1, -1, 2)
+        return Priors(torch.cat([priors.boxes, stride], -1), priors.valid, priors.level_sizes)
 
-    def _match(self, priors: Priors, gt_instances: InstanceList, ignored: OptInstanceList, stage: str) -> DenseTargets:
-        assigner = self.init_assigner if stage == 'init' else self.refine_assigner
-        gt = PaddedGT.from_instances(gt_instances, ignored)
-        assignment = assign_each(assigner, priors, gt_instances, ignored, gt)
-        pos, neg = sample_masks(self.sampler, priors, assignment, gt)
+    def _targets(self, priors: Priors, gt: PaddedGT, stage: str) -> DenseTargets:
+        if not hasattr(self._get_targets_single, 'by_batch'):
+            return joints.staged_targets_of_each_image(self, priors, gt, stage)
+        return self._build_targets(priors, self._assign(self._assigners[stage], priors, gt), gt, stage)
+
+    @property
+    def _assigners(self) -> dict:
+        return dict(init=self.init_assigner, refine=self.refine_assigner)
+
+    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT, stage: str) -> DenseTargets:
+        pos, neg = self._draw(priors, assignment, gt)
         return DenseTargets.build(
             assignment,
             gt,
@@ -244,6 +237,33 @@ class RepPointsHead(AnchorFreeHead):
             level_sizes=priors.level_sizes,
         )
 
+    def _losses(
+        self,
+        logits: Tensor,
+        first: Tensor,
+        refined: Tensor,
+        init: DenseTargets,
+        refine: DenseTargets,
+        stride: Tensor | float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Class loss and the box losses of both sets, in units of the initial box.
+
+        Args:
+            first, refined: Points ``(B, P, 2 * N)`` in pixels, x before y.
+            stride: ``(P, 1)``, or that of the one level.
+        """
+        sizes, unit = refine.level_sizes, self.point_base_scale * stride
+        losses = [
+            self._loss(self.loss_cls, sizes, logits, refine.labels, refine.label_weights, avg_factor=refine.avg_factor)
+        ]
+        for loss, points, t in ((self.loss_bbox_init, first, init), (self.loss_bbox_refine, refined, refine)):
+            pred = self.points2bbox(points.flatten(0, 1), y_first=False).unflatten(0, points.shape[:2])
+            losses.append(
+                self._loss(loss, sizes, pred / unit, t.bbox_targets / unit, t.bbox_weights, avg_factor=t.avg_factor)
+            )
+        return tuple(losses)
+
+    @by_batch
     def loss_by_feat_single(
         self,
         cls_score: Tensor,
@@ -255,73 +275,75 @@ class RepPointsHead(AnchorFreeHead):
         bbox_weights_init: Tensor,
         bbox_gt_refine: Tensor,
         bbox_weights_refine: Tensor,
-        stride: Tensor,
+        stride: Tensor | float,
         avg_factor_init: Tensor,
         avg_factor_refine: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class loss and the box losses of both sets, in units of the initial box. Called once, with all levels.
+        """The losses of one level.
 
         Args:
             pts_pred_init, pts_pred_refine: ``(B, P, 2 * N)`` in pixels, x before y.
-            stride: ``(B * P, 1)``.
         """
-        loss_cls = self.loss_cls(
-            rows(cls_score, self.cls_out_channels),
-            labels.flatten(),
-            label_weights.flatten(),
-            avg_factor=avg_factor_refine,
+        targets = lambda boxes, weights, factor: replace(
+            joints.level_targets(self.num_classes, labels, label_weights, boxes, weights), avg_factor=factor
         )
-        unit = self.point_base_scale * stride
-        losses = []
-        for loss, points, boxes, weights, factor in (
-            (self.loss_bbox_init, pts_pred_init, bbox_gt_init, bbox_weights_init, avg_factor_init),
-            (self.loss_bbox_refine, pts_pred_refine, bbox_gt_refine, bbox_weights_refine, avg_factor_refine),
-        ):
-            pred = self.points2bbox(points.flatten(0, 1), y_first=False)
-            losses.append(loss(pred / unit, boxes.flatten(0, 1) / unit, weights.flatten(0, 1), avg_factor=factor))
-        return loss_cls, *losses
+        init = targets(bbox_gt_init, bbox_weights_init, avg_factor_init)
+        refine = targets(bbox_gt_refine, bbox_weights_refine, avg_factor_refine)
+        logits = flatten_levels([cls_score], self.cls_out_channels)
+        return self._losses(logits, pts_pred_init, pts_pred_refine, init, refine, stride)
 
-    def loss_by_feat(
+    def get_points(
+        self, featmap_sizes: list[tuple[int, int]], batch_img_metas: list[dict], device: torch.device | str
+    ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Locations ``(P_level, 4)`` (x, y, stride, stride) and valid flags, lists by image of lists by level."""
+        pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
+        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device, with_stride=True))
+
+    @by_batch
+    def get_targets(
         self,
-        cls_scores,
-        pts_preds_init,
-        pts_preds_refine,
-        batch_gt_instances,
-        batch_img_metas,
-        batch_gt_instances_ignore=None,
-    ) -> dict:
-        sizes, device = map_sizes(cls_scores), cls_scores[0].device
-        priors = Priors.from_lists(*self.get_points(sizes, batch_img_metas, device))
-        centers = priors.boxes[..., :2].repeat(1, 1, 2)  # (1, P, 4)
-        stride = per_level(self.point_strides, priors.level_sizes, centers)[:, None]  # (P, 1)
-        first, refined = (self._to_pixels(level, priors, stride) for level in (pts_preds_init, pts_preds_refine))
-        # Locations, or the initial boxes for an assigner of boxes; then the boxes of the first points.
-        start = priors
-        if self.train_cfg['init']['assigner']['type'] == 'MaxIoUAssigner':
-            half = stride * self.point_base_scale * 0.5
-            start = Priors(centers + torch.cat([-half, -half, half, half], 1), priors.valid, priors.level_sizes)
-        with torch.no_grad():
-            batch = len(first)
-            boxes = self.points2bbox(first.detach().flatten(0, 1), y_first=False).unflatten(0, (batch, -1))
-        moved = Priors(boxes, priors.valid, priors.level_sizes)
-        known = (batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
-        init = DenseTargets.coerce(self.get_targets(*start.as_lists(), *known, stage='init'))
-        refine = DenseTargets.coerce(self.get_targets(*moved.as_lists(), *known, stage='refine'))
-        losses = self.loss_by_feat_single(
-            as_level(flatten_levels(cls_scores, self.cls_out_channels)),
-            first,
-            refined,
-            refine.labels,
-            refine.label_weights,
-            init.bbox_targets,
-            init.bbox_weights,
-            refine.bbox_targets,
-            refine.bbox_weights,
-            stride.repeat(batch, 1),
-            init.avg_factor,
-            refine.avg_factor,
-        )
-        return dict(zip(('loss_cls', 'loss_pts_init', 'loss_pts_refine'), ([loss] for loss in losses)))
+        proposals_list: list[list[Tensor]],
+        valid_flag_list: list[list[Tensor]],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+        stage: str = 'init',
+        unmap_outputs: bool = True,
+        return_sampling_results: bool = False,
+    ) -> DenseTargets | tuple:
+        """Targets of locations (``stage`` 'init') or of the boxes of the first points ('refine').
+
+        Unpacks as labels, label weights, boxes, proposals, proposal weights by level, avg_factor.
+        """
+        priors = joints.priors_from_lists(proposals_list, valid_flag_list)
+        gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
+        if hasattr(self._get_targets_single, 'by_batch'):
+            assignment = self._assign(self._assigners[stage], priors, gt)
+            targets = self._build_targets(priors, assignment, gt, stage)
+            results = joints.sampling_results(targets, priors, gt, assignment, self.sampler)
+        else:
+            targets = joints.staged_targets_of_each_image(self, priors, gt, stage)
+            results = targets.extras['sampling_results']
+        lists = joints.ProposalTargetLists.of(targets, priors.expanded())
+        return (*lists, results) if return_sampling_results else lists
+
+    @by_batch
+    def _get_targets_single(
+        self,
+        flat_proposals: Tensor,
+        valid_flags: Tensor,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None,
+        stage: str = 'init',
+        unmap_outputs: bool = True,
+    ) -> tuple:
+        """Labels, their weights, boxes, proposals, their weights, pos_inds, neg_inds, sampling result of one image."""
+        priors = Priors(flat_proposals[None], valid_flags[None].bool(), [len(flat_proposals)])
+        gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
+        assignment = self._assign(self._assigners[stage], priors, gt)
+        targets = self._build_targets(priors, assignment, gt, stage)
+        labels, weights, boxes, box_weights, *rest = joints.image_targets(targets, priors, gt, assignment, self.sampler)
+        return labels, weights, boxes, flat_proposals, box_weights, *rest
 
     def _to_pixels(self, levels: list[Tensor], priors: Priors, stride: Tensor) -> Tensor:
         """Offsets in strides, y first, as points ``(B, P, 2 * N)`` in pixels, x first."""

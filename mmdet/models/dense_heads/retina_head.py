@@ -54,10 +54,7 @@ class RetinaHead(AnchorHead):
         self.retina_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, 3, padding=1)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        cls_feat = reg_feat = x
-        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
-            cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
-        return self.retina_cls(cls_feat), self.retina_reg(reg_feat)
+        return self.retina_cls(self.cls_convs(x)), self.retina_reg(self.reg_convs(x))
 
 
 @MODELS.register_module()
@@ -107,9 +104,6 @@ class RetinaSepBNHead(AnchorHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         scores, boxes = [], []
         for feature, cls_tower, reg_tower in zip(x, self.cls_convs, self.reg_convs):
-            cls_feat = reg_feat = feature
-            for cls_conv, reg_conv in zip(cls_tower, reg_tower):
-                cls_feat, reg_feat = cls_conv(cls_feat), reg_conv(reg_feat)
-            scores.append(self.retina_cls(cls_feat))
-            boxes.append(self.retina_reg(reg_feat))
+            scores.append(self.retina_cls(cls_tower(feature)))
+            boxes.append(self.retina_reg(reg_tower(feature)))
         return scores, boxes

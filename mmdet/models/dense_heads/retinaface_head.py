@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet.models.core import (
-    PaddedGT,
-    Priors,
-    flatten_levels,
-    hard_negatives,
-    map_sizes,
-    multi_apply,
-    pad_batch,
-)
-from mmdet.models.task_modules.assigners import assign_each
+from mmdet.models.core import DenseTargets, flatten_outputs, hard_negatives, multi_apply, pad_batch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType
 
@@ -74,34 +64,31 @@ class RetinaFaceHead(AnchorHead):
         batch_img_metas,
         batch_gt_instances_ignore=None,
     ) -> dict:
-        lists = self.get_anchors(map_sizes(cls_scores), batch_img_metas, device=cls_scores[0].device)
-        priors = self._inside(Priors.from_lists(*lists), batch_img_metas)
-        gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
-        assignment = assign_each(self.assigner, priors, batch_gt_instances, batch_gt_instances_ignore, gt)
-        t = self._build_targets(priors, assignment, gt)
-
-        logits = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, 2)
-        loss_cls = F.cross_entropy(logits.flatten(0, 1), t.labels.flatten(), reduction='none').view_as(t.labels)
+        anchors, t = self._anchors_and_targets(
+            cls_scores, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        )
+        logits, deltas, landmarks = flatten_outputs(
+            (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim), (landmark_preds, self.landmark_dim)
+        )  # (B, P, .)
+        loss_cls = self.loss_cls(logits.flatten(0, 1), t.labels.flatten(), reduction_override='none')
+        loss_cls = loss_cls.reshape(*t.labels.shape, -1).sum(-1) * t.label_weights
         kept = t.pos | hard_negatives(loss_cls, t.pos, (t.label_weights > 0) & ~t.pos, self.neg_pos_ratio)
-        offsets, known = self._landmark_targets(batch_gt_instances, priors, assignment.gt_inds, t.pos)
+        pred, target = self._box_pairs(deltas, anchors, t)
+        offsets, known = self._landmark_targets(batch_gt_instances, anchors, t)
+        sizes, factor = t.level_sizes, t.avg_factor
         return dict(
-            loss_cls=self.loss_cls.loss_weight * (loss_cls * kept).sum() / t.avg_factor,
-            loss_bbox=self.loss_bbox(
-                flatten_levels(bbox_preds, self.reg_dim), t.bbox_targets, t.bbox_weights, avg_factor=t.avg_factor
-            ),
-            loss_landmark=self.loss_landmark(
-                flatten_levels(landmark_preds, self.landmark_dim), offsets, known, avg_factor=t.avg_factor
-            ),
+            loss_cls=(loss_cls * kept).sum() / factor,
+            loss_bbox=self._loss(self.loss_bbox, sizes, pred, target, t.bbox_weights, avg_factor=factor),
+            loss_landmark=self._loss(self.loss_landmark, sizes, landmarks, offsets, known, avg_factor=factor),
         )
 
-    def _landmark_targets(self, gt_instances, priors: Priors, gt_inds: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
+    def _landmark_targets(self, gt_instances, anchors: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor]:
         """Offsets and weights ``(B, P, 2 * N)``; weight 0 off the positives and where a landmark is not annotated."""
         points = pad_batch([instances.keypoints.flatten(1) for instances in gt_instances])
         seen = pad_batch([instances.keypoints_visible for instances in gt_instances]).repeat_interleave(2, -1)
-        index = (gt_inds - 1).clamp(min=0)[..., None].expand(-1, -1, self.landmark_dim)
-        boxes = priors.expanded()
-        known = (seen.gather(1, index) > 0) & pos[..., None]
-        offsets = self.landmark_coder.encode(boxes, points.gather(1, index).unflatten(-1, (-1, 2)))
+        index = (targets.gt_inds - 1).clamp(min=0)[..., None].expand(-1, -1, self.landmark_dim)
+        known = (seen.gather(1, index) > 0) & targets.pos[..., None]
+        offsets = self.landmark_coder.encode(anchors, points.gather(1, index).unflatten(-1, (-1, 2)))
         return torch.where(known, offsets, 0.0), known.to(offsets.dtype)
 
     def predict_by_feat(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet.models.core import TestCfg, rescale_results, suppress
 from mmdet.registry import MODELS
 
 from .anchor_head import AnchorHead
@@ -16,11 +13,13 @@ from .anchor_head import AnchorHead
 
 @MODELS.register_module()
 class RPNHead(AnchorHead):
-    """Objectness and box of every anchor.
+    """Objectness and box of every anchor; proposals suppress each other within their level only.
 
     Args:
         num_convs: Convolutions before the predictors.
     """
+
+    nms_groups = 'level_ids'
 
     def __init__(
         self,
@@ -57,14 +56,3 @@ class RPNHead(AnchorHead):
             cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
         return dict(loss_rpn_cls=losses['loss_cls'], loss_rpn_bbox=losses['loss_bbox'])
-
-    def _bbox_post_process(
-        self, results: InstanceData, cfg, rescale: bool = False, with_nms: bool = True, img_meta: dict | None = None
-    ) -> InstanceData:
-        """Proposals of one image; boxes suppress each other within their level only."""
-        if rescale:
-            results = rescale_results(results, img_meta)
-        results = suppress(results, TestCfg.read(cfg), with_nms, groups='level_ids')
-        results.pop('level_ids')
-        results.labels = torch.zeros_like(results.labels)
-        return results

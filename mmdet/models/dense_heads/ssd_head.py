@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmdet.models.core import hard_negatives, multi_apply, rows
-from mmdet.models.losses import smooth_l1_loss
+from mmdet.models.core import DenseTargets, by_batch, flatten_outputs, hard_negatives, multi_apply
 from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType, MultiConfig, OptConfigType
 
+from . import joints
 from .anchor_head import AnchorHead
 
 
@@ -25,6 +23,8 @@ class SSDHead(AnchorHead):
     Args:
         stacked_convs: Convolutions before the predictors of each level.
         use_depthwise: Whether convolutions are depthwise separable (SSDLite, arXiv:1801.04381, Sec. 6.2).
+        loss_cls: Ranks the negatives too.
+        loss_bbox: Smooth L1 with ``train_cfg.smoothl1_beta`` where it is None.
     """
 
     def __init__(
@@ -55,25 +55,29 @@ class SSDHead(AnchorHead):
         train_cfg: OptConfigType = None,
         test_cfg: OptConfigType = None,
         init_cfg: MultiConfig = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0),
+        loss_cls: ConfigType = dict(type='CrossEntropyLoss', use_sigmoid=False),
+        loss_bbox: OptConfigType = None,
     ) -> None:
         super(AnchorHead, self).__init__(init_cfg=init_cfg)
         self.num_classes, self.in_channels, self.feat_channels = num_classes, in_channels, feat_channels
         self.stacked_convs, self.use_depthwise = stacked_convs, use_depthwise
         self.conv_cfg, self.norm_cfg, self.act_cfg = conv_cfg, norm_cfg, act_cfg
-        self.cls_out_channels = num_classes + 1  # the last is background
-        self.use_sigmoid_cls, self.cls_focal_loss, self.fp16_enabled = False, False, False
+        self.loss_cls = MODELS.build(loss_cls)
+        self.use_sigmoid_cls = loss_cls.get('use_sigmoid', False)
+        self.cls_out_channels = num_classes if self.use_sigmoid_cls else num_classes + 1  # the last is background
+        self.cls_focal_loss = self.fp16_enabled = False
         self.reg_decoded_bbox = reg_decoded_bbox
         self.prior_generator = TASK_UTILS.build(anchor_generator)
         self.num_base_priors = self.prior_generator.num_base_priors  # of each level, unlike other heads
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        beta = (train_cfg or {}).get('smoothl1_beta', 1.0)
+        self.loss_bbox = MODELS.build(loss_bbox or dict(type='SmoothL1Loss', beta=beta))
         self._init_layers()
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
             sampler = train_cfg.get('sampler')
             self.sampler = PseudoSampler() if sampler is None else TASK_UTILS.build(sampler)
-
-    loss_cls = None
 
     def _init_layers(self) -> None:
         self.cls_convs, self.reg_convs = nn.ModuleList(), nn.ModuleList()
@@ -112,18 +116,31 @@ class SSDHead(AnchorHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         return multi_apply(lambda feat, cls, reg: (cls(feat), reg(feat)), x, self.cls_convs, self.reg_convs)
 
-    def loss_by_feat_single(
-        self, cls_score, bbox_pred, anchors, labels, label_weights, bbox_targets, bbox_weights, avg_factor
+    def _each_loss(self, outputs, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor) -> tuple:
+        flat = flatten_outputs(*outputs)
+        if not hasattr(self.loss_by_feat_single, 'by_batch'):
+            return joints.losses_by_image(self, flat, anchors, targets)
+        return tuple([value] for value in self._losses(*flat, anchors, targets, avg_factor))
+
+    def _losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cross entropy with ``neg_pos_ratio`` hard negatives for each positive, and smooth L1 (Sec. 2.2)."""
-        loss = F.cross_entropy(rows(cls_score, self.cls_out_channels), labels.flatten(), reduction='none')
-        loss = loss.view_as(labels) * label_weights  # (B, P)
-        pos = (labels >= 0) & (labels < self.num_classes)
-        hard = hard_negatives(loss, pos, labels == self.num_classes, self.train_cfg['neg_pos_ratio'])
-        loss_cls = (loss * (pos | hard)).sum() / avg_factor
-        pred, target, weight = rows(bbox_pred, 4), bbox_targets.flatten(0, 1), bbox_weights.flatten(0, 1)
-        if self.reg_decoded_bbox:
-            pred = self.bbox_coder.decode(anchors.flatten(0, 1), pred)
-            target = torch.where(weight > 0, target, pred.detach())
-        loss_bbox = smooth_l1_loss(pred, target, weight, beta=self.train_cfg['smoothl1_beta'], avg_factor=avg_factor)
-        return loss_cls, loss_bbox
+        """Classes with ``neg_pos_ratio`` hard negatives for each positive, and boxes (Sec. 2.2)."""
+        t = targets
+        loss = self.loss_cls(logits.flatten(0, 1), t.labels.flatten(), reduction_override='none')
+        loss = loss.reshape(*t.labels.shape, -1).sum(-1) * t.label_weights  # (B, P)
+        hard = hard_negatives(loss, t.pos, t.labels == self.num_classes, self.train_cfg['neg_pos_ratio'])
+        pred, target = self._box_pairs(deltas, anchors, t)
+        return (
+            (loss * (t.pos | hard)).sum() / avg_factor,
+            self._loss(self.loss_bbox, t.level_sizes, pred, target, t.bbox_weights, avg_factor=avg_factor),
+        )
+
+    @by_batch
+    def loss_by_feat_single(
+        self, cls_score, bbox_pred, anchor, labels, label_weights, bbox_targets, bbox_weights, avg_factor
+    ) -> tuple[Tensor, Tensor]:
+        """Class and box loss of one image: ``cls_score (P, C + 1)``, all other values ``(P,)`` or ``(P, 4)``."""
+        batch = [value[None] for value in (cls_score, bbox_pred, anchor)]
+        targets = [value[None] for value in (labels, label_weights, bbox_targets, bbox_weights)]
+        return self._losses(*batch, joints.level_targets(self.num_classes, *targets), avg_factor)

@@ -8,10 +8,10 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, difference, weighted_loss
+from .utils import WeightedLoss, regression_loss
 
 
-@weighted_loss
+@regression_loss
 def balanced_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0, alpha: float = 0.5, gamma: float = 1.5) -> Tensor:
     """Libra R-CNN (arXiv:1904.02701), Eq. 8 to 10: more gradient from inliers, none above ``gamma``.
 
@@ -20,7 +20,7 @@ def balanced_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0, alpha: flo
     """
     if beta <= 0:
         raise UserValueError(f'beta={beta} of balanced_l1_loss must be positive.')
-    gap = difference(pred, target).abs()
+    gap = (pred - target).abs()
     b = math.exp(gamma / alpha) - 1  # makes the gradient continuous: alpha * ln(b + 1) = gamma (Eq. 9)
     inlier = alpha / b * (b * gap + 1) * torch.log(b * gap / beta + 1) - alpha * gap
     outlier = gamma * gap + gamma / b - alpha * beta

@@ -85,7 +85,8 @@ sigmoid_focal_loss = py_sigmoid_focal_loss
 
 @MODELS.register_module()
 class FocalLoss(WeightedLoss):
-    """Focal loss (arXiv:1708.02002).
+    """Focal loss (arXiv:1708.02002) of predictions ``(N, C)`` and class indices ``(N,)``, C for background, or
+    probabilities ``(N, C)``.
 
     Args:
         use_sigmoid: Only True is defined for detection.
@@ -106,20 +107,7 @@ class FocalLoss(WeightedLoss):
         super().__init__(reduction, loss_weight, gamma=gamma, alpha=alpha)
         self.use_sigmoid = use_sigmoid
         self.activated = activated
-
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-    ) -> Tensor:
-        """``target``: class indices (N,), C for background, or probabilities (N, C)."""
-        function = py_focal_loss_with_prob if self.activated else py_sigmoid_focal_loss
-        reduction = self.reduction_for(reduction_override)
-        loss = function(pred, target, weight, reduction=reduction, avg_factor=avg_factor, **self.options)
-        return self.loss_weight * loss
+        self.function = py_focal_loss_with_prob if activated else py_sigmoid_focal_loss
 
 
 @MODELS.register_module()

@@ -4,12 +4,12 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, difference, weighted_loss
+from .utils import WeightedLoss, regression_loss
 
 
-@weighted_loss
+@regression_loss
 def mse_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return difference(pred, target).square()
+    return (pred - target).square()
 
 
 @MODELS.register_module()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, difference, weighted_loss
+from .utils import WeightedLoss, regression_loss
 
 
 def smoothed(gap: Tensor, beta: float) -> Tensor:
@@ -14,7 +17,7 @@ def smoothed(gap: Tensor, beta: float) -> Tensor:
     return torch.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta)
 
 
-@weighted_loss
+@regression_loss
 def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
     """:func:`smoothed` difference.
 
@@ -23,12 +26,10 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
     """
     if beta <= 0:
         raise UserValueError(f'beta={beta} of smooth_l1_loss must be positive; use L1Loss for the limit 0.')
-    return smoothed(difference(pred, target).abs(), beta)
+    return smoothed((pred - target).abs(), beta)
 
 
-@weighted_loss
-def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
-    return difference(pred, target).abs()
+l1_loss = regression_loss(partial(F.l1_loss, reduction='none'))
 
 
 @MODELS.register_module()

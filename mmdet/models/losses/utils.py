@@ -71,15 +71,21 @@ def weighted_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
-def difference(pred: Tensor, target: Tensor) -> Tensor:
-    """``pred - target``, without broadcasting.
+def regression_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """As :func:`weighted_loss`, for a loss of predictions and targets of one shape.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, which would broadcast.
     """
-    if pred.shape != target.shape:
-        raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
-    return pred - target
+    weighted = weighted_loss(loss_func)
+
+    @functools.wraps(loss_func)
+    def wrapper(pred: Tensor, target: Tensor, *args: Any, **options: Any) -> Tensor:
+        if pred.shape != target.shape:
+            raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
+        return weighted(pred, target, *args, **options)
+
+    return wrapper
 
 
 def column_weight(weight: Tensor | None, ndim: int) -> Tensor | None:
@@ -134,7 +140,7 @@ class WeightedLoss(nn.Module):
     ) -> Tensor:
         reduction = self.reduction_for(reduction_override)
         options = {**self.options, **kwargs}
-        return self.loss_weight * type(self).function(
+        return self.loss_weight * self.function(
             pred, target, weight, reduction=reduction, avg_factor=avg_factor, **options
         )
 

@@ -4,7 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base_boxes': 'BaseBoxes',
-        'bbox_overlaps': 'bbox_overlaps',
+        'bbox_overlaps': 'BboxOverlaps2D bbox_overlaps',
         'box_type': 'autocast_box_type convert_box_type get_box_type register_box register_box_converter',
         'horizontal_boxes': 'HorizontalBoxes',
         'transforms': (

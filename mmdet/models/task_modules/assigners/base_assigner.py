@@ -9,10 +9,11 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, labels_of, overridden
+from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, labels_of
 from mmdet.models.core.gt import box_rows
 from mmdet.structures.bbox import get_box_tensor
 
+from ..joints import assign_images
 from .assign_result import AssignResult
 
 
@@ -24,12 +25,19 @@ class BaseAssigner(metaclass=ABCMeta):
     """
 
     def assign_batch(
-        self, priors: Priors, gt: PaddedGT, *, scores: Tensor | None = None, bboxes: Tensor | None = None, **kwargs
+        self,
+        priors: Priors | None,
+        gt: PaddedGT,
+        *,
+        scores: Tensor | None = None,
+        bboxes: Tensor | None = None,
+        **kwargs,
     ) -> Assignment:
         """Assign a batch.
 
         Args:
-            scores: ``(B, P, C)`` predicted scores, for rules that look at predictions.
+            priors: None for rules that match queries by their predictions alone.
+            scores: ``(B, P, C)`` predicted scores, for rules that look at predictions; ``(B, Q, C)`` of queries.
             bboxes: ``(B, P, 4)`` predicted boxes.
         """
         raise NotImplementedError(f'{type(self).__name__} implements neither assign_batch nor assign')
@@ -79,24 +87,10 @@ def assign_each(
     **predictions: Tensor,
 ) -> Assignment:
     """Assign a batch by an assigner of any kind, image by image where its ``assign`` is overridden."""
-    if not overridden(assigner, 'assign'):
-        gt = PaddedGT.from_instances(gt_instances, ignored) if gt is None else gt
+    gt = PaddedGT.from_instances(gt_instances, ignored) if gt is None else gt
+    if hasattr(assigner.assign, 'by_batch'):
         return assigner.assign_batch(priors, gt, **predictions)
-    boxes, inds, quality = priors.expanded(), [], []
-    extra = dict(num_level_priors=priors.level_sizes) if _takes_levels(assigner) else {}
-    for b, instances in enumerate(gt_instances):
-        keep = priors.valid[b]
-        pred = InstanceData(priors=boxes[b][keep], **{name: value[b][keep] for name, value in predictions.items()})
-        counts = [int(part.sum()) for part in keep.split(priors.level_sizes)] if extra else []
-        if extra:
-            result = assigner.assign(pred, counts, instances, None if ignored is None else ignored[b])
-        else:
-            result = assigner.assign(pred, instances, None if ignored is None else ignored[b])
-        inds.append(torch.full_like(keep, -1, dtype=torch.long).masked_scatter(keep, result.gt_inds))
-        overlaps = result.max_overlaps
-        overlaps = boxes.new_zeros(len(pred)) if overlaps is None else overlaps.to(boxes.dtype)
-        quality.append(boxes.new_zeros(len(keep)).masked_scatter(keep, overlaps))
-    return Assignment(torch.stack(inds), torch.stack(quality))
+    return assign_images(assigner, priors, gt, **predictions)
 
 
 def in_ignored_region(
@@ -114,9 +108,3 @@ def in_ignored_region(
     else:
         covered = calculator(boxes, regions, mode='iof').transpose(1, 2)
     return covered.masked_fill(~gt.ignored_mask[..., None], 0).amax(1) > threshold
-
-
-def _takes_levels(assigner: BaseAssigner) -> bool:
-    import inspect
-
-    return 'num_level_priors' in inspect.signature(assigner.assign).parameters

@@ -51,22 +51,22 @@ class MaxIoUAssigner(BaseAssigner):
         self.iou_calculator = TASK_UTILS.build(iou_calculator)
 
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
-        boxes = priors.expanded().float()
-        ignored = in_ignored_region(
-            boxes, gt, self.ignore_iof_thr, self.iou_calculator, of_region=not self.ignore_wrt_candidates
-        )
-        usable = priors.valid & ~ignored
-        match = BestMatch(priors.valid, start=-1.0)
+        boxes = priors.boxes.expand(len(gt.mask), -1, -1).float()
+        usable = priors.valid
+        if gt.ignored is not None:
+            by_region = not self.ignore_wrt_candidates
+            usable = usable & ~in_ignored_region(boxes, gt, self.ignore_iof_thr, self.iou_calculator, by_region)
+        match = BestMatch(usable, start=-1.0)
         unusable = ~usable[:, None]
         claimed = torch.zeros_like(match.index)
         for part in gt.chunks(boxes.shape[1], matrices=2):
-            group = gt.take(part)
-            overlaps = self.overlaps(group.boxes.float(), boxes, **kwargs).float()  # (B, g, P)
+            mask = gt.mask[:, part]
+            overlaps = self.overlaps(gt.boxes[:, part].float(), boxes, **kwargs).float()  # (B, g, P)
             if min(gt.counts) < part.stop:
-                overlaps = overlaps.masked_fill(~group.mask[..., None], 0)
+                overlaps = overlaps.masked_fill(~mask[..., None], 0)
             match.update(overlaps, part)
             if self.match_low_quality:
-                for place, hit in enumerate(self.claims(overlaps, unusable, group.mask).unbind(1), part.start + 1):
+                for place, hit in enumerate(self.claims(overlaps, unusable, mask).unbind(1), part.start + 1):
                     claimed.masked_fill_(hit, place)  # of several ground truths that claim a prior the last wins
         inds = self.by_threshold(match)
         inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
@@ -85,7 +85,7 @@ class MaxIoUAssigner(BaseAssigner):
         else:
             negative = match.score < self.neg_iou_thr
         inds = torch.where(negative, 0, -1)
-        return torch.where(match.score >= self.pos_iou_thr, match.gt_inds, inds)
+        return torch.where(match.score >= self.pos_iou_thr, match.index.long() + 1, inds)
 
     def claims(self, overlaps: Tensor, unusable: Tensor, mask: Tensor) -> Tensor:
         """``(B, g, P)`` bool: whether a prior is the best one of a ground truth."""

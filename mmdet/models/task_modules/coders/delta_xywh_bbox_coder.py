@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
 from .base_bbox_coder import BaseBBoxCoder, clamp_boxes
 
@@ -38,7 +38,8 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Deltas of ``gt_bboxes (..., 4)`` relative to ``bboxes (..., 4)``, both xyxy with positive sides."""
-        return bbox2delta(get_box_tensor(bboxes), get_box_tensor(gt_bboxes), self.means, self.stds)
+        bboxes, gt_bboxes = (boxes.tensor if isinstance(boxes, BaseBoxes) else boxes for boxes in (bboxes, gt_bboxes))
+        return bbox2delta(bboxes, gt_bboxes, self.means, self.stds)
 
     def decode(
         self, bboxes: Tensor, pred_bboxes: Tensor, max_shape=None, wh_ratio_clip: float | None = 16 / 1000
@@ -50,7 +51,7 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
             wh_ratio_clip: Sides change by at most this factor or its inverse.
         """
         boxes = delta2bbox(
-            get_box_tensor(bboxes),
+            bboxes.tensor if isinstance(bboxes, BaseBoxes) else bboxes,
             pred_bboxes,
             self.means,
             self.stds,
@@ -109,4 +110,4 @@ def delta2bbox(
     cx, cy = (x1 + x2) * 0.5 + shift_x, (y1 + y2) * 0.5 + shift_y
     half_w, half_h = width * dw.exp() * 0.5, height * dh.exp() * 0.5
     boxes = torch.stack([cx - half_w, cy - half_h, cx + half_w, cy + half_h], -1).flatten(-2)
-    return clamp_boxes(boxes, max_shape) if clip_border else boxes
+    return clamp_boxes(boxes, max_shape) if clip_border and max_shape is not None else boxes

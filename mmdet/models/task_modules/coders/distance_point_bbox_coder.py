@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
 from .base_bbox_coder import BaseBBoxCoder, clamp_boxes
 
@@ -25,7 +25,8 @@ class DistancePointBBoxCoder(BaseBBoxCoder):
 
     def encode(self, points: Tensor, gt_bboxes: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
         """Distances of ``points (..., 2)`` to ``gt_bboxes (..., 4)``, within ``[0, max_dis - eps]`` if given."""
-        x1, y1, x2, y2 = get_box_tensor(gt_bboxes).unbind(-1)
+        gt_bboxes = gt_bboxes.tensor if isinstance(gt_bboxes, BaseBoxes) else gt_bboxes
+        x1, y1, x2, y2 = gt_bboxes.unbind(-1)
         x, y = points[..., 0], points[..., 1]
         distances = torch.stack([x - x1, y - y1, x2 - x, y2 - y], -1)
         return distances if max_dis is None else distances.clamp(0, max_dis - eps)
@@ -35,6 +36,6 @@ class DistancePointBBoxCoder(BaseBBoxCoder):
         x, y = points[..., 0], points[..., 1]
         left, top, right, bottom = pred_bboxes.unbind(-1)
         boxes = torch.stack([x - left, y - top, x + right, y + bottom], -1)
-        if self.clip_border is not False:
+        if self.clip_border is not False and max_shape is not None:
             boxes = clamp_boxes(boxes, max_shape)
         return HorizontalBoxes(boxes) if self.use_box_type else boxes

@@ -3,7 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        'base_sampler': 'BaseSampler sample_masks',
+        'base_sampler': 'BaseSampler',
         'combined_sampler': 'CombinedSampler',
         'instance_balanced_pos_sampler': 'InstanceBalancedPosSampler',
         'iou_balanced_neg_sampler': 'IoUBalancedNegSampler',

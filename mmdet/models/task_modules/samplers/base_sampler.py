@@ -20,23 +20,6 @@ from .sampling_result import SamplingResult
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def sample_masks(sampler: BaseSampler, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor, Tensor]:
-    """``(B, P)`` bool of drawn positives and negatives, image by image where a sampler overrides ``sample``."""
-    if not overridden(sampler, 'sample'):
-        return sampler.masks(assignment)
-    pos, neg = torch.zeros_like(assignment.pos), torch.zeros_like(assignment.pos)
-    labels = labels_of(assignment, gt)
-    for b, (count, boxes) in enumerate(zip(gt.counts, priors.expanded())):
-        quality = None if assignment.quality is None else assignment.quality[b]
-        result = sampler.sample(
-            AssignResult(count, assignment.gt_inds[b], quality, labels[b]),
-            InstanceData(priors=boxes),
-            InstanceData(bboxes=gt.boxes[b, :count], labels=gt.labels[b, :count]),
-        )
-        pos[b, result.pos_inds], neg[b, result.neg_inds] = True, True
-    return pos, neg
-
-
 class BaseSampler(metaclass=ABCMeta):
     """Draws ``num`` priors of each image, at most ``pos_fraction`` of them positive.
 
