@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmdet.structures.bbox import BaseBoxes
-from mmdet.utils import reduce_mean
 
 from .pyramid import per_level
 
@@ -228,8 +228,10 @@ class DenseTargets:
 
 
 def mean_count(count: Tensor, minimum: float = 1) -> Tensor:
-    """A count averaged over the processes, at least ``minimum``: the normaliser of point heads."""
-    return reduce_mean(count.float()).clamp(min=minimum)
+    """A count averaged over the processes, at least ``minimum``: the normaliser of point heads. It has no gradient."""
+    count = count.detach().float().clone()
+    all_reduce(count, 'mean')
+    return count.clamp(min=minimum)
 
 
 def count_per_image(mask: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, multi_apply, per_level
+from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, mean_count, multi_apply, per_level
 from mmdet.models.task_modules.assigners import space_scale_match
 from mmdet.registry import MODELS
-from mmdet.utils import reduce_mean
 
 from . import joints
 from .anchor_free_head import AnchorFreeHead
@@ -94,12 +93,12 @@ class FCOSHead(AnchorFreeHead):
             (cls_scores, self.cls_out_channels), (bbox_preds, 4), (centernesses, 1)
         )  # (B, P, .)
         pos = (labels >= 0) & (labels < self.num_classes)
-        num_pos = reduce_mean(pos.sum().float()).clamp(min=1)
+        num_pos = mean_count(pos.sum())
         distances = torch.where(pos[..., None], distances, pred.detach())  # finite, and no loss, off the positives
         quality = self.centerness_target(distances) * pos
         boxes = self.bbox_coder.decode(priors.boxes, pred)
         targets = self.bbox_coder.decode(priors.boxes, distances)
-        quality_sum = reduce_mean(quality.sum()).clamp(min=1e-6)
+        quality_sum = mean_count(quality.sum(), 1e-6)
         sizes = priors.level_sizes
         return dict(
             loss_cls=self._loss(self.loss_cls, sizes, logits, labels, avg_factor=num_pos),

@@ -17,7 +17,6 @@ from mmdet.models.core import (
     DenseTargets,
     TestCfg,
     by_batch,
-    flatten_levels,
     flatten_outputs,
     gather_rows,
     image_detections,
@@ -34,8 +33,6 @@ from .anchor_head import AnchorHead
 from .atss_head import ATSSHead
 
 COVARIANCES = ('full', 'tied', 'diag', 'spherical')
-
-
 
 
 @MODELS.register_module()

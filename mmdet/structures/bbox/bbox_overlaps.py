@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.registry import TASK_UTILS
 
 from .base_boxes import BaseBoxes
 
@@ -94,7 +93,6 @@ def cast_tensor_type(x: Tensor, scale: float = 1.0, dtype: str | None = None) ->
     return (x / scale).half() if dtype == 'fp16' else x
 
 
-@TASK_UTILS.register_module()
 class BboxOverlaps2D:
     """Overlaps of xyxy boxes.
 

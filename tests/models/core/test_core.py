@@ -1,3 +1,7 @@
+import copy
+import pickle
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -7,28 +11,28 @@ from mmdet.models.core import (
     BestMatch,
     DenseTargets,
     PaddedGT,
-    PointTargets,
+    PriorCache,
     Priors,
-    as_level,
     best_of_candidates,
     count_per_image,
+    detections,
     flatten_levels,
+    flatten_outputs,
     gather_rows,
-    image_results,
+    image_detections,
     images_to_levels,
     labels_of,
     mean_count,
     multi_apply,
     pad_batch,
     per_level,
-    rows,
     select_topk,
     split_levels,
-    suppress,
     unmap,
 )
 from mmdet.models.core import TestCfg as HeadTestCfg  # pytest would collect a name that begins with Test
 from mmdet.models.core import gt as gt_module
+from mmdet.models.dense_heads import joints
 
 
 def instances(boxes, labels):
@@ -45,9 +49,9 @@ def test_levels_become_one_axis():
     flat = flatten_levels([first, second], 2)
     # level, y, x, anchor
     assert flat[0].tolist() == [[0, 2], [4, 6], [8, 10], [1, 3], [5, 7], [9, 11], [100, 101], [102, 103], [104, 105]]
-    assert as_level(flat).shape == (2, 2, 9, 1)
-    assert torch.equal(rows(as_level(flat), 2), flat.flatten(0, 1))
-    assert torch.equal(rows(first, 2), flat[:, :6].flatten(0, 1))
+    assert joints.as_level(flat).shape == (2, 2, 9, 1)
+    assert torch.equal(flatten_levels([joints.as_level(flat)], 2), flat)
+    assert torch.equal(flatten_outputs(([first], 2), ([second], 2))[1], flat[:, 6:])
     assert [len(part[0]) for part in split_levels(flat, [6, 3])] == [6, 3]
     index = torch.tensor([[4, 0], [1, 5]])
     assert torch.equal(gather_rows(first, index, 2), flat[:, :6].gather(1, index[..., None].expand(-1, -1, 2)))
@@ -61,14 +65,16 @@ def test_values_of_each_level():
 
 def test_priors_and_their_lists():
     priors = Priors(torch.rand(1, 3, 4), torch.ones(2, 3, dtype=torch.bool), [2, 1], strides=[8, 16])
-    boxes, flags = priors.as_lists()
+    boxes, flags = joints.priors_as_lists(priors)
     assert [[len(level) for level in image] for image in boxes] == [[2, 1], [2, 1]]
-    assert Priors.from_lists(boxes, flags) is priors
-    copied = Priors.from_lists([list(image) for image in boxes], [list(image) for image in flags])
+    assert joints.priors_from_lists(boxes, flags) is priors
+    copied = joints.priors_from_lists([list(image) for image in boxes], [list(image) for image in flags])
     assert torch.equal(copied.boxes, priors.expanded())
     assert copied.level_sizes == [2, 1]
     assert priors.stride.tolist() == [8, 8, 16]
-    flat = Priors.from_lists([torch.cat(list(image)) for image in boxes], [torch.cat(list(image)) for image in flags])
+    flat = joints.priors_from_lists(
+        [torch.cat(list(image)) for image in boxes], [torch.cat(list(image)) for image in flags]
+    )
     assert flat.level_sizes == [3]
 
 
@@ -93,12 +99,12 @@ def test_padded_ground_truth():
 
 def test_parts_of_ground_truths(monkeypatch):
     gt = PaddedGT.from_instances([instances(torch.rand(5, 4).tolist(), [0] * 5), NONE])
-    assert list(gt.chunks(10)) == [slice(0, 4 * 1024**2 // 20)]
+    assert gt.chunks(10) == [slice(0, 4 * 1024**2 // 20)]
     monkeypatch.setattr(gt_module, 'CPU_MATRIX_BUDGET', 2 * 10 * 2 * 2)
-    parts = list(gt.chunks(10, matrices=2))
+    parts = gt.chunks(10, matrices=2)
     assert [len(range(5)[part]) for part in parts] == [2, 2, 1]
     assert gt.take(parts[2]).boxes.shape == (2, 1, 4)
-    assert len(list(gt.chunks(10**9))) == 5  # never less than one at a time
+    assert len(gt.chunks(10**9)) == 5  # never less than one at a time
 
 
 def test_best_match_over_parts():
@@ -131,35 +137,63 @@ def test_targets():
     assert DenseTargets.build(assignment, gt, 9, count_negatives=True).avg_factor == 2 + 1 + 1 + 3
     assert labels_of(assignment, gt).tolist() == [[3, -1, -1, 5], [-1] * 4]
 
-    labels, *_, avg_factor = targets
+    lists = joints.TargetLists.of(targets)
+    labels, *_, avg_factor = lists
     assert [level.tolist() for level in labels] == [[[3, 9, 9], [9, 9, 9]], [[5], [9]]]
-    again = DenseTargets.coerce(tuple(targets))
+    again = joints.targets_from_lists(tuple(lists), 9)
     assert torch.equal(again.labels, targets.labels)
     assert torch.equal(again.pos, targets.pos)
     assert again.avg_factor == avg_factor
-    assert DenseTargets.coerce(targets) is targets
-    targets.anchors = torch.rand(2, 4, 4)
-    assert torch.equal(DenseTargets.coerce(tuple(targets)).anchors, targets.anchors)
+    assert joints.targets_from_lists(lists, 9) is lists
+    anchors = torch.rand(2, 4, 4)
+    lists = joints.TargetLists.of(targets, anchors)
+    assert torch.equal(joints.targets_from_lists(tuple(lists), 9).anchors, anchors)
 
 
 def test_targets_are_finite_where_encoding_is_not():
-    gt = PaddedGT.from_instances([NONE])
+    class LogSides:
+        def encode(self, priors, boxes):
+            return (boxes[..., 2:] - boxes[..., :2]).log()
+
     targets = DenseTargets.build(
         Assignment(torch.zeros(1, 2, dtype=torch.long)),
-        gt,
+        PaddedGT.from_instances([NONE]),
         9,
-        encode=lambda boxes: (boxes[..., 2:] - boxes[..., :2]).log(),
+        priors=torch.zeros(1, 2, 4),
+        coder=LogSides(),
     )
     assert targets.bbox_targets.tolist() == [[[0, 0], [0, 0]]]
 
 
 def test_point_targets():
-    targets = PointTargets(torch.arange(6).view(2, 3), torch.rand(2, 3, 4), [2, 1])
-    labels, boxes = targets
-    assert [level.tolist() for level in labels] == [[0, 1, 3, 4], [2, 5]]
-    again = PointTargets.coerce((labels, boxes), 2)
-    assert torch.equal(again.labels, targets.labels)
-    assert torch.equal(again.bbox_targets, targets.bbox_targets)
+    labels, boxes = torch.arange(6).view(2, 3), torch.rand(2, 3, 4)
+    lists = joints.point_target_lists(labels, boxes, [2, 1])
+    assert [level.tolist() for level in lists[0]] == [[0, 1, 3, 4], [2, 5]]
+    head = SimpleNamespace(get_targets=lambda points, instances: lists)
+    priors = Priors(torch.rand(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), [2, 1])
+    again = joints.point_targets(head, priors, [TWO, NONE])
+    assert torch.equal(again[0], labels)
+    assert torch.equal(again[1], boxes)
+
+
+def test_kept_grids():
+    cache, made = PriorCache(size=2), []
+
+    def make():
+        made.append(1)
+        return torch.zeros(1)
+
+    assert cache.get('a', make) is cache.get('a', make)
+    assert len(made) == 1
+    with torch.inference_mode():
+        assert cache.get('a', make).is_inference()
+    assert not cache.get('a', make).is_inference()
+    cache.get('b', make)
+    cache.get('a', make)  # the oldest of three went
+    assert len(made) == 4
+    for copied in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        copied.get('b', make)
+    assert len(made) == 6
 
 
 def test_counts():
@@ -188,19 +222,27 @@ def test_detections_of_candidates():
         labels=torch.tensor([[0, 0, 1, 0, 0]]),
         bboxes=torch.tensor([[[0.0, 0, 10, 10], [0, 1, 10, 10], [0, 0, 10, 10], [5, 5, 5, 9], [20, 20, 30, 30]]]),
     )
-    results = image_results(fields, 0.05)[0]
-    assert len(results) == 4  # the threshold itself is not enough
-    cfg = HeadTestCfg.read(
-        dict(nms=dict(type='nms', iou_threshold=0.5), min_bbox_size=0, max_per_img=5, score_thr=0.05)
-    )
-    kept = suppress(results, cfg)
+    metas = [dict(scale_factor=(2.0, 4.0))]
+    run = lambda cfg, rescale=False, with_nms=True: detections(
+        fields, HeadTestCfg.read(dict(score_thr=0.05, **cfg)), metas, rescale, with_nms, 'labels'
+    )[0]
+    kept = run(dict(nms=dict(type='nms', iou_threshold=0.5), min_bbox_size=0, max_per_img=5))
     assert kept.scores.tolist() == pytest.approx([0.9, 0.7])
     assert kept.labels.tolist() == [0, 1]
-    one = suppress(results, HeadTestCfg.read(dict(nms=dict(type='nms', iou_threshold=0.95), max_per_img=1)))
+    one = run(dict(nms=dict(type='nms', iou_threshold=0.95), max_per_img=1), rescale=True)
     assert one.scores.tolist() == pytest.approx([0.9])
-    assert len(suppress(results, HeadTestCfg(), with_nms=False)) == 4
+    assert one.bboxes.tolist() == [[0, 0, 5, 2.5]]
+    assert len(run({}, with_nms=False)) == 4  # the threshold itself is not enough
     with pytest.raises(ValueError, match="test_cfg has no 'nms'"):
-        suppress(results, HeadTestCfg())
+        run({})
+    metas[0].clear()
+    with pytest.raises(ValueError, match="no 'scale_factor'"):
+        run({}, rescale=True, with_nms=False)
+    apart = dict(bboxes=fields['bboxes'][0], scores=fields['scores'][0], level_ids=torch.arange(5))
+    cfg = HeadTestCfg.read(dict(nms=dict(type='nms', iou_threshold=0.5)))
+    assert len(image_detections(dict(apart), cfg, None, groups='level_ids')) == 5
+    apart.pop('level_ids')
+    assert len(image_detections(apart, cfg, None, groups='level_ids')) == 3
     assert HeadTestCfg.read(None) == HeadTestCfg.read(dict(nms_pre=None)) == HeadTestCfg()
 
 

@@ -1,6 +1,3 @@
-import copy
-import pickle
-
 import pytest
 import torch
 
@@ -113,22 +110,6 @@ def test_valid_flags(name):
             for _ in range(counts[i])
         ]
         assert flag.tolist() == expected
-    batch = generator.batch_valid_flags(SIZES, [(16, 24), (64, 64)], 'cpu')
-    assert torch.equal(batch[0], torch.cat(flags))
-    assert batch[1].all()
-
-
-@pytest.mark.parametrize('name', GENERATORS)
-def test_grids_are_kept_and_copies_start_afresh(name):
-    generator = build(name)
-    first = generator.grid_priors(SIZES, device='cpu')
-    again = generator.grid_priors(SIZES, device='cpu')
-    assert all(a is b for a, b in zip(first, again))
-    for other in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
-        assert all(torch.equal(a, b) for a, b in zip(first, other.grid_priors(SIZES, device='cpu')))
-    with torch.inference_mode():
-        assert generator.grid_priors(SIZES, device='cpu')[0].is_inference()
-    assert not generator.grid_priors(SIZES, device='cpu')[0].is_inference()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = attach(
             'AnchorGenerator LegacyAnchorGenerator LegacySSDAnchorGenerator SSDAnchorGenerator YOLOAnchorGenerator'
         ),
         'point_generator': 'MlvlPointGenerator PointGenerator',
-        'utils': 'GridCache anchor_inside_flags calc_region',
+        'utils': 'anchor_inside_flags calc_region',
     },
 )

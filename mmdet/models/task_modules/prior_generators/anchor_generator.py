@@ -13,7 +13,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 
-from .utils import GridCache, meshgrid, valid_grid
+from .utils import meshgrid, valid_grid
 
 DeviceType = torch.device | str | None
 
@@ -65,7 +65,6 @@ class AnchorGenerator:
         self.scales, self.ratios = torch.tensor(scales, dtype=torch.float32), torch.tensor(ratios, dtype=torch.float32)
         self.scale_major, self.centers, self.center_offset = scale_major, centers, center_offset
         self.use_box_type = use_box_type
-        self._grids = GridCache()
         self.base_anchors = self.gen_base_anchors()
 
     @property
@@ -108,16 +107,10 @@ class AnchorGenerator:
     def grid_priors(
         self, featmap_sizes: Sequence[tuple], dtype: torch.dtype = torch.float32, device: DeviceType = 'cuda'
     ) -> list[Tensor]:
-        """Anchors of each level, ``(H * W * A, 4)`` in the order y, x, anchor. Shared between calls: do not change."""
+        """Anchors of each level, ``(H * W * A, 4)`` in the order y, x, anchor."""
         if len(featmap_sizes) != self.num_levels:
             raise UserValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
-        key = (tuple(map(tuple, featmap_sizes)), dtype, str(device))
-        return list(
-            self._grids.get(
-                key,
-                lambda: [self.single_level_grid_priors(size, i, dtype, device) for i, size in enumerate(featmap_sizes)],
-            )
-        )
+        return [self.single_level_grid_priors(size, i, dtype, device) for i, size in enumerate(featmap_sizes)]
 
     def single_level_grid_priors(
         self,
@@ -170,15 +163,6 @@ class AnchorGenerator:
     ) -> Tensor:
         return valid_grid(featmap_size, valid_size, num_base_anchors, device)
 
-    def batch_valid_flags(
-        self, featmap_sizes: Sequence[tuple], pad_shapes: Sequence[tuple], device: DeviceType
-    ) -> Tensor:
-        """Valid flags of all levels for each image of a batch, ``(B, P)``."""
-        key = ('valid', tuple(map(tuple, featmap_sizes)), tuple(tuple(s[:2]) for s in pad_shapes), str(device))
-        return self._grids.get(
-            key, lambda: torch.stack([torch.cat(self.valid_flags(featmap_sizes, s, device)) for s in pad_shapes])
-        )
-
     def __repr__(self) -> str:
         names = 'strides ratios scales base_sizes scale_major octave_base_scale scales_per_octave centers center_offset'
         return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names.split())})'
@@ -226,7 +210,6 @@ class SSDAnchorGenerator(AnchorGenerator):
             self.scales.append(torch.tensor([1.0, math.sqrt(high / low)]))
         self.octave_base_scale = self.scales_per_octave = None
         self.scale_major, self.center_offset, self.use_box_type = scale_major, 0, use_box_type
-        self._grids = GridCache()
         self.base_anchors = self.gen_base_anchors()
 
     def _spread_sizes(self) -> tuple[list[int], list[int]]:
@@ -303,7 +286,6 @@ class YOLOAnchorGenerator(AnchorGenerator):
         self.centers = [(sx / 2.0, sy / 2.0) for sx, sy in self.strides]
         self.base_sizes = [[_pair(size) for size in level] for level in base_sizes]
         self.use_box_type = use_box_type
-        self._grids = GridCache()
         self.base_anchors = self.gen_base_anchors()
 
     @property

@@ -12,7 +12,7 @@ from torch.nn.modules.utils import _pair
 from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 
-from .utils import GridCache, meshgrid, valid_grid
+from .utils import meshgrid, valid_grid
 
 DeviceType = torch.device | str | None
 
@@ -42,7 +42,6 @@ class MlvlPointGenerator:
     def __init__(self, strides: Sequence[int] | Sequence[tuple[int, int]], offset: float = 0.5) -> None:
         self.strides = [_pair(stride) for stride in strides]
         self.offset = offset
-        self._grids = GridCache()
 
     @property
     def num_levels(self) -> int:
@@ -59,19 +58,12 @@ class MlvlPointGenerator:
         device: DeviceType = 'cuda',
         with_stride: bool = False,
     ) -> list[Tensor]:
-        """``(H * W, 2)`` of each level, or ``(H * W, 4)`` with the strides. Shared between calls: do not change."""
+        """``(H * W, 2)`` of each level, or ``(H * W, 4)`` with the strides."""
         if len(featmap_sizes) != self.num_levels:
             raise UserValueError(f'{self.num_levels} strides, but {len(featmap_sizes)} feature maps')
-        key = (tuple(map(tuple, featmap_sizes)), dtype, str(device), with_stride)
-        return list(
-            self._grids.get(
-                key,
-                lambda: [
-                    self.single_level_grid_priors(size, i, dtype, device, with_stride)
-                    for i, size in enumerate(featmap_sizes)
-                ],
-            )
-        )
+        return [
+            self.single_level_grid_priors(size, i, dtype, device, with_stride) for i, size in enumerate(featmap_sizes)
+        ]
 
     def single_level_grid_priors(
         self,
@@ -115,12 +107,3 @@ class MlvlPointGenerator:
 
     def single_level_valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
         return valid_grid(featmap_size, valid_size, 1, device)
-
-    def batch_valid_flags(
-        self, featmap_sizes: Sequence[tuple], pad_shapes: Sequence[tuple], device: DeviceType
-    ) -> Tensor:
-        """Valid flags of all levels for each image of a batch, ``(B, P)``."""
-        key = ('valid', tuple(map(tuple, featmap_sizes)), tuple(tuple(s[:2]) for s in pad_shapes), str(device))
-        return self._grids.get(
-            key, lambda: torch.stack([torch.cat(self.valid_flags(featmap_sizes, s, device)) for s in pad_shapes])
-        )

@@ -1,37 +1,9 @@
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-
 import torch
 from torch import Tensor
 
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
-
-
-class GridCache:
-    """The last few grids that a generator made, by what determined them. Never part of a state dict."""
-
-    def __init__(self, size: int = 16) -> None:
-        self._size = size
-        self._grids: OrderedDict[Hashable, object] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], object]):
-        # Fake tensors, compiled or exported graphs must not meet real tensors of an earlier call, nor leave theirs.
-        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-            return make()
-        key = (key, torch.is_inference_mode_enabled())  # inference tensors cannot take part in training
-        if key not in self._grids:
-            self._grids[key] = make()
-            if len(self._grids) > self._size:
-                self._grids.popitem(last=False)
-        return self._grids[key]
-
-    def __deepcopy__(self, memo) -> GridCache:
-        return GridCache(self._size)
-
-    def __reduce__(self):
-        return GridCache, (self._size,)
 
 
 def meshgrid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
