@@ -23,7 +23,7 @@ def parse_args(argv=None):
 def main(args):
     from pathlib import Path
 
-    from mmdet.checks.dataset_doctor import as_html, as_json, as_text, examine
+    from mmdet.checks import as_html, as_json, as_text, examine
     from mmdet.config import load_config
 
     diagnosis = examine(load_config(args.config, args.cfg_options), not args.no_images, args.workers)

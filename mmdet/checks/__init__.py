@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'config_check': 'ConfigError Finding check_config require_sound',
-        'dataset_doctor': 'examine',
+        'dataset_doctor': 'Diagnosis Problem Split examine polygon_problem',
+        'doctor_report': 'as_html as_json as_text',
     },
 )

@@ -1,25 +1,29 @@
-"""Mistakes in detection data, found in the raw annotation files and images of a config.
+"""Mistakes in detection data, found in the annotation files and images of a config.
 
-Files are read as they are: dataset classes leave much of what is looked for here out before anyone sees it.
+Dataset classes leave much of what is looked for here out before anyone sees it, so they are asked for all that their
+files hold (``raw_annotations``); pictures are read by the loader of the pipeline.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
 
-from mmdet.errors import UserFileError, UserValueError
+from mmdet.config.sections import dataset_classes, innermost_datasets, pipelines_around
+from mmdet.datasets.raw import RawBox, RawPicture, parsed_annotations
+from mmdet.errors import UserValueError
+from mmdet.registry import DATASETS, TASK_UTILS, TRANSFORMS
 
 LEVELS = {
     'missing image': 'error',
@@ -46,29 +50,6 @@ LEVELS = {
 
 
 @dataclass
-class Picture:
-    """An image as its annotation file describes it, and its boxes."""
-
-    name: str
-    path: Path
-    size: tuple[float, float] | None  # width, height
-    boxes: list[Box] = field(default_factory=list)
-    digest: str | None = None
-
-
-@dataclass
-class Box:
-    """One object: corners in pixels as they stand in the file, class name, its id or number."""
-
-    xyxy: tuple[float, float, float, float]
-    category: str
-    label: str
-    polygons: Any = None
-    crowd: bool = False
-    as_corners: tuple[float, float, float, float] | None = None  # what x, y, w, h would be if they were corners
-
-
-@dataclass
 class Problem:
     """One thing that is wrong."""
 
@@ -76,8 +57,8 @@ class Problem:
     split: str
     where: str
     detail: str
-    picture: Picture | None = None
-    box: Box | None = None
+    picture: RawPicture | None = None
+    box: RawBox | None = None
 
     @property
     def level(self) -> str:
@@ -93,13 +74,15 @@ class Split:
 
     name: str
     source: str
-    pictures: list[Picture]
+    pictures: list[RawPicture]
     categories: list[str]
-    classes: tuple[str, ...] | None
+    classes: tuple[str, ...] | str | None
     problems: list[Problem] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)  # of the content of the pictures, by path
 
-    def counts(self) -> Counter:
-        return Counter(box.category for picture in self.pictures for box in picture.boxes)
+    def counts(self) -> Counter[str]:
+        boxes = (box for picture in self.pictures for box in picture.boxes)
+        return Counter(box.category for box in boxes if box.category is not None)
 
 
 @dataclass
@@ -125,18 +108,16 @@ def examine(cfg: Any, read_images: bool = True, workers: int = 4) -> Diagnosis:
         read_images: Decode every picture; otherwise only their presence is looked at.
         workers: Threads that decode.
     """
-    from mmdet.config import dataset_classes, innermost_datasets
-
     splits, seen = [], set()
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for where, dataset in innermost_datasets(cfg, loader):
             key = (dataset.get('type'), dataset.get('data_root'), dataset.get('ann_file'), loader == 'train_dataloader')
-            if key in seen:
+            if str(key) in seen:
                 continue
-            seen.add(key)
-            split = read_split(dataset, loader.removesuffix('_dataloader'), where, dataset_classes(dataset))
+            seen.add(str(key))
+            split = read_split(dataset, loader.removesuffix('_dataloader'), where)
             splits.append(split)
-            _check_pictures(split, read_images, workers)
+            _check_pictures(split, picture_loader(pipelines_around(cfg, where)), read_images, workers)
             _check_boxes(split)
             _check_classes(split)
     _check_overlap(splits)
@@ -146,129 +127,58 @@ def examine(cfg: Any, read_images: bool = True, workers: int = 4) -> Diagnosis:
 
 # --------------------------------------------------------------------------------------------------------------------
 # Reading
-def read_split(dataset: dict, name: str, where: str, classes: tuple[str, ...] | None) -> Split:
-    """The raw annotations of a dataset config: COCO JSON, or PASCAL VOC XML."""
-    root = Path(dataset.get('data_root') or '')
-    ann_file = root / (dataset.get('ann_file') or '')
-    split = Split(name, str(ann_file), [], [], classes)
-    prefix = dataset.get('data_prefix') or {}
-    if ann_file.suffix == '.txt':
-        _read_voc(split, ann_file, root / prefix.get('sub_data_root', ''), dataset)
-    else:
-        _read_coco(split, ann_file, root / (prefix.get('img') or prefix.get('img_path') or ''))
+def read_split(dataset_cfg: dict, name: str, where: str) -> Split:
+    """All that the annotation files of a dataset config hold, as its class reads them."""
+    kind = dataset_cfg.get('type')
+    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(cls, type) and issubclass(cls, BaseDataset)):
+        raise UserValueError(f'{where}.type: {kind!r} is no subclass of BaseDataset, which reads annotation files')
+    dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': [], 'lazy_init': True})
+    raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)
+    split = Split(name, raw.source, raw.pictures, raw.categories, dataset_classes(dataset_cfg))
+    split.problems += [Problem(f.kind, name, f.where, f.detail, f.picture) for f in raw.faults]
     if not split.pictures:
-        split.problems.append(Problem('no images', name, str(ann_file), f'{where} has no images'))
+        split.problems.append(Problem('no images', name, raw.source, f'{where} has no images'))
     return split
 
 
-def _read_coco(split: Split, ann_file: Path, folder: Path) -> None:
-    try:
-        data = json.loads(ann_file.read_text())
-        images, annotations, categories = data['images'], data['annotations'], data['categories']
-    except FileNotFoundError:
-        raise UserFileError(f'There is no annotation file {str(ann_file)!r}.') from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserValueError(f'{ann_file} is not JSON: {error}') from error
-    except (KeyError, TypeError) as error:
-        raise UserValueError(f'{ann_file} is not a COCO file: it lacks {error}') from error
-    names = {category['id']: str(category['name']) for category in categories}
-    split.categories = list(names.values())
-    pictures = {}
-    for image in images:
-        size = (image['width'], image['height']) if 'width' in image and 'height' in image else None
-        picture = Picture(str(image['file_name']), folder / image['file_name'], size)
-        pictures[image['id']] = picture
-        split.pictures.append(picture)
-    seen = set()
-    for annotation in annotations:
-        label = f'annotation {annotation.get("id", "?")}'
-        picture = pictures.get(annotation.get('image_id'))
-        where = ann_file.name if picture is None else picture.name
-        number = annotation.get('id')
-        if number in seen:
-            detail = f'{label} comes twice; COCO tools keep the last one only'
-            split.problems.append(Problem('repeated annotation id', split.name, where, detail, picture))
-        elif number == 0:
-            detail = "COCO's evaluation takes 0 for 'not matched' and counts a detection of that object as wrong"
-            split.problems.append(Problem('annotation id 0', split.name, where, detail, picture))
-        if number is not None:
-            seen.add(number)
-        if picture is None:
-            detail = f'{label} belongs to image {annotation.get("image_id")!r}, which the file does not have'
-            split.problems.append(Problem('orphan image id', split.name, where, detail))
-            continue
-        category = names.get(annotation.get('category_id'))
-        if category is None:
-            detail = f'{label} has category {annotation.get("category_id")!r}, which the file does not have'
-            split.problems.append(Problem('orphan category id', split.name, where, detail, picture))
-            category = str(annotation.get('category_id'))
-        try:
-            x, y, w, h = map(float, annotation['bbox'])
-        except (KeyError, TypeError, ValueError):
-            detail = f'{label} has the box {annotation.get("bbox")!r}'
-            split.problems.append(Problem('unreadable annotation', split.name, picture.name, detail, picture))
-            continue
-        picture.boxes.append(
-            Box(
-                (x, y, x + w, y + h),
-                category,
-                label,
-                annotation.get('segmentation'),
-                bool(annotation.get('iscrowd')),
-                (x, y, w, h),
-            )
-        )
-
-
-def _read_voc(split: Split, ann_file: Path, folder: Path, dataset: dict) -> None:
-    if not ann_file.is_file():
-        raise UserFileError(f'There is no annotation file {str(ann_file)!r}.')
-    images, annotations = dataset.get('img_subdir', 'JPEGImages'), dataset.get('ann_subdir', 'Annotations')
-    names: dict[str, None] = {}
-    for line in ann_file.read_text().split('\n'):
-        if not line.strip():
-            continue
-        name = line.split()[0]
-        picture = Picture(name, folder / images / f'{name}.jpg', None)
-        split.pictures.append(picture)
-        try:
-            tree = ElementTree.parse(folder / annotations / f'{name}.xml').getroot()
-            size = tree.find('size')
-            if size is not None:
-                picture.size = (float(size.findtext('width')), float(size.findtext('height')))
-            for number, item in enumerate(tree.findall('object'), start=1):
-                category = item.findtext('name')
-                names[category] = None
-                corners = [float(item.find('bndbox').findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
-                picture.boxes.append(Box(tuple(corners), category, f'object {number}'))
-        except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
-            split.problems.append(Problem('unreadable annotation', split.name, f'{name}.xml', str(error), picture))
-    split.categories = list(names)
+def picture_loader(pipelines: Iterable[Sequence]) -> LoadImageFromFile:
+    """The transform that reads the pictures of a dataset in training: the first of its kind, from the inside out."""
+    for transform in (transform for pipeline in pipelines for transform in pipeline):
+        kind = transform.get('type')
+        cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(cls, type) and issubclass(cls, LoadImageFromFile):
+            return TRANSFORMS.build(dict(transform))
+    return TRANSFORMS.build(dict(type='LoadImageFromFile'))
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Checks
-def _check_pictures(split: Split, read_images: bool, workers: int) -> None:
-    import cv2
+def _check_pictures(split: Split, loader: LoadImageFromFile, read_images: bool, workers: int) -> None:
+    args = loader.backend_args if loader.file_client_args is None else loader.file_client_args
 
-    def look(picture: Picture) -> Problem | None:
-        if not picture.path.is_file():
-            return Problem('missing image', split.name, picture.name, f'there is no {picture.path}')
+    def look(picture: RawPicture) -> Problem | None:
+        missing = Problem('missing image', split.name, picture.name, f'there is no {picture.path}')
         if not read_images:
-            return None
-        data = picture.path.read_bytes()
-        picture.digest = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
+            return None if fileio.exists(picture.path, backend_args=args) else missing
+        try:
+            data = fileio.get(picture.path, backend_args=args)
+            sample = loader.transform(dict(img_path=picture.path))
+        except FileNotFoundError:
+            return missing
+        except (OSError, ValueError) as error:
+            return Problem('corrupt image', split.name, picture.name, str(error), picture)
+        split.digests[picture.path] = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+        if sample is None:  # a loader that lets training go on without it
             return Problem('corrupt image', split.name, picture.name, f'{len(data)} bytes that are no image', picture)
         if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[-64:]:
             return Problem('corrupt image', split.name, picture.name, 'the JPEG file is cut short', picture)
-        real = (image.shape[1], image.shape[0])
-        if picture.size is not None and tuple(picture.size) != real:
+        height, width = sample['img_shape']
+        if picture.size is not None and tuple(picture.size) != (width, height):
             given = 'x'.join(f'{side:g}' for side in picture.size)
-            detail = f'the annotation says {given}, the image is {real[0]}x{real[1]}'
+            detail = f'the annotation says {given}, the image is {width}x{height}'
             return Problem('wrong size', split.name, picture.name, detail, picture)
-        picture.size = real
+        picture.size = (width, height)
         return None
 
     with ThreadPoolExecutor(workers) as pool:
@@ -281,7 +191,7 @@ def _check_boxes(split: Split) -> None:
     )
     suspicious = _written_as_corners(split)
     for picture in split.pictures:
-        seen: dict[tuple, Box] = {}
+        seen: dict[tuple, RawBox] = {}
         for box in picture.boxes:
             x1, y1, x2, y2 = box.xyxy
             text = f'{box.category} at x {x1:g} to {x2:g}, y {y1:g} to {y2:g}'
@@ -298,7 +208,7 @@ def _check_boxes(split: Split) -> None:
             if key in seen:
                 add('duplicate box', picture, box, f'{text} is {seen[key].label} again')
             seen.setdefault(key, box)
-            reason = polygon_problem(box.polygons)
+            reason = polygon_problem(box.segmentation)
             if reason:
                 add('unreadable polygon', picture, box, f'{box.category}: {reason}')
     if suspicious:
@@ -312,11 +222,11 @@ def _written_as_corners(split: Split) -> tuple[int, int] | None:
     leaving = fitting = total = 0
     for picture in split.pictures:
         for box in picture.boxes:
-            if box.as_corners is None or picture.size is None:
+            if box.xywh is None or picture.size is None:
                 continue
             total += 1
             width, height = picture.size
-            x1, y1, x2, y2 = box.as_corners
+            x1, y1, x2, y2 = box.xywh
             leaving += box.xyxy[2] > width + 1 or box.xyxy[3] > height + 1
             fitting += x1 < x2 <= width + 1 and y1 < y2 <= height + 1
     return (leaving, total) if total and leaving > 0.2 * total and fitting > 0.95 * total else None
@@ -363,17 +273,18 @@ def _check_classes(split: Split) -> None:
 
 def _check_overlap(splits: list[Split]) -> None:
     """Pictures of the training data that occur in other splits: the same file, or the same content."""
-    train: dict[str, Picture] = {}
+    train: dict[str, RawPicture] = {}
     for split in splits:
         if split.name == 'train':
             for picture in split.pictures:
-                train[picture.digest or str(picture.path.resolve())] = picture
-                train[str(picture.path.resolve())] = picture
+                train[os.path.realpath(picture.path)] = picture
+                if picture.path in split.digests:
+                    train[split.digests[picture.path]] = picture
     for split in splits:
         if split.name == 'train':
             continue
         for picture in split.pictures:
-            other = train.get(str(picture.path.resolve())) or train.get(picture.digest or '')
+            other = train.get(os.path.realpath(picture.path)) or train.get(split.digests.get(picture.path, ''))
             if other is not None:
                 detail = f'{other.name} of the training data is the same picture'
                 split.problems.append(Problem('same picture in two splits', split.name, picture.name, detail, picture))
@@ -418,8 +329,6 @@ def _anchor_shapes(model: dict) -> tuple[np.ndarray | None, float]:
             continue
         from mmengine.registry import init_default_scope
 
-        from mmdet.registry import TASK_UTILS
-
         init_default_scope('mmdet')
         assigner = (train_cfg or {}).get('assigner') or {}
         if assigner.get('type') != 'MaxIoUAssigner':
@@ -433,15 +342,9 @@ def _anchor_shapes(model: dict) -> tuple[np.ndarray | None, float]:
 
 def _test_scale(cfg: Any, split: str) -> tuple[tuple[float, float], bool] | None:
     """The (middle) size that pictures are resized to and whether their shape is kept."""
-    loader = cfg.get(f'{split}_dataloader') or {}
-    node = loader.get('dataset') or {}
-    pipeline: Any = node.get('pipeline')
-    while not pipeline and isinstance(node, dict):
-        node = node.get('dataset') or next(iter(node.get('datasets') or [{}]))
-        pipeline = node.get('pipeline') if node else None
-        if not node:
-            break
-    for transform in pipeline or ():
+    where = next((where for where, _ in innermost_datasets(cfg, f'{split}_dataloader')), None)
+    pipelines = pipelines_around(cfg, where) if where is not None else []
+    for transform in (transform for pipeline in pipelines for transform in pipeline):
         if transform.get('type') in ('Resize', 'RandomResize', 'RandomChoiceResize', 'FixScaleResize'):
             scale = transform.get('scale') or transform.get('scales')
             if isinstance(scale, (list, tuple)) and scale and isinstance(scale[0], (list, tuple)):
@@ -459,94 +362,3 @@ def _factors(size: tuple[float, float], scale: tuple[float, float], keep_ratio: 
         return scale[0] / size[0], scale[1] / size[1]
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return factor, factor
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Reports
-def as_text(diagnosis: Diagnosis, limit: int = 10) -> str:
-    """A report for the terminal: counts, then up to ``limit`` problems of each kind."""
-    lines = []
-    for split in diagnosis.splits:
-        counts = split.counts()
-        lines.append(f'{split.name}: {split.source}: {len(split.pictures)} images, {sum(counts.values())} boxes')
-        lines += [f'    {name}: {count}' for name, count in counts.most_common()]
-    for (level, kind), problems in _by_kind(diagnosis).items():
-        lines.append(f'{level}: {kind}: {len(problems)}')
-        lines += [f'    {p.split}: {p.where}: {p.detail}' for p in problems[:limit]]
-        if len(problems) > limit:
-            lines.append(f'    and {len(problems) - limit} more')
-    if not diagnosis.problems:
-        lines.append('nothing found')
-    return '\n'.join(lines)
-
-
-def as_json(diagnosis: Diagnosis) -> str:
-    """Everything that was found, for programs."""
-    splits = [
-        dict(name=s.name, source=s.source, images=len(s.pictures), boxes=dict(s.counts())) for s in diagnosis.splits
-    ]
-    problems = [
-        dict(level=p.level, kind=p.kind, split=p.split, where=p.where, detail=p.detail) for p in diagnosis.problems
-    ]
-    return json.dumps(dict(splits=splits, problems=problems), indent=1)
-
-
-def as_html(diagnosis: Diagnosis, pictures: int = 24) -> str:
-    """One self-contained page, with the pictures that have most problems drawn."""
-    rows = ''.join(
-        f'<tr class={p.level}><td>{p.level}<td>{html.escape(p.kind)}<td>{html.escape(p.split)}'
-        f'<td>{html.escape(p.where)}<td>{html.escape(p.detail)}'
-        for p in diagnosis.problems[:2000]
-    )
-    counts = ''.join(
-        f'<h3>{html.escape(s.name)}: {len(s.pictures)} images</h3><table>'
-        + ''.join(f'<tr><td>{html.escape(name)}<td>{count}' for name, count in s.counts().most_common())
-        + '</table>'
-        for s in diagnosis.splits
-    )
-    drawn = ''.join(
-        f'<figure><img src="data:image/jpeg;base64,{data}"><figcaption>{html.escape(text)}</figcaption></figure>'
-        for data, text in _worst_pictures(diagnosis, pictures)
-    )
-    return (
-        '<!doctype html><meta charset=utf-8><title>dataset</title><style>body{font:14px sans-serif;margin:2em}'
-        'td{padding:2px 8px;border-top:1px solid #ddd;vertical-align:top}.error td:first-child{color:#b00}'
-        'figure{display:inline-block;margin:6px;max-width:420px}img{max-width:100%}</style>'
-        f'<h1>Dataset report</h1>{counts}<h2>Problems</h2><table>{rows or "<tr><td>none"}</table>'
-        f'<h2>Pictures with most problems</h2>{drawn or "<p>none</p>"}'
-    )
-
-
-def _by_kind(diagnosis: Diagnosis) -> dict[tuple[str, str], list[Problem]]:
-    groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
-    for problem in diagnosis.problems:
-        groups[problem.level, problem.kind].append(problem)
-    return groups
-
-
-def _worst_pictures(diagnosis: Diagnosis, limit: int) -> Iterator[tuple[str, str]]:
-    import cv2
-
-    worst: dict[int, list[Problem]] = defaultdict(list)
-    for problem in diagnosis.problems:
-        if problem.picture is not None:
-            worst[id(problem.picture)].append(problem)
-    weight = lambda problems: -sum(10 if p.level == 'error' else 1 for p in problems)
-    for problems in sorted(worst.values(), key=weight)[:limit]:
-        picture = problems[0].picture
-        image = cv2.imread(str(picture.path))
-        if image is None:
-            continue
-        bad = {id(problem.box) for problem in problems}
-        for box in picture.boxes:
-            if np.isfinite(box.xyxy).all():
-                x1, y1, x2, y2 = (int(np.clip(v, -9999, 9999)) for v in box.xyxy)
-                wrong = id(box) in bad
-                cv2.rectangle(image, (x1, y1), (x2, y2), (0, 0, 255) if wrong else (0, 160, 0), 3 if wrong else 1)
-                if wrong:  # a box without area is hard to see
-                    cv2.circle(image, ((x1 + x2) // 2, (y1 + y2) // 2), 12, (0, 0, 255), 2)
-        factor = min(1.0, 640 / max(image.shape[:2]))
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        data = cv2.imencode('.jpg', image)[1].tobytes()
-        text = f'{picture.name}: ' + '; '.join(f'{p.kind}: {p.detail}' for p in problems[:4])
-        yield base64.b64encode(data).decode(), text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +72,21 @@ def innermost_datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
         yield from inner(loader_cfg['dataset'], f'{loader}.dataset')
 
 
-def dataset_classes(dataset: dict) -> tuple[str, ...] | None:
+def pipelines_around(cfg: Any, where: str) -> list[list]:
+    """The pipelines that a sample of a dataset goes through: its own, then those of the wrappers around it.
+
+    Args:
+        where: Path of the dataset, as :func:`innermost_datasets` gives it.
+    """
+    node, found = cfg, []
+    for key in re.findall(r'[^.\[\]]+', where):
+        node = node[int(key)] if isinstance(node, (list, tuple)) else node[key]
+        if isinstance(node, dict) and isinstance(node.get('pipeline'), (list, tuple)):
+            found.append(list(node['pipeline']))
+    return found[::-1]
+
+
+def dataset_classes(dataset: dict) -> tuple[str, ...] | str | None:
     """The class names of a dataset config: its own, or those of its class."""
     metainfo = dataset.get('metainfo')
     classes = metainfo.get('classes') if isinstance(metainfo, dict) else None

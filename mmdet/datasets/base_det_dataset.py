@@ -13,6 +13,7 @@ from mmdet.errors import UserFileError, UserKeyError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 
 from .proposals import read_proposals
+from .raw import RawAnnotations, parsed_annotations
 
 
 @DATASETS.register_module()
@@ -116,6 +117,13 @@ class BaseDetDataset(BaseDataset):
         if self.filter_cfg.get('filter_empty_gt', False):
             rules['filter_empty_gt (no box of the classes)'] = lambda info: not info['instances']
         return {**rules, **self._size_rule()}
+
+    def raw_annotations(self) -> RawAnnotations:
+        """What the annotation files hold, before any of it is left out. It may be asked for before the dataset loads.
+
+        Datasets whose reader knows no more give what :meth:`load_data_list` keeps.
+        """
+        return parsed_annotations(self)
 
     def load_proposals(self) -> None:
         """Attach ``proposals`` of :attr:`proposal_file` to the samples; the file is read by :func:`read_proposals`."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from mmengine.fileio import get_local_path
 
@@ -11,6 +13,7 @@ from mmdet.utils.class_names import COCO_CLASSES, COCO_PALETTE
 from .api_wrappers import COCO
 from .base_det_dataset import BaseDetDataset
 from .class_order import resolve_classes
+from .raw import RawAnnotations, RawBox, RawFault, RawPicture
 
 
 @DATASETS.register_module()
@@ -38,9 +41,7 @@ class CocoDataset(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         """One dict for each image, in the order of the file."""
-        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
-            self.coco = self.COCOAPI(str(local_path))
-        self.coco.annotation_file = self.ann_file
+        self._read_index()
         self._number_classes()
         if self.ANN_ID_UNIQUE:
             self._check_annotation_ids()
@@ -53,6 +54,64 @@ class CocoDataset(BaseDetDataset):
         self.cat_img_map = {cat: images for cat, images in self.coco.cat_img_map.items() if cat in self.cat2label}
         del self.coco
         return data_list
+
+    def _read_index(self) -> None:
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
+            self.coco = self.COCOAPI(str(local_path))
+        self.coco.annotation_file = self.ann_file
+
+    def raw_annotations(self) -> RawAnnotations:
+        self._read_index()
+        if not self.test_mode:
+            self.coco._require(self.coco.dataset, ('annotations',), 'the file')
+        names = {category['id']: str(category['name']) for category in self.coco.cats.values()}
+        raw = RawAnnotations(self.ann_file, list(names.values()))
+        pictures = {}
+        for image in map(self._image_info, self.coco.get_img_ids()):
+            path = self._image_fields(image)['img_path']
+            pictures[image['img_id']] = RawPicture(image['file_name'], path, (image['width'], image['height']))
+        raw.pictures += pictures.values()
+        seen: set = set()
+        for ann in self._raw_entries():
+            picture = pictures.get(ann['image_id'])
+            raw.faults += self._faults_of(ann, picture, names, seen)
+            seen.add(ann['id'])
+            if picture is not None and _numbers(ann.get('bbox')) is not None:
+                x, y, w, h = _numbers(ann['bbox'])
+                picture.boxes.append(
+                    RawBox(
+                        xyxy=(x, y, x + w, y + h),
+                        category=names.get(ann['category_id'], str(ann['category_id'])),
+                        label=f'annotation {ann["id"]}',
+                        segmentation=ann.get('segmentation'),
+                        crowd=bool(ann.get('iscrowd')),
+                        xywh=(x, y, w, h),
+                    )
+                )
+        del self.coco
+        return raw
+
+    def _raw_entries(self) -> Iterable[dict]:
+        return self.coco.dataset.get('annotations', ())
+
+    def _faults_of(self, ann: dict, picture: RawPicture | None, names: dict, seen: set) -> Iterator[RawFault]:
+        """What is wrong with an annotation beside its numbers; ``seen`` are the ids before it."""
+        label, where = f'annotation {ann["id"]}', osp.basename(self.ann_file) if picture is None else picture.name
+        if ann['id'] in seen and self.ANN_ID_UNIQUE:
+            detail = f'{label} comes twice; COCO tools keep the last one only'
+            yield RawFault('repeated annotation id', where, detail, picture)
+        elif ann['id'] == 0:
+            detail = "COCO's evaluation takes 0 for 'not matched' and counts a detection of that object as wrong"
+            yield RawFault('annotation id 0', where, detail, picture)
+        if picture is None:
+            detail = f'{label} belongs to image {ann["image_id"]!r}, which the file does not have'
+            yield RawFault('orphan image id', where, detail)
+            return
+        if ann['category_id'] not in names:
+            detail = f'{label} has category {ann["category_id"]!r}, which the file does not have'
+            yield RawFault('orphan category id', where, detail, picture)
+        if _numbers(ann.get('bbox')) is None:
+            yield RawFault('unreadable annotation', where, f'{label} has the box {ann.get("bbox")!r}', picture)
 
     def _image_info(self, img_id: int) -> dict:
         image = dict(self.coco.imgs[img_id], img_id=img_id)
@@ -139,3 +198,12 @@ class CocoDataset(BaseDetDataset):
     def _empty_rule(self):
         annotated = {img_id for images in self.cat_img_map.values() for img_id in images}
         return lambda info: info['img_id'] not in annotated
+
+
+def _numbers(box: Any) -> tuple[float, float, float, float] | None:
+    """The four numbers of a box, or None where it is something else."""
+    try:
+        x, y, w, h = map(float, box)
+    except (TypeError, ValueError):
+        return None
+    return x, y, w, h

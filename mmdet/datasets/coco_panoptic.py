@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Iterable
 
 from mmdet.registry import DATASETS
 from mmdet.utils.class_names import COCO_CLASSES, COCO_PALETTE, COCO_STUFF_CLASSES, COCO_STUFF_PALETTE
@@ -80,6 +81,9 @@ class CocoPanopticDataset(CocoDataset):
                 info['instances'].append(dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=crowd))
             info['segments_info'].append(dict(id=segment['id'], category=label, is_thing=is_thing))
         return info
+
+    def _raw_entries(self) -> Iterable[dict]:
+        return (segment for segments in self.coco.imgToAnns.values() for segment in segments)
 
     def _empty_rule(self):
         return lambda info: not any(segment['is_thing'] for segment in info['segments_info'])

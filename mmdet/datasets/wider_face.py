@@ -8,6 +8,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 from mmdet.utils.class_names import WIDER_FACE_CLASSES
 
+from .raw import RawAnnotations, parsed_annotations
 from .xml_style import XMLDataset
 
 # Eyes, nose tip, corners of the mouth: left and right change places in a mirror.
@@ -34,10 +35,13 @@ class WIDERFaceDataset(XMLDataset):
 
     def load_data_list(self) -> list[dict]:
         lines = self._image_ids()
-        if not lines or not (lines[0].startswith('#') or lines[0].endswith(('.jpg', '.png'))):
+        if not _names_pictures(lines):
             return super().load_data_list()
         read = _retinaface if lines[0].startswith('#') else _official
         return [self._from_text(name, faces) for name, faces in read(lines, self.ann_file)]
+
+    def raw_annotations(self) -> RawAnnotations:
+        return parsed_annotations(self) if _names_pictures(self._image_ids()) else super().raw_annotations()
 
     def _from_text(self, name: str, faces: list[dict]) -> dict:
         prefix = self.data_prefix.get('img') or ''
@@ -68,8 +72,7 @@ class WIDERFaceDataset(XMLDataset):
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         root = self._read_xml(raw_data_info['xml_path'])
-        folder = root.findtext('folder') or ''
-        img_path = osp.join(self.data_prefix.get('img') or '', folder, raw_data_info['file_name'])
+        img_path = self._picture_path(raw_data_info, root)
         return dict(
             img_path=img_path,
             img_id=raw_data_info['img_id'],
@@ -78,6 +81,9 @@ class WIDERFaceDataset(XMLDataset):
             **self._size(root, img_path),
             instances=self._parse_instance_info(root, minus_one=False),
         )
+
+    def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
+        return osp.join(self.data_prefix.get('img') or '', root.findtext('folder') or '', raw_data_info['file_name'])
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         instances = super()._parse_instance_info(raw_ann_info, minus_one)
@@ -93,6 +99,11 @@ class WIDERFaceDataset(XMLDataset):
             return NO_LANDMARKS
         points = ([float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy'] for i in range(1, 6))
         return [value for x, y in points for value in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
+
+
+def _names_pictures(lines: list[str]) -> bool:
+    """Whether the file is one of the two text formats, and no list of ids."""
+    return bool(lines) and (lines[0].startswith('#') or lines[0].endswith(('.jpg', '.png')))
 
 
 def _face(x: float, y: float, w: float, h: float, keypoints: list[float] = NO_LANDMARKS, ignored: int = 0) -> dict:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import difflib
 import os.path as osp
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from mmengine.fileio import get_local_path, list_from_file
@@ -10,6 +11,7 @@ from mmdet.errors import UserFileError, UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
+from .raw import RawAnnotations, RawBox, RawFault, RawPicture
 
 
 @DATASETS.register_module()
@@ -48,6 +50,30 @@ class XMLDataset(BaseDetDataset):
         self._check_names(classes)
         return data_list
 
+    def raw_annotations(self) -> RawAnnotations:
+        raw = RawAnnotations(self.ann_file, [])
+        for img_id in self._image_ids():
+            info = self._raw_info(img_id)
+            try:
+                root = self._read_xml(info['xml_path'])
+                picture = RawPicture(img_id, self._picture_path(info, root), self._written_size(root))
+            except (OSError, TypeError, ValueError) as error:
+                raw.faults.append(RawFault('unreadable annotation', osp.basename(info['xml_path']), str(error)))
+                continue
+            raw.pictures.append(picture)
+            for number, (name, item) in enumerate(self._objects(root), start=1):
+                try:
+                    x1, y1, x2, y2 = self._corners(item)
+                except (AttributeError, TypeError, ValueError) as error:
+                    detail = f'object {number}, {name or "without a name"}: {error}'
+                    raw.faults.append(
+                        RawFault('unreadable annotation', osp.basename(info['xml_path']), detail, picture)
+                    )
+                    continue
+                picture.boxes.append(RawBox((x1, y1, x2, y2), name, f'object {number}'))
+        raw.categories = list(dict.fromkeys(box.category for picture in raw.pictures for box in picture.boxes))
+        return raw
+
     def _check_names(self, classes: tuple[str, ...]) -> None:
         """Classes that occur nowhere are in order, unless a name that does occur is much like one of them."""
         there = ', '.join(sorted(self._unknown))
@@ -81,10 +107,7 @@ class XMLDataset(BaseDetDataset):
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         root = self._read_xml(raw_data_info['xml_path'])
-        img_path = osp.join(self.sub_data_root, raw_data_info['file_name'])
-        named = osp.splitext(root.findtext('filename') or '')[1]
-        if named not in ('', '.jpg') and osp.exists(osp.splitext(img_path)[0] + named):
-            img_path = osp.splitext(img_path)[0] + named
+        img_path = self._picture_path(raw_data_info, root)
         return dict(
             img_path=img_path,
             img_id=raw_data_info['img_id'],
@@ -93,6 +116,13 @@ class XMLDataset(BaseDetDataset):
             **self._text_fields(),
             instances=self._parse_instance_info(root, minus_one=True),
         )
+
+    def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
+        img_path = osp.join(self.sub_data_root, raw_data_info['file_name'])
+        named = osp.splitext(root.findtext('filename') or '')[1]
+        if named not in ('', '.jpg') and osp.exists(osp.splitext(img_path)[0] + named):
+            img_path = osp.splitext(img_path)[0] + named
+        return img_path
 
     def _read_xml(self, path: str) -> ElementTree.Element:
         try:
@@ -104,22 +134,36 @@ class XMLDataset(BaseDetDataset):
             raise UserValueError(f'annotation file {path!r} is not valid XML: {error}') from error
 
     def _size(self, root: ElementTree.Element, img_path: str) -> dict:
+        size = self._written_size(root)
+        return self._picture_size(img_path) if size is None else dict(height=size[1], width=size[0])
+
+    @staticmethod
+    def _written_size(root: ElementTree.Element) -> tuple[int, int] | None:
+        """Width and height, where the file has them."""
         size = root.find('size')
-        if size is not None:
-            return dict(height=int(size.findtext('height')), width=int(size.findtext('width')))
-        return self._picture_size(img_path)
+        return None if size is None else (int(size.findtext('width')), int(size.findtext('height')))
+
+    @staticmethod
+    def _objects(root: ElementTree.Element) -> Iterator[tuple[str, ElementTree.Element]]:
+        """Class name and element of each object."""
+        for item in root.findall('object'):
+            yield (item.findtext('name') or '').strip(), item
+
+    @staticmethod
+    def _corners(item: ElementTree.Element) -> list[float]:
+        """x1, y1, x2, y2 as they stand in the file."""
+        box = item.find('bndbox')
+        return [float(box.findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         """The boxes of an annotation; ``minus_one`` makes coordinates that count from 1 count from 0."""
         instances = []
-        for item in raw_ann_info.findall('object'):
-            name = (item.findtext('name') or '').strip()
+        for name, item in self._objects(raw_ann_info):
             if name not in self.cat2label:
                 self._unknown.add(name)
                 continue
             self._known.add(name)
-            box = item.find('bndbox')
-            bbox = [int(float(box.findtext(key))) - minus_one for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+            bbox = [int(value) - minus_one for value in self._corners(item)]
             width, height = bbox[2] - bbox[0], bbox[3] - bbox[1]
             ignored = int(item.findtext('difficult') or 0) != 0 or width <= 0 or height <= 0
             if self.bbox_min_size is not None:

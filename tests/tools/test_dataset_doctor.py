@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from torch.utils.data import DataLoader
 
-from mmdet.checks.dataset_doctor import as_html, as_json, as_text, examine, polygon_problem
+from mmdet.checks import as_html, as_json, as_text, examine, polygon_problem
+from mmdet.datasets.transforms import LoadImageFromFile
+from mmdet.registry import TRANSFORMS
 
 
 def write(folder, images, annotations, name='train.json', categories=('a', 'b')):
@@ -26,7 +29,8 @@ def picture(folder, name, width=100, height=80, seed=0):
 
 
 def config(folder, **val):
-    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='train.json', metainfo=dict(classes=('a', 'b')))
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='train.json', data_prefix=dict(img=''))
+    dataset['metainfo'] = dict(classes=('a', 'b'))
     pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(50, 40), keep_ratio=True)]
     cfg = dict(train_dataloader=dict(dataset=dict(dataset, pipeline=pipeline)))
     if val:
@@ -155,14 +159,84 @@ def test_polygons(segmentation, reason):
 
 def test_annotation_files_that_cannot_be_read(tmp_path):
     cfg = config(tmp_path)
-    with pytest.raises(FileNotFoundError, match='There is no annotation file'):
+    with pytest.raises(FileNotFoundError, match=r'annotation file .* does not exist'):
         examine(cfg)
     (tmp_path / 'train.json').write_text('{"images": [')
-    with pytest.raises(ValueError, match='is not JSON'):
+    with pytest.raises(ValueError, match='is not valid JSON'):
         examine(cfg)
     (tmp_path / 'train.json').write_text('{"images": []}')
-    with pytest.raises(ValueError, match="is not a COCO file: it lacks 'annotations'"):
+    with pytest.raises(KeyError, match="the file has no key 'categories'"):
         examine(cfg)
+    for content in ({'images': 3, 'categories': []}, {'images': [3], 'categories': []}):
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r'train\.json: .*"images" is '):
+            examine(cfg)
+    cfg.train_dataloader.dataset.type = DataLoader
+    with pytest.raises(ValueError, match=r'train_dataloader\.dataset\.type: .* is no subclass of BaseDataset'):
+        examine(cfg)
+
+
+@TRANSFORMS.register_module()
+class LoadTurned(LoadImageFromFile):
+    """What a loader does to a picture, the doctor sees."""
+
+    def transform(self, results):
+        results = super().transform(results)
+        results['img_shape'] = results['img_shape'][::-1]
+        return results
+
+
+def test_pictures_are_read_by_the_loader_of_the_pipeline(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.pipeline[0].type = 'LoadTurned'
+    assert found(examine(cfg)) == {'wrong size': 1}
+    wrapped = dict(cfg.train_dataloader.dataset, pipeline=[dict(type='LoadAnnotations')])
+    outer = [dict(type='LoadTurned'), dict(type='Resize', scale=(1, 1))]
+    cfg.train_dataloader.dataset = dict(type='MultiImageMixDataset', dataset=wrapped, pipeline=outer)
+    kinds = found(examine(cfg))
+    assert kinds['wrong size'] == 1 and kinds['lost by resizing'] == 2
+
+
+def test_pictures_are_where_the_dataset_looks_for_them(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.data_prefix.img = 'elsewhere'
+    (problem,) = examine(cfg).problems
+    assert problem.kind == 'missing image' and problem.detail.endswith('elsewhere/a.jpg')
+    assert found(examine(cfg, read_images=False)) == {'missing image': 1}
+
+
+def test_a_dataset_with_another_format(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    faces = [dict(tag='person', fbox=fbox) for fbox in ([1, 1, 20, 30], [5, 5, 0, 9])]
+    faces.append(dict(tag='mask', fbox=[40, 10, 20, 20]))
+    (tmp_path / 'train.odgt').write_text(json.dumps(dict(ID='a', gtboxes=faces)))
+    dataset = dict(type='CrowdHumanDataset', data_root=str(tmp_path), ann_file='train.odgt', data_prefix=dict(img=''))
+    diagnosis = examine(Config(dict(train_dataloader=dict(dataset=dataset)), format_python_code=False))
+    assert found(diagnosis) == {'degenerate box': 1}
+    assert 'a, object 2: person at x 5 to 5' in as_text(diagnosis) and 'person: 2' in as_text(diagnosis)
+
+
+def test_xml_files_with_gaps(tmp_path):
+    names = ('good', 'gap', 'broken', 'absent')
+    for folder in ('JPEGImages', 'Annotations'):
+        (tmp_path / folder).mkdir()
+    for seed, name in enumerate(names):
+        picture(tmp_path / 'JPEGImages', f'{name}.jpg', seed=seed)
+    item = '<object><name>a</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>'
+    size = '<size><width>100</width><height>80</height></size>'
+    for name, inner in (('good', item), ('gap', item + '<object><name>a</name></object>'), ('broken', '<object>')):
+        (tmp_path / 'Annotations' / f'{name}.xml').write_text(f'<annotation>{size}{inner}</annotation>')
+    (tmp_path / 'train.txt').write_text('\n'.join(names))
+    dataset = dict(type='XMLDataset', data_root=str(tmp_path), ann_file='train.txt', metainfo=dict(classes=('a',)))
+    dataset['data_prefix'] = dict(sub_data_root='')
+    diagnosis = examine(Config(dict(train_dataloader=dict(dataset=dataset)), format_python_code=False))
+    assert {p.where for p in diagnosis.problems} == {'gap.xml', 'broken.xml', 'absent.xml'}
+    assert set(found(diagnosis)) == {'unreadable annotation'}
+    assert len(diagnosis.splits[0].pictures) == 2 and diagnosis.splits[0].counts() == {'a': 2}
 
 
 def test_real_data_has_exactly_two_degenerate_boxes(shared_dir):

@@ -40,6 +40,9 @@ class COCO(_COCO):
 
     def createIndex(self) -> None:
         self._require(self.dataset, ('images', 'categories'), 'the file')
+        for key in ('images', 'categories', 'annotations'):
+            if not isinstance(self.dataset.get(key, []), list):
+                raise UserValueError(f'{self.annotation_file}: "{key}" is {_short(self.dataset[key])}, not a list')
         self.imgs, self.cats, self.anns = {}, {}, {}
         self.imgToAnns, self.catToImgs = defaultdict(list), defaultdict(list)
         for image in self.dataset['images']:
@@ -59,11 +62,11 @@ class COCO(_COCO):
             self.catToImgs[ann['category_id']].append(ann['image_id'])
 
     def _require(self, entry: dict, keys: tuple[str, ...], where: str) -> None:
+        if not isinstance(entry, dict):
+            raise UserValueError(f'{self.annotation_file}: {where} is {_short(entry)}, not an object')
         for key in keys:
             if key not in entry:
-                shown = json.dumps(entry, default=str)
-                shown = shown if len(shown) < 160 else shown[:160] + ' ...'
-                raise MissingKeyError(f'{self.annotation_file}: {where} has no key {key!r}: {shown}')
+                raise MissingKeyError(f'{self.annotation_file}: {where} has no key {key!r}: {_short(entry)}')
 
     def get_ann_ids(self, img_ids=(), cat_ids=(), area_rng=(), iscrowd=None):
         return self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd)
@@ -96,7 +99,12 @@ class COCOPanoptic(COCO):
         self.anns = defaultdict(list)
         for ann in self.dataset.get('annotations', ()):
             self._require(ann, self.ANNOTATION_KEYS, 'an entry of "annotations"')
-            image = self.imgs[ann['image_id']]
+            image = self.imgs.get(ann['image_id'])
+            if image is None:
+                raise UserKeyError(
+                    f'{self.annotation_file}: an entry of "annotations" belongs to image {ann["image_id"]!r}, '
+                    'which the file does not have'
+                )
             image['segm_file'] = ann['file_name']
             for segment in ann['segments_info']:
                 segment.update(image_id=ann['image_id'], height=image['height'], width=image['width'])
@@ -111,6 +119,11 @@ class COCOPanoptic(COCO):
 
 class MissingKeyError(UserKeyError):
     """An annotation file lacks a key."""
+
+
+def _short(value: Any) -> str:
+    shown = json.dumps(value, default=str)
+    return shown if len(shown) < 160 else shown[:160] + ' ...'
 
 
 def read_json(path: str) -> dict:

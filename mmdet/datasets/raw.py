@@ -1,0 +1,81 @@
+"""What annotation files hold, before a dataset leaves any of it out: for those who look for mistakes in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+
+@dataclass
+class RawBox:
+    """One object.
+
+    Attributes:
+        xyxy: Corners in pixels, in the numbers of the file.
+        category: Name of its class in the file; None for what the file marks to be ignored.
+        label: How to find it in the file: ``'annotation 7'``, ``'object 2'``.
+        segmentation: A COCO segmentation.
+        crowd: Whether it covers a crowd.
+        xywh: The four numbers of a file that gives corner, width and height.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    category: str | None
+    label: str
+    segmentation: Any = None
+    crowd: bool = False
+    xywh: tuple[float, float, float, float] | None = None
+
+
+@dataclass
+class RawPicture:
+    """An image as its annotation file describes it; ``size`` is width, height."""
+
+    name: str
+    path: str
+    size: tuple[float, float] | None
+    boxes: list[RawBox] = field(default_factory=list)
+
+
+@dataclass
+class RawFault:
+    """What the file says and no picture or box can show.
+
+    Attributes:
+        kind: One of the kinds of :data:`mmdet.checks.dataset_doctor.LEVELS`.
+        where: Name of the picture, or of the file.
+    """
+
+    kind: str
+    where: str
+    detail: str
+    picture: RawPicture | None = None
+
+
+@dataclass
+class RawAnnotations:
+    """All that the annotation files of a dataset hold."""
+
+    source: str
+    categories: list[str]
+    pictures: list[RawPicture] = field(default_factory=list)
+    faults: list[RawFault] = field(default_factory=list)
+
+
+def parsed_annotations(dataset: BaseDataset) -> RawAnnotations:
+    """The samples that a dataset loads, in the same form, where its reader tells no more."""
+    samples = dataset.load_data_list()
+    classes = list(dataset.metainfo.get('classes') or ())
+    raw = RawAnnotations(str(dataset.ann_file), classes)
+    for sample in samples:
+        size = (sample['width'], sample['height']) if 'width' in sample and 'height' in sample else None
+        picture = RawPicture(str(sample.get('img_id', sample['img_path'])), sample['img_path'], size)
+        raw.pictures.append(picture)
+        for number, instance in enumerate(sample.get('instances', ()), start=1):
+            label, (x1, y1, x2, y2) = instance['bbox_label'], instance['bbox']
+            category = classes[label] if 0 <= label < len(classes) else None
+            crowd = bool(instance.get('ignore_flag', 0))
+            picture.boxes.append(RawBox((x1, y1, x2, y2), category, f'object {number}', instance.get('mask'), crowd))
+    return raw
