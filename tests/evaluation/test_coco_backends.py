@@ -113,6 +113,24 @@ def test_it_is_used_as_pycocotools_is(name, backend, iou_type, capsys):
     np.testing.assert_allclose(evaluator.eval['precision'], expected.eval['precision'], atol=1e-9)
 
 
+def test_steps_of_a_subclass_are_taken():
+    class Strict(COCOeval):
+        def computeIoU(self, imgId, catId):
+            return np.asarray(super().computeIoU(imgId, catId)) / 2
+
+    truth, found = make_case('crowd', 1)
+    found = of_type(found, 'bbox')
+    gt = load_coco(truth)
+    for iou_thr, iou_thrs in ((0.3, [0.6]), (0.45, [0.9])):
+        evaluator = Strict(gt, gt.loadRes(copy.deepcopy(found)), 'bbox')
+        evaluator.params.iouThrs = np.array([iou_thr])
+        evaluator.evaluate()
+        evaluator.accumulate()
+        expected = plain(truth, found, 'bbox', iou_thrs=iou_thrs)
+        np.testing.assert_allclose(evaluator.eval['precision'], expected.eval['precision'], atol=1e-9)
+        assert len(evaluator.evalImgs) == len(expected.evalImgs)
+
+
 @pytest.mark.parametrize('wanted', ['cocoeval-9000', 'hotcoco'])
 def test_a_backend_that_is_not_there_is_replaced_with_one_warning(wanted, monkeypatch):
     messages = []

@@ -17,8 +17,8 @@ import numpy as np
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from mmdet.datasets.api_wrappers import COCO
-from mmdet.datasets.api_wrappers.cocoeval import COCOeval, Objects, distinct_ids
+from mmdet.datasets.api_wrappers import COCO, COCOeval
+from mmdet.datasets.api_wrappers.columns import Objects, distinct_ids
 from mmdet.errors import UserFileError, UserKeyError, UserValueError
 
 AREAS = ('all', 's', 'm', 'l')

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdet.datasets.api_wrappers.cocoeval import COCOeval
+from mmdet.datasets.api_wrappers import COCOeval
 from mmdet.errors import UserImportError, UserValueError
 
 

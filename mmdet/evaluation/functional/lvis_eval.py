@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mmdet.datasets.api_wrappers.cocoeval import COCOeval, Objects
+from mmdet.datasets.api_wrappers import COCOeval
+from mmdet.datasets.api_wrappers.columns import Objects
 
 from .coco_eval import AREAS, average_precision, average_recall, evaluate_coco
 

@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
 
-from mmdet.datasets.api_wrappers.cocoeval import Objects, id_column
+from mmdet.datasets.api_wrappers.columns import Objects, id_column
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
