@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = attach(
         'postprocess': 'TestCfg best_candidates detections gather_rows image_detections image_shapes '
         'rescale_fields select_topk',
         'pyramid': 'PriorCache Priors flatten_levels flatten_outputs map_sizes multi_apply per_level split_levels',
-        'rois': 'RoISamples pad_proposals',
-        'sampling': 'as_masks as_slots draw first hard_negatives negative_room rank_within',
-        'sampling_result': 'SamplingResult',
+        'rois': 'Proposals RoISamples',
+        'sampling': 'as_masks as_slots draw hard_negatives rank_within',
+        'sampling_result': 'SamplingResult results_of',
     },
 )

@@ -29,20 +29,6 @@ def draw(members: Tensor, limit: int, keys: Tensor | None = None) -> tuple[Tenso
     return index, top >= 0
 
 
-def negative_room(pos_valid: Tensor, num: int, neg_pos_ub: float = -1) -> Tensor:
-    """Negatives that complete the positives ``(B, K)`` to ``num``, at most ``neg_pos_ub`` per positive: ``(B, 1)``."""
-    count = pos_valid.sum(1, keepdim=True)
-    room = num - count
-    if neg_pos_ub >= 0:
-        room = torch.minimum(room, (count.clamp(min=1) * neg_pos_ub).long())
-    return room
-
-
-def first(valid: Tensor, room: Tensor) -> Tensor:
-    """The first ``room (B, 1)`` of ``valid (B, K)``, whose members come first."""
-    return valid & (torch.arange(valid.shape[1], device=valid.device) < room)
-
-
 def rank_within(groups: Tensor, keys: Tensor, num_groups: int) -> Tensor:
     """``(B, P)`` rank of each element among those of its group, by descending ``keys`` in [0, 1).
 

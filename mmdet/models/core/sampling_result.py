@@ -1,4 +1,8 @@
+"""Samples as research code knows them, image by image, and the way from batches of slots."""
+
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,3 +71,23 @@ class SamplingResult:
 
     def __repr__(self) -> str:
         return f'<SamplingResult(num_gts={self.num_gts}, num_pos={len(self.pos_inds)}, num_neg={len(self.neg_inds)})>'
+
+
+def results_of(samples: Any) -> list[SamplingResult]:
+    """What a ``RoISamples`` holds of each image, as a sampler's ``sample`` would return it."""
+    results = []
+    for b, used in enumerate(samples.valid):
+        pos, count = samples.pos[b][used], samples.gt.counts[b]
+        assigned = torch.where(pos, samples.gt_inds[b][used] + 1, 0)
+        labels = torch.where(pos, samples.gt_labels[b][used], -1)
+        results.append(
+            SamplingResult(
+                pos.nonzero().flatten(),
+                (~pos).nonzero().flatten(),
+                samples.boxes[b][used],
+                samples.gt.boxes[b, :count],
+                AssignResult(count, assigned, torch.zeros_like(assigned, dtype=torch.float32), labels),
+                samples.is_gt[b][used].to(torch.uint8),
+            )
+        )
+    return results

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
+from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, pad_proposals, unpack_gt_instances
-from mmdet.models.task_modules.assigners import assign_each
+from mmdet.models.core import Assignment, PaddedGT, Proposals, RoISamples, empty_instances, unpack_gt_instances
+from mmdet.models.task_modules.joints import assign_images, sample_regions
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig
+
+from .joints import knows_lists
 
 
 class BaseRoIHead(BaseModule, metaclass=ABCMeta):
@@ -19,6 +25,9 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         shared_head: Layers between pooling and the heads, as in the C4 variants.
         train_cfg, test_cfg: The ``rcnn`` part of the detector's.
     """
+
+    leave_out_empty_slots: bool | None = None
+    """Decides for :meth:`packs_slots` if it is not None."""
 
     def __init__(
         self,
@@ -69,32 +78,44 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Losses of feature maps and proposals."""
 
-    def assign(
-        self, assigner, proposals: InstanceList | tuple[Tensor, Tensor], batch_data_samples: SampleList
-    ) -> tuple[Priors, Assignment, PaddedGT]:
-        """Proposals, what each is trained for, and the ground truths of a batch.
-
-        Args:
-            proposals: ``bboxes`` of each image, or boxes ``(B, N, 4)`` and a mask ``(B, N)``.
-        """
+    def ground_truths(self, batch_data_samples: SampleList) -> PaddedGT:
         gt_instances, ignored, _ = unpack_gt_instances(batch_data_samples)
-        gt = PaddedGT.from_instances(gt_instances, ignored)
-        boxes, valid = proposals if isinstance(proposals, tuple) else pad_proposals(proposals)
-        priors = Priors(boxes, valid, [boxes.shape[1]])
-        return priors, assign_each(assigner, priors, gt_instances, ignored, gt), gt
+        return PaddedGT.from_instances(gt_instances, ignored)
+
+    def packs_slots(self, feats: Sequence[Tensor]) -> bool:
+        """Whether empty slots are left out of what heads compute on.
+
+        On the CPU, where counting the used ones costs nothing and computing on empty ones would. On other devices
+        only for batch norms, whose statistics empty slots would change, and for research code, which knows lists
+        without empty slots.
+        """
+        if self.leave_out_empty_slots is not None:
+            return self.leave_out_empty_slots
+        return feats[0].is_cpu or self._mixes_regions() or knows_lists(self)
+
+    def _mixes_regions(self) -> bool:
+        return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
+
+    def assign(self, assigner, proposals: Proposals, gt: PaddedGT) -> Assignment:
+        """What each proposal is trained for."""
+        if hasattr(assigner.assign, 'by_batch'):
+            return assigner.assign_batch(proposals, gt)
+        return assign_images(assigner, proposals, gt)
 
     def sample(
-        self,
-        assigner,
-        sampler,
-        proposals: InstanceList | tuple[Tensor, Tensor],
-        batch_data_samples: SampleList,
-        feats: tuple[Tensor, ...],
+        self, assigner, sampler, proposals: Proposals | InstanceList, gt: PaddedGT, feats: tuple[Tensor, ...]
     ) -> RoISamples:
-        """Assign, then draw what to train on; see :meth:`assign`."""
-        gt_instances = [sample.gt_instances for sample in batch_data_samples]
-        assigned = self.assign(assigner, proposals, batch_data_samples)
-        return sampler.sample_batch(*assigned, gt_instances, feats=feats)
+        """Assign proposals to ground truths, then draw what to train on."""
+        if not isinstance(proposals, Proposals):
+            proposals = Proposals.pad(proposals)
+        assignment = self.assign(assigner, proposals, gt)
+        if getattr(sampler, 'by_image', True):
+            return sample_regions(sampler, proposals, assignment, gt, feats)
+        return sampler.sample_batch(proposals, assignment, gt, feats, self.packs_slots(feats))
+
+    def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:
+        """Losses, if ground truths are given, and keywords for the branches, of what all branches share."""
+        return {}, {}
 
     def predict(
         self,
@@ -105,8 +126,93 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
     ) -> InstanceList:
         """Detections of each image; in pixels of the original image if ``rescale``."""
         metas = [sample.metainfo for sample in batch_data_samples]
+        _, context = self._context(x)
         # Masks are pasted after the boxes, which stay in pixels of the network input until then.
         results = self.predict_bbox(
-            x, metas, rpn_results_list, rcnn_test_cfg=self.test_cfg, rescale=rescale and not self.with_mask
+            x, metas, rpn_results_list, rcnn_test_cfg=self.test_cfg, rescale=rescale and not self.with_mask, **context
         )
-        return self.predict_mask(x, metas, results, rescale=rescale) if self.with_mask else results
+        if not self.with_mask:
+            return results
+        return self.predict_mask(x, *context.values(), metas, results, rescale=rescale)
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigDict | None,
+        rescale: bool = False,
+        **context,
+    ) -> InstanceList:
+        """Boxes of each image."""
+        proposals = [results.bboxes for results in rpn_results_list]
+        rois, head = bbox2roi(proposals), self._last(self.bbox_head)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='bbox',
+                box_type=head.predict_box_type,
+                num_classes=head.num_classes,
+                score_per_cls=rcnn_test_cfg is None,
+            )
+        rois, cls_scores, bbox_preds = self._refine_roi(
+            x, rois, batch_img_metas, [len(boxes) for boxes in proposals], **context
+        )
+        return head.predict_by_feat(
+            rois=rois,
+            cls_scores=cls_scores,
+            bbox_preds=bbox_preds,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=rcnn_test_cfg,
+            rescale=rescale,
+        )
+
+    def _refine_roi(
+        self,
+        x: tuple[Tensor, ...],
+        rois: Tensor,
+        batch_img_metas: list[dict],
+        num_proposals_per_img: Sequence[int],
+        **context,
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """RoIs, class scores and box predictions of each image."""
+        raise NotImplementedError(f'{type(self).__name__} has neither _refine_roi nor predict_bbox')
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+        **context,
+    ) -> InstanceList:
+        """Put ``masks`` into the detections of each image."""
+        boxes = [results.bboxes for results in results_list]
+        rois = bbox2roi(boxes)
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='mask',
+                instance_results=results_list,
+                mask_thr_binary=self.test_cfg.mask_thr_binary,
+            )
+        mask_preds, activated = self._predicted_masks(x, rois, **context)
+        return self._last(self.mask_head).predict_by_feat(
+            mask_preds=mask_preds.split([len(b) for b in boxes]),
+            results_list=results_list,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=rescale,
+            activate_map=activated,
+        )
+
+    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
+        """Masks of RoIs, and whether they are probabilities rather than logits."""
+        raise NotImplementedError(f'{type(self).__name__} has neither _predicted_masks nor predict_mask')
+
+    @staticmethod
+    def _last(heads: nn.Module) -> nn.Module:
+        """The head that makes the results: the only one, or that of the last stage."""
+        return heads[-1] if isinstance(heads, nn.ModuleList) else heads

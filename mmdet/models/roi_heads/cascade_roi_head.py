@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
 from torch import Tensor
 
-from mmdet.models.core import RoISamples, empty_instances
+from mmdet.models.core import RoISamples, by_batch
+from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, OptMultiConfig
 
 from .base_roi_head import BaseRoIHead
-from .standard_roi_head import rois_of, split_rows, targets_of_each
+from .standard_roi_head import split_rows
 
 
 @MODELS.register_module()
@@ -104,10 +104,6 @@ class CascadeRoIHead(BaseRoIHead):
             results += (self._masks_of_stages(x, bbox2roi(proposals)[:100], **context),)
         return results
 
-    def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:
-        """Losses, if ground truths are given, and keywords for the branches, of what all stages share."""
-        return {}, {}
-
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
         """``cls_score``, ``bbox_pred`` and ``bbox_feats`` of RoIs ``(K, 5)``."""
         extractor = self.bbox_roi_extractor[stage]
@@ -119,10 +115,11 @@ class CascadeRoIHead(BaseRoIHead):
         extractor = self.mask_roi_extractor[stage]
         return dict(mask_preds=self.mask_head[stage](extractor(x[: extractor.num_inputs], rois)))
 
+    @by_batch
     def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence, **context) -> dict:
         """Outputs of :meth:`_bbox_forward` with ``rois``, ``bbox_targets`` and ``loss_bbox``, a dict of losses."""
-        samples = targets_of_each(sampling_results, self.bbox_head[stage])
-        rois = rois_of(samples)
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        rois = samples.rois
         outs = self._bbox_forward(stage, x, rois, **context)
         found = self.bbox_head[stage].loss_and_target(
             cls_score=outs['cls_score'],
@@ -134,6 +131,7 @@ class CascadeRoIHead(BaseRoIHead):
         outs.update(rois=rois, **found)
         return outs
 
+    @by_batch
     def mask_loss(
         self,
         stage: int,
@@ -143,16 +141,12 @@ class CascadeRoIHead(BaseRoIHead):
         **context,
     ) -> dict:
         """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
-        if isinstance(sampling_results, RoISamples):
-            positives = sampling_results.positives()
-            rois = positives.rois
-        else:
-            positives, rois = sampling_results, bbox2roi([result.pos_priors for result in sampling_results])
-        outs = self._mask_forward(stage, x, rois, **context)
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        outs = self._mask_forward(stage, x, samples.positives.rois, **context)
         outs.update(
             self.mask_head[stage].loss_and_target(
                 mask_preds=outs['mask_preds'],
-                sampling_results=positives,
+                sampling_results=samples,
                 batch_gt_instances=batch_gt_instances,
                 rcnn_train_cfg=self.train_cfg[stage],
             )
@@ -161,60 +155,27 @@ class CascadeRoIHead(BaseRoIHead):
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Losses named ``s0.loss_cls`` and so on."""
-        gt_instances = [sample.gt_instances for sample in batch_data_samples]
+        gt = self.ground_truths(batch_data_samples)
         metas = [sample.metainfo for sample in batch_data_samples]
         losses, context = self._context(x, batch_data_samples)
         proposals = rpn_results_list
         for stage, weight in enumerate(self.stage_loss_weights[: self.num_stages]):
             self.current_stage = stage
-            draw = partial(self.sample, self.bbox_assigner[stage], self.bbox_sampler[stage])
-            samples = draw(proposals, batch_data_samples, x)
+            draw = partial(self.sample, self.bbox_assigner[stage], self.bbox_sampler[stage], gt=gt, feats=x)
+            samples = draw(proposals)
             outs = self.bbox_loss(stage, x, samples, **context)
             found = dict(outs['loss_bbox'])
             interleaved = self.interleaved and self.with_mask
             if interleaved or stage < self.num_stages - 1:
-                drawn = targets_of_each(samples, self.bbox_head[stage])
                 with torch.no_grad():
-                    proposals = self.bbox_head[stage].refine_bboxes(drawn, outs, metas)
+                    proposals = self.bbox_head[stage].refine_bboxes(samples, outs, metas)
             if interleaved:
-                samples = draw(proposals, batch_data_samples, x)
+                samples = draw(proposals)
             if self.with_mask:
-                found.update(self.mask_loss(stage, x, samples, gt_instances, **context)['loss_mask'])
+                found.update(self.mask_loss(stage, x, samples, gt.instances, **context)['loss_mask'])
             for name, value in found.items():
                 losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
         return losses
-
-    def predict_bbox(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        rpn_results_list: InstanceList,
-        rcnn_test_cfg: ConfigDict | None,
-        rescale: bool = False,
-        **kwargs,
-    ) -> InstanceList:
-        proposals = [results.bboxes for results in rpn_results_list]
-        rois = bbox2roi(proposals)
-        if len(rois) == 0:
-            return empty_instances(
-                batch_img_metas,
-                rois.device,
-                task_type='bbox',
-                box_type=self.bbox_head[-1].predict_box_type,
-                num_classes=self.bbox_head[-1].num_classes,
-                score_per_cls=rcnn_test_cfg is None,
-            )
-        rois, cls_scores, bbox_preds = self._refine_roi(
-            x, rois, batch_img_metas, [len(boxes) for boxes in proposals], **kwargs
-        )
-        return self.bbox_head[-1].predict_by_feat(
-            rois=rois,
-            cls_scores=cls_scores,
-            bbox_preds=bbox_preds,
-            batch_img_metas=batch_img_metas,
-            rescale=rescale,
-            rcnn_test_cfg=rcnn_test_cfg,
-        )
 
     def _refine_roi(
         self,
@@ -239,34 +200,9 @@ class CascadeRoIHead(BaseRoIHead):
         scores = sum(stage_scores) / float(len(stage_scores))
         return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
 
-    def predict_mask(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        results_list: InstanceList,
-        rescale: bool = False,
-        **context,
-    ) -> InstanceList:
-        boxes = [results.bboxes for results in results_list]
-        rois = bbox2roi(boxes)
-        if len(rois) == 0:
-            return empty_instances(
-                batch_img_metas,
-                rois.device,
-                task_type='mask',
-                instance_results=results_list,
-                mask_thr_binary=self.test_cfg.mask_thr_binary,
-            )
+    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
         stages = self._masks_of_stages(x, rois, **context)
-        probabilities = sum(preds.sigmoid() for preds in stages) / len(stages)
-        return self.mask_head[-1].predict_by_feat(
-            mask_preds=probabilities.split([len(b) for b in boxes]),
-            results_list=results_list,
-            batch_img_metas=batch_img_metas,
-            rcnn_test_cfg=self.test_cfg,
-            rescale=rescale,
-            activate_map=True,
-        )
+        return sum(preds.sigmoid() for preds in stages) / len(stages), True
 
     def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:
         """Mask logits of each stage."""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from mmdet.models.core import Assignment, PaddedGT, Proposals, RoISamples, by_batch
 from mmdet.models.losses import SmoothL1Loss
 from mmdet.registry import MODELS
 
@@ -31,16 +34,17 @@ class DynamicRoIHead(StandardRoIHead):
             self.update_hyperparameters()
         return losses
 
-    def assign(self, assigner, proposals, batch_data_samples):
-        priors, assignment, gt = super().assign(assigner, proposals, batch_data_samples)
-        overlaps = torch.where(priors.valid, assignment.quality, -1.0)
+    def assign(self, assigner, proposals: Proposals, gt: PaddedGT) -> Assignment:
+        assignment = super().assign(assigner, proposals, gt)
+        overlaps = torch.where(proposals.valid, assignment.quality, -1.0)
         top = overlaps.topk(min(self.train_cfg.dynamic_rcnn.iou_topk, overlaps.shape[1]), 1).values
         # The iou_topk-th highest overlap of each image, or the lowest of one with fewer proposals.
         lowest = torch.where(top >= 0, top, torch.inf).amin(1)
         self.iou_history.append(torch.where(lowest.isfinite(), lowest, 0.0).mean())
-        return priors, assignment, gt
+        return assignment
 
-    def bbox_loss(self, x: tuple[Tensor, ...], sampling_results) -> dict:
+    @by_batch
+    def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
         outs = super().bbox_loss(x, sampling_results)
         _, _, targets, weights = outs['bbox_targets']
         pos = weights[:, 0] > 0

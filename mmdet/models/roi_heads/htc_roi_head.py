@@ -52,7 +52,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:
         if not self.with_semantic:
-            return {}, {}
+            return {}, dict(semantic_feat=None)
         preds, feat = self.semantic_head(x)
         losses = {}
         if batch_data_samples is not None:
@@ -92,21 +92,6 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
     ) -> list[Tensor]:
         """Of the last stage alone, which the published results are of; the flow carries the others into it."""
         return [self._mask_forward(self.num_stages - 1, x, rois, semantic_feat)['mask_preds']]
-
-    def predict(
-        self,
-        x: tuple[Tensor, ...],
-        rpn_results_list: InstanceList,
-        batch_data_samples: SampleList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        metas = [sample.metainfo for sample in batch_data_samples]
-        _, context = self._context(x)
-        rescale_boxes = rescale and not self.with_mask  # masks are pasted first
-        results = self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale_boxes, **context)
-        if not self.with_mask:
-            return results
-        return self.predict_mask(x, context.get('semantic_feat'), metas, results, rescale=rescale)
 
     def predict_mask(
         self,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from mmengine.config import ConfigDict
 from torch import Tensor
 
-from mmdet.models.core import RoISamples, empty_instances, overridden
+from mmdet.models.core import RoISamples, by_batch
+from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -57,7 +56,8 @@ class StandardRoIHead(BaseRoIHead):
         return results
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        samples = self.sample(self.bbox_assigner, self.bbox_sampler, rpn_results_list, batch_data_samples, x)
+        gt = self.ground_truths(batch_data_samples)
+        samples = self.sample(self.bbox_assigner, self.bbox_sampler, rpn_results_list, gt, x)
         losses: dict = {}
         bbox_feats = None
         if self.with_bbox:
@@ -65,8 +65,7 @@ class StandardRoIHead(BaseRoIHead):
             losses.update(bbox_results['loss_bbox'])
             bbox_feats = bbox_results['bbox_feats']
         if self.with_mask:
-            gt_instances = [sample.gt_instances for sample in batch_data_samples]
-            losses.update(self.mask_loss(x, samples, bbox_feats, gt_instances)['loss_mask'])
+            losses.update(self.mask_loss(x, samples, bbox_feats, gt.instances)['loss_mask'])
         return losses
 
     def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
@@ -77,10 +76,11 @@ class StandardRoIHead(BaseRoIHead):
         cls_score, bbox_pred = self.bbox_head(feats)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
 
+    @by_batch
     def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: RoISamples | Sequence) -> dict:
         """Outputs of :meth:`_bbox_forward` with ``rois``, ``bbox_targets`` and ``loss_bbox``, a dict of losses."""
-        samples = targets_of_each(sampling_results, self.bbox_head)
-        rois = rois_of(samples)
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        rois = samples.rois
         outs = self._bbox_forward(x, rois)
         found = self.bbox_head.loss_and_target(
             cls_score=outs['cls_score'],
@@ -92,6 +92,7 @@ class StandardRoIHead(BaseRoIHead):
         outs.update(rois=rois, **found)
         return outs
 
+    @by_batch
     def mask_loss(
         self,
         x: tuple[Tensor, ...],
@@ -100,20 +101,14 @@ class StandardRoIHead(BaseRoIHead):
         batch_gt_instances: InstanceList,
     ) -> dict:
         """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
-        if not isinstance(sampling_results, RoISamples):
-            outs = self._mask_forward(x, bbox2roi([result.pos_priors for result in sampling_results]))
-            positives = sampling_results
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        if self.share_roi_extractor:
+            outs = self._mask_forward(x, pos_inds=samples.positive_rows(), bbox_feats=bbox_feats)
         else:
-            positives = sampling_results.positives()
-            if self.share_roi_extractor:
-                feats = sampling_results.unpack(bbox_feats)[:, : sampling_results.num_pos_slots]
-                keep = torch.arange(len(positives.rois), device=bbox_feats.device)
-                outs = self._mask_forward(x, pos_inds=keep, bbox_feats=positives.pack(feats))
-            else:
-                outs = self._mask_forward(x, positives.rois)
+            outs = self._mask_forward(x, samples.positives.rois)
         found = self.mask_head.loss_and_target(
             mask_preds=outs['mask_preds'],
-            sampling_results=positives,
+            sampling_results=samples,
             batch_gt_instances=batch_gt_instances,
             rcnn_train_cfg=self.train_cfg,
         )
@@ -138,61 +133,19 @@ class StandardRoIHead(BaseRoIHead):
                 feats = self.shared_head(feats)
         return dict(mask_preds=self.mask_head(feats), mask_feats=feats)
 
-    def predict_bbox(
+    def _refine_roi(
         self,
         x: tuple[Tensor, ...],
+        rois: Tensor,
         batch_img_metas: list[dict],
-        rpn_results_list: InstanceList,
-        rcnn_test_cfg: ConfigDict | None,
-        rescale: bool = False,
-    ) -> InstanceList:
-        proposals = [results.bboxes for results in rpn_results_list]
-        rois = bbox2roi(proposals)
-        if len(rois) == 0:
-            return empty_instances(
-                batch_img_metas,
-                rois.device,
-                task_type='bbox',
-                box_type=self.bbox_head.predict_box_type,
-                num_classes=self.bbox_head.num_classes,
-                score_per_cls=rcnn_test_cfg is None,
-            )
-        outs = self._bbox_forward(x, rois)
-        counts = [len(boxes) for boxes in proposals]
-        return self.bbox_head.predict_by_feat(
-            rois=rois.split(counts),
-            cls_scores=split_rows(outs['cls_score'], counts),
-            bbox_preds=split_rows(outs['bbox_pred'], counts),
-            batch_img_metas=batch_img_metas,
-            rcnn_test_cfg=rcnn_test_cfg,
-            rescale=rescale,
-        )
+        num_proposals_per_img: Sequence[int],
+        **context,
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        outs, counts = self._bbox_forward(x, rois), list(num_proposals_per_img)
+        return rois.split(counts), split_rows(outs['cls_score'], counts), split_rows(outs['bbox_pred'], counts)
 
-    def predict_mask(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        results_list: InstanceList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        boxes = [results.bboxes for results in results_list]
-        rois = bbox2roi(boxes)
-        if len(rois) == 0:
-            return empty_instances(
-                batch_img_metas,
-                rois.device,
-                task_type='mask',
-                instance_results=results_list,
-                mask_thr_binary=self.test_cfg.mask_thr_binary,
-            )
-        mask_preds = self._mask_forward(x, rois)['mask_preds']
-        return self.mask_head.predict_by_feat(
-            mask_preds=mask_preds.split([len(b) for b in boxes]),
-            results_list=results_list,
-            batch_img_metas=batch_img_metas,
-            rcnn_test_cfg=self.test_cfg,
-            rescale=rescale,
-        )
+    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
+        return self._mask_forward(x, rois)['mask_preds'], False
 
 
 def split_rows(value: Tensor | Sequence | None, counts: list[int]) -> Sequence:
@@ -200,19 +153,3 @@ def split_rows(value: Tensor | Sequence | None, counts: list[int]) -> Sequence:
     if value is None:
         return [None] * len(counts)
     return value.split(counts)
-
-
-def targets_of_each(samples: RoISamples | Sequence, bbox_head) -> RoISamples | list:
-    """The samples as a list where ``bbox_head`` brings a target method of its own, which knows lists alone."""
-    from .bbox_heads import BBoxHead
-
-    own = overridden(bbox_head, '_get_targets_single') if hasattr(bbox_head, '_get_targets_single') else False
-    replaced = getattr(type(bbox_head), 'get_targets', None)
-    if own or (replaced is not BBoxHead.get_targets and not getattr(replaced, 'by_batch', False)):
-        return list(samples)
-    return samples
-
-
-def rois_of(samples: RoISamples | Sequence) -> Tensor:
-    """RoIs ``(K, 5)`` in the order in which targets are made."""
-    return samples.rois if isinstance(samples, RoISamples) else bbox2roi([result.priors for result in samples])

@@ -6,14 +6,24 @@ Letters: B images, P priors.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, labels_of
-from mmdet.models.core.assign_result import AssignResult
+from mmdet.models.core import (
+    Assignment,
+    AssignResult,
+    PaddedGT,
+    Priors,
+    RoISamples,
+    SamplingResult,
+    labels_of,
+    pad_batch,
+)
+from mmdet.structures.bbox import get_box_tensor
 
 
 def assign_images(assigner: Any, priors: Priors, gt: PaddedGT, **predictions: Tensor) -> Assignment:
@@ -35,13 +45,52 @@ def assign_images(assigner: Any, priors: Priors, gt: PaddedGT, **predictions: Te
 def sample_images(sampler: Any, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor, Tensor]:
     """``(B, P)`` bool of the positives and negatives that an own ``sample`` draws, one image at a time."""
     pos, neg = torch.zeros_like(assignment.pos), torch.zeros_like(assignment.pos)
-    labels = labels_of(assignment, gt)
-    for b, (count, boxes) in enumerate(zip(gt.counts, priors.expanded())):
-        quality = None if assignment.quality is None else assignment.quality[b]
-        result = sampler.sample(
-            AssignResult(count, assignment.gt_inds[b], quality, labels[b]),
-            InstanceData(priors=boxes),
-            InstanceData(bboxes=gt.boxes[b, :count], labels=gt.labels[b, :count]),
-        )
-        pos[b, result.pos_inds], neg[b, result.neg_inds] = True, True
+    for b, (keep, result) in enumerate(_drawn_images(sampler, priors, assignment, gt)):
+        places = keep.nonzero().flatten()
+        pos[b, places[result.pos_inds]], neg[b, places[result.neg_inds]] = True, True
     return pos, neg
+
+
+def sample_regions(
+    sampler: Any, priors: Priors, assignment: Assignment, gt: PaddedGT, feats: Sequence[Tensor]
+) -> RoISamples:
+    """Slots of the regions that an own ``sample`` draws, one image at a time."""
+    return as_samples([result for _, result in _drawn_images(sampler, priors, assignment, gt, feats)])
+
+
+def _drawn_images(
+    sampler: Any, priors: Priors, assignment: Assignment, gt: PaddedGT, feats: Sequence[Tensor] = ()
+) -> Iterator[tuple[Tensor, SamplingResult]]:
+    """The valid priors of each image, and what is drawn from them."""
+    labels = labels_of(assignment, gt)
+    for b, (instances, keep) in enumerate(zip(gt.instances, priors.valid)):
+        quality = None if assignment.quality is None else assignment.quality[b][keep]
+        image = AssignResult(len(instances), assignment.gt_inds[b][keep], quality, labels[b][keep])
+        maps = dict(feats=[level[b : b + 1] for level in feats]) if feats else {}
+        yield keep, sampler.sample(image, InstanceData(priors=priors.expanded()[b][keep]), instances, **maps)
+
+
+def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
+    """What was drawn image by image, in slots; rows are in the order of the results, positives first."""
+
+    def of_positives(name: str) -> Tensor:
+        parts = []
+        for result in results:
+            values = get_box_tensor(getattr(result, name))
+            parts.append(torch.cat([values, values.new_zeros(len(result.neg_priors), *values.shape[1:])]))
+        return pad_batch(parts)
+
+    boxes = [get_box_tensor(result.priors) for result in results]
+    valid = [box.new_ones(len(box), dtype=torch.bool) for box in boxes]
+    return RoISamples(
+        pad_batch(boxes),
+        pad_batch(valid),
+        pad_batch([torch.arange(len(v), device=v.device) < len(r.pos_priors) for v, r in zip(valid, results)]),
+        of_positives('pos_assigned_gt_inds'),
+        of_positives('pos_gt_bboxes'),
+        of_positives('pos_gt_labels'),
+        of_positives('pos_is_gt').bool(),
+        num_pos_slots=max(1, *(len(result.pos_priors) for result in results)),
+        packed=True,
+        results=list(results),
+    )

@@ -52,7 +52,7 @@ def test_counts(kind, num, fraction, ub, add_gt):
     )
     for seed in range(10):
         priors, assignment, gt, instances = random_batch(seed, add_gt)
-        samples = sampler.sample_batch(priors, assignment, gt, instances)
+        samples = sampler.sample_batch(priors, assignment, gt)
         for b, result in enumerate(samples):
             extra = gt.counts[b] if add_gt else 0
             positives = int(assignment.pos[b].sum()) + extra
@@ -108,13 +108,15 @@ def test_instance_balance():
     assert taken[2] / 50 > 1.9
 
 
+@pytest.mark.parametrize('packed', [False, True])
 @pytest.mark.parametrize('ignored_first', [False, True])
-def test_samples_unpack_to_where_they_were_packed(ignored_first):
+def test_samples_unpack_to_where_they_were_packed(ignored_first, packed):
     sampler = TASK_UTILS.build(dict(type='RandomSampler', num=10, pos_fraction=0.5, add_gt_as_proposals=False))
-    priors, assignment, gt, instances = random_batch(3, False)
+    priors, assignment, gt, _ = random_batch(3, False)
     if ignored_first:
         assignment.gt_inds[0] = -1
-    samples = sampler.sample_batch(priors, assignment, gt, instances)
+    samples = sampler.sample_batch(priors, assignment, gt, packed=packed)
     back = samples.unpack(samples.pack(samples.boxes))
-    assert torch.equal(back, samples.boxes * samples.valid[..., None])
-    assert len(samples.rois) == samples.valid.sum()
+    assert torch.equal(back, samples.boxes * samples.valid[..., None] if packed else samples.boxes)
+    assert len(samples.rois) == (samples.valid.sum() if packed else samples.valid.numel())
+    assert torch.equal(samples.rois[samples.positive_rows()], samples.positives.rois)

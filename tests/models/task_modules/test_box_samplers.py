@@ -2,8 +2,9 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.models.core import Assignment
+from mmdet.models.core import Assignment, PaddedGT, Priors
 from mmdet.models.task_modules.assigners import AssignResult
+from mmdet.models.task_modules.joints import sample_images
 from mmdet.registry import TASK_UTILS
 
 pytestmark = pytest.mark.usefixtures('default_scope')
@@ -77,6 +78,11 @@ def test_overridden_draws_are_called():
         def _sample_neg(self, assign_result, num_expected, **kwargs):
             return (assign_result.gt_inds == 0).nonzero().flatten()[:num_expected]
 
-    pos, neg = First(num=4, pos_fraction=0.5).masks(Assignment(GT_INDS))
+    counts = GT_INDS.clamp(min=0).amax(1).tolist()
+    instances = [InstanceData(bboxes=torch.rand(n, 4), labels=torch.arange(n)) for n in counts]
+    priors = Priors(torch.rand(1, GT_INDS.shape[1], 4), GT_INDS >= -1, [GT_INDS.shape[1]])
+    sampler = First(num=4, pos_fraction=0.5, add_gt_as_proposals=False)
+    assert sampler.by_image and not random_sampler().by_image
+    pos, neg = sample_images(sampler, priors, Assignment(GT_INDS), PaddedGT.from_instances(instances))
     assert pos.sum(1).tolist() == [1, 0, 1]
     assert neg.sum(1).tolist() == [3, 4, 0]

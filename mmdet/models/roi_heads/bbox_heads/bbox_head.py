@@ -14,13 +14,16 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from mmdet.models.core import RoISamples, by_batch, empty_instances, overridden
+from mmdet.models.core import Proposals, RoISamples, by_batch, empty_instances, image_shapes
 from mmdet.models.layers import build_linear_layer
 from mmdet.models.losses import accuracy
 from mmdet.models.task_modules.coders import clamp_boxes
+from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor, scale_boxes
 from mmdet.utils import ConfigType, InstanceList, OptMultiConfig
+
+from ..joints import targets_of_images
 
 Targets = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -144,24 +147,17 @@ class BBoxHead(BaseModule):
         bbox_weights = inside.to(boxes.dtype).expand(-1, target.shape[1])
         return torch.where(pos, gt_labels, self.num_classes), weights, target, bbox_weights
 
+    @by_batch
     def get_targets(
         self, sampling_results: RoISamples | Sequence, rcnn_train_cfg: ConfigDict, concat: bool = True
     ) -> Targets:
-        """Targets of all regions, in the order of their RoIs."""
-        if isinstance(sampling_results, RoISamples):
-            s = sampling_results
-            if not overridden(self, '_get_targets_single'):
-                flat = (s.pack(t) for t in (s.boxes, s.gt_boxes, s.gt_labels, s.pos, s.valid))
-                return self._targets(*flat, rcnn_train_cfg)
-        singles = [
-            self._get_targets_single(
-                result.pos_priors, result.neg_priors, result.pos_gt_bboxes, result.pos_gt_labels, cfg=rcnn_train_cfg
-            )
-            for result in sampling_results
-        ]
-        columns = zip(*singles)
-        return tuple(torch.cat(column) if concat else list(column) for column in columns)
+        """Targets of all regions, in the order of their RoIs; of each image, if not ``concat``."""
+        if not concat or not hasattr(self._get_targets_single, 'by_batch'):
+            return targets_of_images(self, sampling_results, rcnn_train_cfg, concat)
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        return self._targets(*samples.rows('boxes', 'gt_boxes', 'gt_labels', 'pos', 'valid'), rcnn_train_cfg)
 
+    @by_batch
     def loss_and_target(
         self,
         cls_score: Tensor,
@@ -297,39 +293,24 @@ class BBoxHead(BaseModule):
         results.bboxes, results.scores, results.labels = detections[:, :4], detections[:, -1], labels
         return results
 
+    @by_batch
     @torch.no_grad()
     def refine_bboxes(
         self, sampling_results: RoISamples | Sequence, bbox_results: dict, batch_img_metas: list[dict]
-    ) -> tuple[Tensor, Tensor] | InstanceList:
+    ) -> Proposals:
         """Regions moved by their predictions, for the next stage; ground truths among them are left out.
 
         Positives move by the box of their label, others by that of their best class.
 
         Args:
             bbox_results: ``rois``, ``cls_score``, ``bbox_pred`` and ``bbox_targets`` of the stage.
-
-        Returns:
-            For ``RoISamples`` boxes ``(B, S, 4)`` and a mask ``(B, S)``; else ``bboxes`` of each image.
         """
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
         labels, scores = bbox_results['bbox_targets'][0], self._scores(bbox_results['cls_score'])
         labels = torch.where(labels == self.num_classes, scores[:, :-1].argmax(1), labels)
-        rois, pred = bbox_results['rois'], self._pred_of_label(bbox_results['bbox_pred'], labels)
-        if isinstance(sampling_results, RoISamples):
-            s = sampling_results
-            shapes = [meta['img_shape'][:2] for meta in batch_img_metas]
-            boxes = self.bbox_coder.decode(s.boxes, s.unpack(pred), max_shape=shapes)
-            return get_box_tensor(boxes), s.valid & ~s.is_gt
-        refined, start = [], 0
-        for result, meta in zip(sampling_results, batch_img_metas):
-            stop = start + len(result.pos_priors) + len(result.neg_priors)
-            boxes = self.bbox_coder.decode(
-                rois[start:stop, 1:], pred[start:stop], max_shape=tuple(meta['img_shape'][:2])
-            )
-            keep = boxes.new_ones(len(boxes), dtype=torch.bool)
-            keep[: len(result.pos_is_gt)] = result.pos_is_gt == 0
-            refined.append(InstanceData(bboxes=get_box_tensor(boxes)[keep]))
-            start = stop
-        return refined
+        pred = samples.unpack(self._pred_of_label(bbox_results['bbox_pred'], labels))
+        boxes = self.bbox_coder.decode(samples.boxes, pred, max_shape=image_shapes(batch_img_metas))
+        return Proposals(get_box_tensor(boxes), samples.valid & ~samples.is_gt, [boxes.shape[1]])
 
     def _scores(self, cls_score: Tensor) -> Tensor:
         return self.loss_cls.get_activation(cls_score) if self.custom_activation else cls_score

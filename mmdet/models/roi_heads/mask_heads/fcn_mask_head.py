@@ -14,12 +14,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from mmdet.models.core import RoISamples, empty_instances
+from mmdet.models.core import RoISamples, by_batch, empty_instances
 from mmdet.models.core.masks import crop_masks, paste_masks
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
+from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS
-from mmdet.structures.mask import mask_target
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 
 
@@ -124,24 +124,19 @@ class FCNMaskHead(BaseModule):
                 x = self.relu(x)
         return self.conv_logits(x)
 
+    @by_batch
     def get_targets(
         self, sampling_results: RoISamples | Sequence, batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigDict
     ) -> Tensor:
-        """Target masks ``(K, h, w)``: the ground truth cut out by each positive region.
+        """Target masks ``(K, h, w)``: the ground truth cut out by each region among the positive ones.
 
-        For ``RoISamples`` these are its slots for positives; slots without one get zeros.
+        Slots without a region get zeros.
         """
-        masks = [instances.masks for instances in batch_gt_instances]
-        if isinstance(sampling_results, RoISamples):
-            s = sampling_results
-            return s.pack(crop_masks(s.boxes, s.gt_inds, s.pos, masks, rcnn_train_cfg))
-        return mask_target(
-            [result.pos_priors for result in sampling_results],
-            [result.pos_assigned_gt_inds for result in sampling_results],
-            masks,
-            rcnn_train_cfg,
-        )
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        chosen, masks = samples.positives, [instances.masks for instances in batch_gt_instances]
+        return chosen.pack(crop_masks(chosen.boxes, chosen.gt_inds, chosen.pos, masks, rcnn_train_cfg))
 
+    @by_batch
     def loss_and_target(
         self,
         mask_preds: Tensor,
@@ -150,17 +145,14 @@ class FCNMaskHead(BaseModule):
         rcnn_train_cfg: ConfigDict,
     ) -> dict:
         """``loss_mask``, a dict of losses, and ``mask_targets``."""
-        targets = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
-        if isinstance(sampling_results, RoISamples):
-            labels = sampling_results.pack(sampling_results.gt_labels)
-            kwargs = dict(sample_weight=sampling_results.pack(sampling_results.pos))
-        else:
-            labels, kwargs = torch.cat([result.pos_gt_labels for result in sampling_results]), {}
+        samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
+        targets = self.get_targets(samples, batch_gt_instances, rcnn_train_cfg)
+        labels, used = samples.positives.rows('gt_labels', 'pos')
         if self.class_agnostic:
             labels = torch.zeros_like(labels)
         if len(mask_preds) == 0:
             return dict(loss_mask=dict(loss_mask=mask_preds.sum()), mask_targets=targets)
-        loss = self.loss_mask(mask_preds, targets, labels, **kwargs)
+        loss = self.loss_mask(mask_preds, targets, labels, sample_weight=used)
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
 
     def predict_by_feat(

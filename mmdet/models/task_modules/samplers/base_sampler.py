@@ -1,4 +1,4 @@
-"""The two faces of a sampler: one image by ``sample``, a batch by ``draw``."""
+"""The two faces of a sampler: a batch by ``draw``, one image by ``sample``, ``_sample_pos`` and ``_sample_neg``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import Assignment, PaddedGT, Priors, RoISamples, as_masks, by_batch, draw, labels_of, overridden
-from mmdet.models.core.sampling import first, negative_room
-from mmdet.models.task_modules.assigners.assign_result import AssignResult
-from mmdet.structures.bbox import BaseBoxes, cat_boxes
-
-from .sampling_result import SamplingResult
+from mmdet.models.core import (
+    Assignment,
+    AssignResult,
+    PaddedGT,
+    Priors,
+    RoISamples,
+    SamplingResult,
+    as_masks,
+    by_batch,
+    draw,
+)
+from mmdet.structures.bbox import cat_boxes, get_box_tensor
 
 # Indices (B, K) and validity (B, K) of positives, then of negatives.
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -27,6 +33,8 @@ class BaseSampler(metaclass=ABCMeta):
         neg_pos_ub: Negatives for each positive at most; no limit below 0.
         add_gt_as_proposals: Whether the ground truths are candidates too.
     """
+
+    avg_factor_with_neg = True
 
     def __init__(
         self, num: int, pos_fraction: float, neg_pos_ub: int = -1, add_gt_as_proposals: bool = True, **kwargs
@@ -43,30 +51,47 @@ class BaseSampler(metaclass=ABCMeta):
         """The same for negatives, of which ``room (B, 1)`` are drawn."""
         return None
 
+    @property
+    def by_image(self) -> bool:
+        """Whether research code replaced a method that draws from a single image; then :meth:`sample` is called."""
+        methods = (self.sample, self.pos_sampler._sample_pos, self.neg_sampler._sample_neg)
+        return not all(hasattr(method, 'by_batch') for method in methods)
+
     def draw(self, assignment: Assignment, **kwargs) -> Drawn:
         """Indices ``(B, K)`` of the drawn positives and their validity, then of the negatives; no host sync."""
         limit = int(self.num * self.pos_fraction)
-        pos = draw(assignment.pos, limit, self.pos_sampler.pos_keys(assignment, limit, **kwargs))
-        room = negative_room(pos[1], self.num, self.neg_pos_ub)
-        neg, valid = draw(assignment.neg, self.num, self.neg_sampler.neg_keys(assignment, room, **kwargs))
-        return *pos, neg, first(valid, room)
+        pos_keys = self.pos_sampler.pos_keys(assignment, limit, **kwargs)
+        pos, pos_valid = draw(assignment.gt_inds > 0, limit, pos_keys)
+        count = pos_valid.sum(1, keepdim=True)
+        room = self.num - count
+        if self.neg_pos_ub >= 0:
+            room = torch.minimum(room, (count.clamp(min=1) * self.neg_pos_ub).long())
+        neg_keys = self.neg_sampler.neg_keys(assignment, room, **kwargs)
+        neg, neg_valid = draw(assignment.gt_inds == 0, self.num, neg_keys)
+        return pos, pos_valid, neg, neg_valid & (torch.arange(neg.shape[1], device=neg.device) < room)
+
+    def masks(self, assignment: Assignment, gt: PaddedGT | None = None) -> tuple[Tensor, Tensor]:
+        """``(B, P)`` bool of drawn positives and negatives: what a dense head needs."""
+        pos, pos_valid, neg, neg_valid = self.draw(assignment, gt=gt)
+        count = assignment.gt_inds.shape[1]
+        return as_masks(pos, pos_valid, count), as_masks(neg, neg_valid, count)
 
     def sample_batch(
         self,
         priors: Priors,
         assignment: Assignment,
         gt: PaddedGT,
-        gt_instances: Sequence[InstanceData],
-        **kwargs,
+        feats: Sequence[Tensor] = (),
+        packed: bool = False,
     ) -> RoISamples:
         """Draw regions from the proposals ``priors`` of a batch, to which the ground truths are added if so configured.
 
-        Keyword arguments, such as the feature maps ``feats`` for OHEM, go to
-        :meth:`pos_keys` and :meth:`neg_keys`.
+        Args:
+            feats: Feature maps, for samplers that look at the losses of candidates.
+            packed: Whether empty slots are left out, see :class:`RoISamples`.
         """
-        if overridden(self, 'sample'):
-            return RoISamples.from_results(self._sample_each(priors, assignment, gt, gt_instances, **kwargs), gt)
-        boxes, inds, quality = priors.expanded(), assignment.gt_inds, assignment.quality
+        inds, quality = assignment.gt_inds, assignment.quality
+        boxes = priors.boxes.expand(len(inds), -1, -1)
         is_gt = torch.zeros_like(inds, dtype=torch.bool)
         if self.add_gt_as_proposals:
             own = torch.arange(1, gt.mask.shape[1] + 1, device=inds.device)
@@ -75,26 +100,9 @@ class BaseSampler(metaclass=ABCMeta):
             is_gt = torch.cat([gt.mask, is_gt], 1)
             if quality is not None:
                 quality = torch.cat([gt.mask.to(quality.dtype), quality], 1)
-        drawn = self.draw(Assignment(inds, quality), boxes=boxes, gt=gt, **kwargs)
-        return RoISamples.from_drawn(boxes, inds, is_gt, gt, drawn, self.num)
-
-    def _sample_each(self, priors, assignment, gt, gt_instances, feats=None, **kwargs) -> list[SamplingResult]:
-        labels = labels_of(assignment, gt)
-        results = []
-        for b, instances in enumerate(gt_instances):
-            keep = priors.valid[b]
-            quality = assignment.quality[b][keep] if assignment.quality is not None else None
-            image = AssignResult(len(instances), assignment.gt_inds[b][keep], quality, labels[b][keep])
-            pred = InstanceData(priors=priors.expanded()[b][keep])
-            maps = {} if feats is None else dict(feats=[level[b : b + 1] for level in feats])
-            results.append(self.sample(image, pred, instances, **maps))
-        return results
-
-    def masks(self, assignment: Assignment, **kwargs) -> tuple[Tensor, Tensor]:
-        """``(B, P)`` bool of drawn positives and negatives: what a dense head needs."""
-        pos, pos_valid, neg, neg_valid = self.draw(assignment, **kwargs)
-        count = assignment.gt_inds.shape[1]
-        return as_masks(pos, pos_valid, count), as_masks(neg, neg_valid, count)
+        drawn = self.draw(Assignment(inds, quality), boxes=boxes, gt=gt, feats=feats)
+        slots = self.num if self.num >= 0 else boxes.shape[1]
+        return RoISamples.from_drawn(boxes, inds, is_gt, gt, drawn, slots, packed)
 
     @by_batch
     def sample(
@@ -106,21 +114,36 @@ class BaseSampler(metaclass=ABCMeta):
             priors = priors[None]
         flags = torch.zeros(len(priors), dtype=torch.uint8, device=priors.device)
         if self.add_gt_as_proposals and len(gt_bboxes):
-            own = (
-                gt_bboxes if isinstance(priors, BaseBoxes) or not isinstance(gt_bboxes, BaseBoxes) else gt_bboxes.tensor
-            )
+            own = get_box_tensor(gt_bboxes) if isinstance(priors, Tensor) else gt_bboxes
             priors = cat_boxes([own, priors])
             assign_result.add_gt_(gt_instances.labels)
             flags = torch.cat([flags.new_ones(len(gt_bboxes)), flags])
-        pos, neg = self._sample_image(assign_result, priors, **kwargs)
+        room = int(self.num * self.pos_fraction)
+        pos = self.pos_sampler._sample_pos(assign_result, room, bboxes=priors, **kwargs).unique()
+        room = self.num - len(pos)
+        if self.neg_pos_ub >= 0:
+            room = min(room, int(self.neg_pos_ub * max(1, len(pos))))
+        neg = self.neg_sampler._sample_neg(assign_result, room, bboxes=priors, **kwargs).unique()
         return SamplingResult(
             pos, neg, priors, gt_bboxes, assign_result, flags, avg_factor_with_neg=self.avg_factor_with_neg
         )
 
-    avg_factor_with_neg = True
+    @by_batch
+    def _sample_pos(self, assign_result: AssignResult, num_expected: int, **kwargs) -> Tensor:
+        """Indices of at most ``num_expected`` positives of one image; ``bboxes`` and ``feats`` come as keywords."""
+        image = _batch_of_one(assign_result)
+        index, valid = draw(image.pos, num_expected, self.pos_keys(image, num_expected, **kwargs))
+        return index[valid]
 
-    def _sample_image(self, assign_result: AssignResult, priors: Tensor, **kwargs) -> tuple[Tensor, Tensor]:
-        overlaps = assign_result.max_overlaps
-        single = Assignment(assign_result.gt_inds[None], None if overlaps is None else overlaps[None])
-        pos, pos_valid, neg, neg_valid = self.draw(single, **kwargs)
-        return pos[pos_valid].unique(), neg[neg_valid].unique()
+    @by_batch
+    def _sample_neg(self, assign_result: AssignResult, num_expected: int, **kwargs) -> Tensor:
+        """The same for negatives."""
+        image = _batch_of_one(assign_result)
+        room = image.gt_inds.new_tensor([[num_expected]])
+        index, valid = draw(image.neg, num_expected, self.neg_keys(image, room, **kwargs))
+        return index[valid]
+
+
+def _batch_of_one(assign_result: AssignResult) -> Assignment:
+    overlaps = assign_result.max_overlaps
+    return Assignment(assign_result.gt_inds[None], None if overlaps is None else overlaps[None])
