@@ -68,8 +68,8 @@ def test_detectors(mode, tmp_path):
 
 # How many changes of file one loss may take. They fall as the way gets shorter.
 MOVES = {
-    'retinanet/retinanet_r50_fpn_1x_coco.py': 120,
-    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': 420,
+    'retinanet/retinanet_r50_fpn_1x_coco.py': 60,
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': 220,
 }
 
 
