@@ -18,6 +18,10 @@ class UserTypeError(TypeError, UserError):
     """A value of a type that cannot be used."""
 
 
+class UserNotImplementedError(NotImplementedError, UserError):
+    """A choice of arguments that nothing is defined for."""
+
+
 class UserKeyError(KeyError, UserError):
     """A name that is not known."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
@@ -18,6 +18,15 @@ def freeze(modules: Iterable[nn.Module]) -> None:
     """Leave parameters and statistics as they are, until the next call of ``train``."""
     for module in modules:
         module.eval().requires_grad_(False)
+
+
+def height_and_width(size: int | Sequence[int], name: str) -> tuple[int, int]:
+    """A size given as one number, ``(n,)`` or (height, width), as the pair."""
+    pair = (size,) if isinstance(size, int) else tuple(size)
+    pair = pair * 2 if len(pair) == 1 else pair
+    if len(pair) != 2:
+        raise UserValueError(f'{name} must be one number or (height, width), got {size!r}')
+    return pair[0], pair[1]
 
 
 class Backbone(BaseModule):

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.models.backbones.resnet import Bottleneck as _Bottleneck
 from mmdet.models.backbones.resnet import ResNet
 from mmdet.models.backbones.resnext import Bottleneck as ResNeXtBottleneck
@@ -87,7 +87,14 @@ class DetectoRS_ResNet(ResNet):
         self.stage_with_sac = stage_with_sac
         self.rfp_inplanes = rfp_inplanes
         self.output_img = output_img
-        super().__init__(init_cfg=pretrained_init_cfg(pretrained, init_cfg, conv_norm_init_cfg()), **kwargs)
+        given = pretrained_init_cfg(pretrained, init_cfg)
+        if given is not None and not isinstance(given, dict):
+            raise UserTypeError(f'init_cfg of DetectoRS_ResNet must be a dict, got {init_cfg!r}')
+        if given is not None and 'type' not in given:
+            raise UserKeyError(f"init_cfg {init_cfg!r} lacks the key 'type'")
+        if given is not None and given['type'] != 'Pretrained':
+            raise UserValueError(f"DetectoRS_ResNet starts from weights of type 'Pretrained' only, got {init_cfg!r}")
+        super().__init__(init_cfg=given or conv_norm_init_cfg(), **kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
         stage = len(self.res_layers)

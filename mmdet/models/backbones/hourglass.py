@@ -71,6 +71,8 @@ class HourglassNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if num_stacks < 1:
+            raise UserValueError(f'num_stacks must be at least 1, got {num_stacks}')
         if not len(stage_channels) == len(stage_blocks) > downsample_times:
             raise UserValueError(
                 f'stage_channels {stage_channels} and stage_blocks {stage_blocks} must name the '

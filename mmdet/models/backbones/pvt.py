@@ -15,7 +15,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.backbones.base import TransformerBackbone
+from mmdet.models.backbones.base import TransformerBackbone, height_and_width
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg
 from mmdet.models.layers.patch import PatchEmbed, nchw_to_nlc, nlc_to_nchw
 from mmdet.registry import MODELS
@@ -76,6 +76,7 @@ class SpatialReductionAttention(BaseModule):
         super().__init__(init_cfg)
         if not batch_first:
             raise UserValueError('SpatialReductionAttention takes (B, L, C) alone: batch_first must be True')
+        self.embed_dims, self.num_heads = embed_dims, num_heads
         self.attn = nn.MultiheadAttention(embed_dims, num_heads, attn_drop, bias=qkv_bias, batch_first=True)
         self.proj_drop = nn.Dropout(proj_drop)
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
@@ -203,8 +204,7 @@ class PyramidVisionTransformer(TransformerBackbone):
                 raise UserValueError(f'{name}={values} must name each of the {num_stages} stages')
         if max(out_indices) >= num_stages:
             raise UserValueError(f'out_indices {out_indices} name a stage beyond num_stages={num_stages}')
-        if isinstance(pretrain_img_size, int):
-            pretrain_img_size = (pretrain_img_size, pretrain_img_size)
+        pretrain_img_size = height_and_width(pretrain_img_size, 'pretrain_img_size')
         self.embed_dims = embed_dims
         self.num_stages = num_stages
         self.num_layers = num_layers

@@ -12,7 +12,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.backbones.base import TransformerBackbone, freeze
+from mmdet.models.backbones.base import TransformerBackbone, freeze, height_and_width
 from mmdet.models.layers.building import build_norm_layer, pretrained_init_cfg, run_checkpointed
 from mmdet.models.layers.mlp import FFN
 from mmdet.models.layers.patch import PatchEmbed, PatchMerging
@@ -283,8 +283,7 @@ class SwinTransformer(TransformerBackbone):
             raise UserValueError(
                 f'patches must not overlap: patch_size ({patch_size}) must be strides[0] ({strides[0]})'
             )
-        if isinstance(pretrain_img_size, int):
-            pretrain_img_size = (pretrain_img_size, pretrain_img_size)
+        pretrain_img_size = height_and_width(pretrain_img_size, 'pretrain_img_size')
         num_layers = len(depths)
         self.out_indices = out_indices
         self.use_abs_pos_embed = use_abs_pos_embed

@@ -59,20 +59,23 @@ class TridentConv(BaseModule):
 class TridentBottleneck(Bottleneck):
     """Bottleneck whose 3x3 convolution has a dilation for each branch; the branches lie along the batch.
 
+    A tensor is an input that the branches share. A tuple is the output of such a block, one map for each branch.
+
     Args:
-        begins: The input is not yet repeated for the branches.
+        concat_output: Return the branches as one batch, else as a tuple for the next block.
     """
 
     def __init__(
         self,
         trident_dilations: tuple[int, ...],
         test_branch_idx: int,
-        begins: bool = False,
+        concat_output: bool,
         **kwargs: Any,
     ) -> None:
         self.trident_dilations = trident_dilations
+        self.num_branch = len(trident_dilations)
         self.test_branch_idx = test_branch_idx
-        self.begins = begins
+        self.concat_output = concat_output
         super().__init__(**kwargs)
 
     def _make_conv2(self, cfg: dict | None, width: int, groups: int) -> None:
@@ -81,10 +84,25 @@ class TridentBottleneck(Bottleneck):
             width, width, 3, self.conv2_stride, self.trident_dilations, self.test_branch_idx, bias=False
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.begins:
-            x = x.repeat(len(self.conv2.dilations), 1, 1, 1)
-        return super().forward(x)
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        branches = len(self.conv2.dilations)
+        if isinstance(x, Tensor):
+            x = x.repeat(branches, 1, 1, 1)
+        else:
+            x = x.joined if isinstance(x, _Branches) else torch.cat(tuple(x))
+        out = super().forward(x)
+        return out if self.concat_output else _Branches(out, branches)
+
+
+class _Branches(tuple):
+    """The maps of the branches, which are parts of ``joined``, so that the next block need not copy them."""
+
+    joined: Tensor
+
+    def __new__(cls, joined: Tensor, branches: int) -> _Branches:
+        made = super().__new__(cls, joined.chunk(branches))
+        made.joined = joined
+        return made
 
 
 @MODELS.register_module()
@@ -117,6 +135,7 @@ class TridentResNet(ResNet):
             dilation=1,
             trident_dilations=self.trident_dilations,
             test_branch_idx=self.test_branch_idx,
-            first_block_kwargs=dict(begins=True),
         )
-        return ResLayer(**kwargs)
+        layer = ResLayer(concat_output=False, **kwargs)
+        layer[-1].concat_output = True
+        return layer

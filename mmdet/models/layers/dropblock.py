@@ -22,8 +22,8 @@ class DropBlock(nn.Module):
 
     def __init__(self, drop_prob: float, block_size: int, warmup_iters: int = 2000, **kwargs: Any) -> None:
         super().__init__()
-        if block_size % 2 != 1:
-            raise UserValueError(f'block_size must be odd, got {block_size}')
+        if block_size < 1 or block_size % 2 != 1:
+            raise UserValueError(f'block_size must be odd and positive, got {block_size}')
         if not 0 < drop_prob <= 1:
             raise UserValueError(f'drop_prob must be in (0, 1], got {drop_prob}')
         if warmup_iters < 0:

@@ -5,7 +5,7 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.models.layers.building import conv_module_options, run_checkpointed
 from mmdet.models.layers.se_layer import SELayer
 
@@ -39,6 +39,8 @@ class InvertedResidual(BaseModule):
         super().__init__(init_cfg)
         if stride not in (1, 2):
             raise UserValueError(f'stride must be 1 or 2, got {stride}')
+        if se_cfg is not None and not isinstance(se_cfg, dict):
+            raise UserTypeError(f'se_cfg must be a dict with the arguments of SELayer, got {se_cfg!r}')
         if not with_expand_conv and mid_channels != in_channels:
             raise UserValueError(
                 f'without expand conv, mid_channels ({mid_channels}) must be in_channels ({in_channels})'

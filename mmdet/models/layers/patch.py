@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.models.layers.building import build_conv_layer, build_norm_layer
 
 
@@ -184,6 +185,8 @@ class PatchMerging(_SlidingPatches):
 
     def forward(self, x: Tensor, input_size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """(B, H*W, C) with ``input_size`` (H, W) -> (B, L, D) and the number of patches along the two axes"""
+        if not isinstance(input_size, Sequence) or len(input_size) != 2:
+            raise UserTypeError(f'input_size must be (H, W), got {input_size!r}')
         x = self.pad(nlc_to_nchw(x, input_size))
         out_size = self.out_size(x.shape[-2:])
         x = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride).transpose(1, 2)

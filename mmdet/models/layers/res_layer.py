@@ -90,8 +90,10 @@ class SimplifiedBasicBlock(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if dcn is not None or plugins is not None:
-            raise UserValueError(f'SimplifiedBasicBlock takes neither dcn ({dcn!r}) nor plugins ({plugins!r})')
+        if dcn is not None or plugins is not None or with_cp:
+            raise UserValueError(
+                f'SimplifiedBasicBlock takes no dcn ({dcn!r}), no plugins ({plugins!r}) and no with_cp ({with_cp})'
+            )
         self.with_norm = norm_cfg is not None
         bias = not self.with_norm
         self.conv1 = build_conv_layer(

@@ -9,9 +9,9 @@ from mmdet.errors import UserValueError
 
 
 def _two_activations(act_cfg: dict | tuple[dict, dict]) -> tuple[dict, dict]:
-    pair = (act_cfg, act_cfg) if isinstance(act_cfg, dict) else tuple(act_cfg)
-    if len(pair) != 2 or not all(isinstance(cfg, dict) for cfg in pair):
-        raise UserValueError(f'act_cfg must be a dict or two dicts, got {act_cfg!r}')
+    pair = (act_cfg, act_cfg) if isinstance(act_cfg, dict) else act_cfg
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(cfg, dict) for cfg in pair):
+        raise UserValueError(f'act_cfg must be a dict or a tuple of two dicts, got {act_cfg!r}')
     return pair
 
 

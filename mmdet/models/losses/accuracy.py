@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 
 
 def accuracy(
@@ -30,7 +30,11 @@ def accuracy(
     Raises:
         ValueError: if ``topk`` exceeds the number of classes.
     """
+    if not isinstance(topk, int) and not (isinstance(topk, (tuple, list)) and all(isinstance(k, int) for k in topk)):
+        raise UserTypeError(f'topk must be an integer or several, not {topk!r}')
     ks = (topk,) if isinstance(topk, int) else tuple(topk)
+    if pred.dim() != 2 or target.dim() != 1 or len(pred) != len(target):
+        raise UserValueError(f'scores are (N, C) and labels (N,), not {tuple(pred.shape)} and {tuple(target.shape)}')
     if max(ks) > pred.size(1):
         raise UserValueError(f'topk={topk} exceeds the number of classes, {pred.size(1)}.')
     scores, labels = pred.topk(max(ks), dim=1)
@@ -48,6 +52,8 @@ def accuracy(
 class Accuracy(nn.Module):
     def __init__(self, topk: int | Sequence[int] = (1,), thresh: float | None = None) -> None:
         super().__init__()
+        if not isinstance(topk, (int, tuple, list)):
+            raise UserTypeError(f'topk must be an integer or several, not {topk!r}')
         self.topk = topk
         self.thresh = thresh
 

@@ -53,6 +53,8 @@ class ArcFaceLoss(WeightedLoss):
     ) -> Tensor:
         """Loss of embeddings (N, D); labels (N,) outside ``[0, C)`` have none."""
         reduction = self.reduction_for(reduction_override)
+        if len(embedding) != len(label):
+            raise UserValueError(f'{len(embedding)} embeddings, but {len(label)} labels.')
         cosine = self.cosine(embedding)
         own = (label >= 0) & (label < self.num_classes)
         index = torch.where(own, label, 0)[:, None]

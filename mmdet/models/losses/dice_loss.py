@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.registry import MODELS
 
 from .utils import WeightedLoss, weight_reduce_loss
@@ -26,6 +26,8 @@ def dice_loss(
         naive_dice: Sums in the denominator, with ``eps`` above and below (MaskFormer), in place of the sums of
             squares of V-Net (arXiv:1606.04797, Sec. 3).
     """
+    if weight is not None and len(weight) != len(pred):
+        raise UserValueError(f'{len(weight)} weights for {len(pred)} samples.')
     pred, target = pred.flatten(1), target.flatten(1).to(pred.dtype)
     overlap = 2 * (pred * target).sum(1)
     if naive_dice:
@@ -55,7 +57,9 @@ class DiceLoss(WeightedLoss):
         eps: float = 1e-3,
     ) -> None:
         if activate and not use_sigmoid:
-            raise UserValueError('DiceLoss activates with a sigmoid only: pass activate=False for probabilities.')
+            raise UserNotImplementedError(
+                'DiceLoss activates with a sigmoid only: pass activate=False for probabilities.'
+            )
         super().__init__(reduction, loss_weight, eps=eps, naive_dice=naive_dice)
         self.use_sigmoid = use_sigmoid
         self.activate = activate

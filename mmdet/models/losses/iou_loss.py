@@ -17,7 +17,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .smooth_l1_loss import smoothed
-from .utils import WeightedLoss, weighted_loss
+from .utils import WeightedLoss, column_weight, weighted_loss
 
 
 @dataclass
@@ -233,12 +233,24 @@ class IoULoss(BoxLoss):
 
 @MODELS.register_module()
 class BoundedIoULoss(WeightedLoss):
-    """Bounded IoU (arXiv:1711.00164); weights are per coordinate."""
+    """Bounded IoU (arXiv:1711.00164); weights are per coordinate (N, 4) or per box (N,)."""
 
     function = staticmethod(bounded_iou_loss)
 
     def __init__(self, beta: float = 0.2, eps: float = 1e-3, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
         super().__init__(reduction, loss_weight, beta=beta, eps=eps)
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        weight = column_weight(weight, pred.dim())
+        return super().forward(pred, target, weight, avg_factor, reduction_override, **kwargs)
 
 
 @MODELS.register_module()

@@ -6,7 +6,7 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weighted_loss
+from .utils import WeightedLoss, check_same_shape, weighted_loss
 
 
 @weighted_loss
@@ -21,6 +21,7 @@ def knowledge_distillation_kl_div_loss(pred: Tensor, soft_label: Tensor, T: int,
     Returns:
         Shape (N,).
     """
+    check_same_shape(pred, soft_label)
     target = (soft_label / T).softmax(1)
     if detach_target:
         target = target.detach()

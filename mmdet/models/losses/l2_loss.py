@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .mse_loss import mse_loss
@@ -47,8 +48,11 @@ class L2Loss(WeightedLoss):
     ) -> Tensor:
         """Any shape; targets are 1 or 0, and elements of weight zero are neither."""
         reduction = self.reduction_for(reduction_override)
+        if avg_factor is not None and reduction == 'sum':
+            raise UserValueError("avg_factor cannot be used with reduction='sum'.")
         pred, weight, avg_factor = self.update_weight(pred, target, weight, avg_factor)
-        avg_factor = avg_factor if reduction == 'mean' else None
+        if reduction != 'mean':
+            avg_factor = None
         return self.loss_weight * l2_loss(pred, target, weight, reduction, avg_factor)
 
     def update_weight(

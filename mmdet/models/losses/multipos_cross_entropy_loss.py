@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmdet.registry import MODELS
 
-from .utils import WeightedLoss, weight_reduce_loss
+from .utils import WeightedLoss, check_same_shape, weight_reduce_loss
 
 FAR = -1e9  # exp() of it is 0, and unlike -inf it has a gradient
 
@@ -29,6 +29,7 @@ class MultiPosCrossEntropyLoss(WeightedLoss):
             label: 1 for a positive, 0 for a negative, shape (N, K). Rows of zeros do not count.
             weight: Shape (N,).
         """
+        check_same_shape(pred, label)
         rows = label.sum(1) > 0
         negative = pred.masked_fill(label != 0, FAR).logsumexp(1)
         positive = (-pred).masked_fill(label != 1, FAR).logsumexp(1)

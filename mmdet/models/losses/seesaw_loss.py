@@ -116,6 +116,10 @@ class SeesawLoss(WeightedLoss):
     ) -> Tensor | dict[str, Tensor]:
         """``labels``: shape (N,), C for background; samples of weight zero are not counted as seen."""
         reduction = self.reduction_for(reduction_override)
+        if cls_score.size(-1) != self.num_classes + 2:
+            raise UserValueError(
+                f'SeesawLoss of num_classes={self.num_classes} takes two scores more, not {cls_score.size(-1)}.'
+            )
         counted = torch.ones_like(labels) if label_weights is None else label_weights > 0
         self.cum_samples.index_add_(0, labels, counted.to(self.cum_samples.dtype))
 

@@ -38,6 +38,8 @@ def weight_reduce_loss(
             device. Not allowed with ``'sum'``.
     """
     if weight is not None:
+        if weight.dim() == loss.dim() == 1 < len(weight) and len(weight) != len(loss):
+            raise UserValueError(f'{len(weight)} weights for {len(loss)} losses.')
         loss = loss * weight
     if avg_factor is None or reduction == 'none':
         return reduce_loss(loss, reduction)
@@ -81,11 +83,15 @@ def regression_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(loss_func)
     def wrapper(pred: Tensor, target: Tensor, *args: Any, **options: Any) -> Tensor:
-        if pred.shape != target.shape:
-            raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
+        check_same_shape(pred, target)
         return weighted(pred, target, *args, **options)
 
     return wrapper
+
+
+def check_same_shape(pred: Tensor, target: Tensor) -> None:
+    if pred.shape != target.shape:
+        raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
 
 
 def column_weight(weight: Tensor | None, ndim: int) -> Tensor | None:

@@ -7,7 +7,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .cross_entropy_loss import binary_entropy
-from .utils import WeightedLoss, column_weight, weight_reduce_loss
+from .utils import WeightedLoss, check_same_shape, column_weight, weight_reduce_loss
 
 
 def varifocal_loss(
@@ -27,6 +27,7 @@ def varifocal_loss(
         target: IoU of the positives at their class, else 0, shape (N, C).
         weight: Shape (N,) or (N, C).
     """
+    check_same_shape(pred, target)
     target = target.to(pred.dtype)
     positive = target > 0
     probability, entropy = binary_entropy(pred, target)

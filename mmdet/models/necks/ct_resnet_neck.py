@@ -7,7 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.registry import MODELS
 
@@ -73,4 +73,6 @@ class CTResNetNeck(BaseModule):
                 module.reset_parameters()
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor]:
+        if not isinstance(x, (list, tuple)):
+            raise UserTypeError(f'CTResNetNeck takes a list or tuple of feature maps, not {type(x).__name__}')
         return (self.deconv_layers(x[-1]),)

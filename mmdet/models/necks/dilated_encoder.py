@@ -38,7 +38,7 @@ class DilatedEncoder(nn.Module):
     """Projection of the coarsest feature map and residual blocks of growing dilation (Fig. 5).
 
     Args:
-        block_dilations: Dilation of each of the ``num_residual_blocks`` blocks.
+        block_dilations: Dilation of each of the ``num_residual_blocks`` blocks; more are not used.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DilatedEncoder(nn.Module):
         block_dilations: list[int],
     ) -> None:
         super().__init__()
-        if len(block_dilations) != num_residual_blocks:
+        if len(block_dilations) < num_residual_blocks:
             raise UserValueError(
                 f'block_dilations {block_dilations} must name each of the {num_residual_blocks} blocks'
             )
@@ -67,7 +67,10 @@ class DilatedEncoder(nn.Module):
         self.fpn_conv = nn.Conv2d(self.out_channels, self.out_channels, 3, padding=1)
         self.fpn_norm = nn.BatchNorm2d(self.out_channels)
         self.dilated_encoder_blocks = nn.Sequential(
-            *(Bottleneck(self.out_channels, self.block_mid_channels, dilation) for dilation in self.block_dilations)
+            *(
+                Bottleneck(self.out_channels, self.block_mid_channels, dilation)
+                for dilation in self.block_dilations[: self.num_residual_blocks]
+            )
         )
 
     def init_weights(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.levels import check_maps, used_levels
+from mmdet.models.necks.levels import check_channels, check_maps, used_levels
 from mmdet.registry import MODELS
 
 
@@ -106,6 +106,7 @@ class FPG(BaseModule):
         if inter_channels is None:
             inter_channels = out_channels
         widths = [inter_channels] * num_outs if isinstance(inter_channels, int) else list(inter_channels)
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.inter_channels = widths

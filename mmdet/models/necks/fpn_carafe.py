@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.levels import check_maps, used_levels
+from mmdet.models.necks.levels import check_channels, check_maps, used_levels
 from mmdet.registry import MODELS
 
 
@@ -52,6 +52,7 @@ class FPN_CARAFE(BaseModule):
         super().__init__(init_cfg)
         if order not in (('conv', 'norm', 'act'), ('act', 'conv', 'norm')):
             raise UserValueError(f"order must be ('conv', 'norm', 'act') or ('act', 'conv', 'norm'), got {order!r}")
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.models.layers.building import resolve_layer, run_checkpointed
-from mmdet.models.necks.levels import check_maps
+from mmdet.models.necks.levels import check_channels, check_maps
 from mmdet.registry import MODELS
 
 
@@ -35,6 +35,7 @@ class HRFPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Caffe2Xavier', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)

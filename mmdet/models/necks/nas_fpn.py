@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import GlobalPoolingCell, SumCell
-from mmdet.models.necks.levels import used_levels
+from mmdet.models.necks.levels import check_channels, check_maps, used_levels
 from mmdet.registry import MODELS
 
 # name of the cell, first and second input, output level; 'p4a' is the P4 between the first two steps (Fig. 6)
@@ -46,8 +46,7 @@ class NASFPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Caffe2Xavier', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
-        if num_outs != 5:
-            raise UserValueError(f'NASFPN has five levels, num_outs={num_outs} cannot be made')
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)
@@ -79,6 +78,9 @@ class NASFPN(BaseModule):
         return cells
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        check_maps(self, inputs, self.num_ins)
+        if self.num_outs != 5:
+            raise UserValueError(f'NASFPN has five levels, num_outs={self.num_outs} cannot be made')
         used = inputs[self.start_level : self.backbone_end_level]
         feats = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for downsample in self.extra_downsamples:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import ConcatCell
-from mmdet.models.necks.levels import used_levels
+from mmdet.models.necks.levels import check_channels, check_maps, used_levels
 from mmdet.registry import MODELS
 
 # 'cij' merges the maps i and j into the next one; 0 to 2 are the adapted inputs. Whether the second map is convolved.
@@ -36,6 +36,7 @@ class NASFCOS_FPN(BaseModule):
         if init_cfg is not None:
             raise UserValueError(f'NASFCOS_FPN sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
         super().__init__(init_cfg)
+        check_channels(in_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_ins = len(in_channels)
@@ -47,9 +48,6 @@ class NASFCOS_FPN(BaseModule):
         self.add_extra_convs = add_extra_convs
         self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
         used = in_channels[start_level : self.backbone_end_level]
-        if len(used) != 3:
-            raise UserValueError(f'NASFCOS_FPN merges three inputs, got {len(used)} (in_channels={in_channels})')
-
         self.adapt_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, bias=False, norm_cfg=dict(type='BN'), inplace=False)
             for channels in used
@@ -95,7 +93,10 @@ class NASFCOS_FPN(BaseModule):
                     caffe2_xavier_init(module)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
+        if len(used) != 3:
+            raise UserValueError(f'NASFCOS_FPN merges three inputs, got {len(used)} (in_channels={self.in_channels})')
         maps = [conv(x) for conv, x in zip(self.adapt_convs, used, strict=True)]
         for name, cell in self.fpn.items():
             maps.append(cell(maps[int(name[1])], maps[int(name[2])]))

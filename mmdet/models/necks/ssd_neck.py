@@ -67,7 +67,6 @@ class SSDNeck(BaseModule):
                 f'level_strides {level_strides} and level_paddings {level_paddings} must name each of the '
                 f'{num_extra} extra levels'
             )
-        self.l2_norm = None
         if l2_norm_scale:
             self.l2_norm = L2Norm(in_channels[0], l2_norm_scale)
             given = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
@@ -90,7 +89,7 @@ class SSDNeck(BaseModule):
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         outs = list(inputs)
         x = outs[-1]
-        if self.l2_norm is not None:
+        if hasattr(self, 'l2_norm'):
             outs[0] = self.l2_norm(outs[0])
         for layer in self.extra_layers:
             x = layer(x)
