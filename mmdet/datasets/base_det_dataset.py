@@ -31,6 +31,8 @@ class BaseDetDataset(BaseDataset):
         caption_prompt: Per class name a dict with ``prefix``, ``suffix`` or ``name``, for the same models.
     """
 
+    _fully_initialized: bool
+
     def __init__(
         self,
         *args,
@@ -67,8 +69,7 @@ class BaseDetDataset(BaseDataset):
         if self._fully_initialized:
             return
         self.data_list = self.load_data_list()
-        if self.proposal_file is not None:
-            self.load_proposals()
+        self.load_proposals()
         loaded = len(self.data_list)
         self.data_list = self.filter_data()
         if not self.data_list:
@@ -127,8 +128,10 @@ class BaseDetDataset(BaseDataset):
 
     def load_proposals(self) -> None:
         """Attach ``proposals`` of :attr:`proposal_file` to the samples; the file is read by :func:`read_proposals`."""
+        if self.proposal_file is None:
+            return
         if not is_abs(self.proposal_file):
-            self.proposal_file = osp.join(self.data_root, self.proposal_file)
+            self.proposal_file = osp.join(self.data_root or '', self.proposal_file)
         proposals = read_proposals(self.proposal_file, self.backend_args)
         for info in self.data_list:
             folder, name = osp.split(info['img_path'])

@@ -31,7 +31,7 @@ class CocoDataset(BaseDetDataset):
     ``metainfo=dict(classes=None)`` takes the names from the file.
     """
 
-    METAINFO = dict(classes=COCO_CLASSES, palette=COCO_PALETTE)
+    METAINFO: dict = dict(classes=COCO_CLASSES, palette=COCO_PALETTE)
     COCOAPI = COCO
     ANN_ID_UNIQUE = True
 
@@ -76,8 +76,9 @@ class CocoDataset(BaseDetDataset):
             picture = pictures.get(ann['image_id'])
             raw.faults += self._faults_of(ann, picture, names, seen)
             seen.add(ann['id'])
-            if picture is not None and _numbers(ann.get('bbox')) is not None:
-                x, y, w, h = _numbers(ann['bbox'])
+            numbers = _numbers(ann.get('bbox'))
+            if picture is not None and numbers is not None:
+                x, y, w, h = numbers
                 picture.boxes.append(
                     RawBox(
                         xyxy=(x, y, x + w, y + h),

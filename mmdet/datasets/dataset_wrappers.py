@@ -19,6 +19,9 @@ def _built(dataset: dict | BaseDataset):
 class _Delegates:
     """What a wrapper of one dataset asks of it by the index of that dataset."""
 
+    dataset: BaseDataset
+    _get_ori_dataset_idx: Callable[[int], int]
+
     @force_full_init
     def get_cat_ids(self, idx: int) -> list[int]:
         return self.dataset.get_cat_ids(self._get_ori_dataset_idx(idx))

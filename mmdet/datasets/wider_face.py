@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
 from mmdet.errors import UserValueError
@@ -97,8 +97,7 @@ class WIDERFaceDataset(XMLDataset):
         marks = face.find('lm')
         if marks is None or face.findtext('has_lm', '1').strip() == '0':
             return NO_LANDMARKS
-        points = ([float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy'] for i in range(1, 6))
-        return [value for x, y in points for value in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
+        return _keypoints([float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy'] for i in range(1, 6))
 
 
 def _names_pictures(lines: list[str]) -> bool:
@@ -106,8 +105,14 @@ def _names_pictures(lines: list[str]) -> bool:
     return bool(lines) and (lines[0].startswith('#') or lines[0].endswith(('.jpg', '.png')))
 
 
-def _face(x: float, y: float, w: float, h: float, keypoints: list[float] = NO_LANDMARKS, ignored: int = 0) -> dict:
-    return dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=ignored, keypoints=keypoints)
+def _keypoints(points: Iterable[Sequence[float]]) -> list[float]:
+    """x, y and 1 of each point; zeros for one that is not annotated, which has a negative coordinate."""
+    return [value for x, y in points for value in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
+
+
+def _face(box: Sequence[float], keypoints: list[float] = NO_LANDMARKS, ignored: bool = False) -> dict:
+    x, y, w, h = box
+    return dict(bbox=[x, y, x + w, y + h], bbox_label=0, ignore_flag=int(ignored), keypoints=keypoints)
 
 
 def _official(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]:
@@ -121,13 +126,14 @@ def _official(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]
         values = [[float(value) for value in row.split()] for row in rows]
         if any(len(value) < 4 for value in values) or len(values) < int(count):
             raise UserValueError(f'{source!r}: the faces of {name!r} are not {count} rows of numbers')
-        yield name, [_face(*value[:4], ignored=int(len(value) > 7 and value[7] == 1)) for value in values[: int(count)]]
+        yield name, [_face(value[:4], ignored=len(value) > 7 and value[7] == 1) for value in values[: int(count)]]
         at += 2 + len(rows)
 
 
 def _retinaface(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]:
     """``# image``, then ``x y w h`` and, in the training set, five times ``x y flag`` (-1: not annotated)."""
-    name, faces = '', []
+    name = ''
+    faces: list[dict] = []
     for line in lines:
         if line.startswith('#'):
             if name:
@@ -139,8 +145,7 @@ def _retinaface(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]
             raise UserValueError(f'{source!r}: {line!r} of {name!r} is no face')
         keypoints = NO_LANDMARKS
         if len(values) >= 19:
-            points = (values[i : i + 2] for i in range(4, 19, 3))
-            keypoints = [v for x, y in points for v in ((x, y, 1.0) if x >= 0 and y >= 0 else (0.0, 0.0, 0.0))]
-        faces.append(_face(*values[:4], keypoints))
+            keypoints = _keypoints(values[i : i + 2] for i in range(4, 19, 3))
+        faces.append(_face(values[:4], keypoints))
     if name:
         yield name, faces

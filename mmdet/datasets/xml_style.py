@@ -14,6 +14,17 @@ from .base_det_dataset import BaseDetDataset
 from .raw import RawAnnotations, RawBox, RawFault, RawPicture
 
 
+class MissingElement(ValueError):
+    """An annotation lacks what it must have."""
+
+
+def required_text(element: ElementTree.Element | None, key: str) -> str:
+    text = None if element is None else element.findtext(key)
+    if text is None:
+        raise MissingElement(f'no {key!r} in {"an object" if element is None else repr(element.tag)}')
+    return text
+
+
 @DATASETS.register_module()
 class XMLDataset(BaseDetDataset):
     """Images with one PASCAL VOC XML file each, listed by id in a text file.
@@ -45,10 +56,17 @@ class XMLDataset(BaseDetDataset):
         if isinstance(classes, str):
             raise UserValueError(f'metainfo.classes is the string {classes!r}; one class is written ({classes!r},)')
         self.cat2label = {name: label for label, name in enumerate(classes)}
-        self._known, self._unknown = set(), set()
-        data_list = [self.parse_data_info(self._raw_info(img_id)) for img_id in self._image_ids()]
+        self._known: set[str] = set()
+        self._unknown: set[str] = set()
+        data_list = [self._checked_info(self._raw_info(img_id)) for img_id in self._image_ids()]
         self._check_names(classes)
         return data_list
+
+    def _checked_info(self, raw_info: dict) -> dict:
+        try:
+            return self.parse_data_info(raw_info)
+        except MissingElement as error:
+            raise UserValueError(f'annotation file {raw_info["xml_path"]!r}: {error}') from None
 
     def raw_annotations(self) -> RawAnnotations:
         raw = RawAnnotations(self.ann_file, [])
@@ -57,21 +75,21 @@ class XMLDataset(BaseDetDataset):
             try:
                 root = self._read_xml(info['xml_path'])
                 picture = RawPicture(img_id, self._picture_path(info, root), self._written_size(root))
-            except (OSError, TypeError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 raw.faults.append(RawFault('unreadable annotation', osp.basename(info['xml_path']), str(error)))
                 continue
             raw.pictures.append(picture)
             for number, (name, item) in enumerate(self._objects(root), start=1):
                 try:
                     x1, y1, x2, y2 = self._corners(item)
-                except (AttributeError, TypeError, ValueError) as error:
+                except ValueError as error:
                     detail = f'object {number}, {name or "without a name"}: {error}'
                     raw.faults.append(
                         RawFault('unreadable annotation', osp.basename(info['xml_path']), detail, picture)
                     )
                     continue
                 picture.boxes.append(RawBox((x1, y1, x2, y2), name, f'object {number}'))
-        raw.categories = list(dict.fromkeys(box.category for picture in raw.pictures for box in picture.boxes))
+        raw.categories = list(dict.fromkeys(box.category or '' for picture in raw.pictures for box in picture.boxes))
         return raw
 
     def _check_names(self, classes: tuple[str, ...]) -> None:
@@ -141,7 +159,7 @@ class XMLDataset(BaseDetDataset):
     def _written_size(root: ElementTree.Element) -> tuple[int, int] | None:
         """Width and height, where the file has them."""
         size = root.find('size')
-        return None if size is None else (int(size.findtext('width')), int(size.findtext('height')))
+        return None if size is None else (int(required_text(size, 'width')), int(required_text(size, 'height')))
 
     @staticmethod
     def _objects(root: ElementTree.Element) -> Iterator[tuple[str, ElementTree.Element]]:
@@ -153,7 +171,7 @@ class XMLDataset(BaseDetDataset):
     def _corners(item: ElementTree.Element) -> list[float]:
         """x1, y1, x2, y2 as they stand in the file."""
         box = item.find('bndbox')
-        return [float(box.findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+        return [float(required_text(box, key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         """The boxes of an annotation; ``minus_one`` makes coordinates that count from 1 count from 0."""

@@ -76,6 +76,12 @@ def test_broken_and_missing_xml(voc_folder, tmp_path):
     (tmp_path / 'Annotations' / '0.xml').write_text('<annotation>')
     with pytest.raises(ValueError, match=r'0.xml. is not valid XML'):
         XMLDataset(**args, metainfo=dict(classes=('cat',)))
+    (tmp_path / 'Annotations' / '0.xml').write_text('<annotation><object><name>cat</name></object></annotation>')
+    with pytest.raises(ValueError, match=r"0.xml.: no 'xmin' in an object"):
+        XMLDataset(**args, metainfo=dict(classes=('cat',)))
+    (tmp_path / 'Annotations' / '0.xml').write_text('<annotation><size><width>9</width></size></annotation>')
+    with pytest.raises(ValueError, match=r"0.xml.: no 'height' in 'size'"):
+        XMLDataset(**args, metainfo=dict(classes=('cat',)))
     (tmp_path / 'Annotations' / '0.xml').unlink()
     with pytest.raises(FileNotFoundError, match=r'0.xml. does not exist'):
         XMLDataset(**args, metainfo=dict(classes=('cat',)))

@@ -2,11 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
+from typing import Any, Protocol, cast
 
 from torch.utils.data import BatchSampler, Sampler
 
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
+
+
+class DatasetSampler(Protocol):
+    """A sampler that knows its dataset and its length."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def __len__(self) -> int: ...
 
 
 @DATA_SAMPLERS.register_module()
@@ -27,14 +38,19 @@ class AspectRatioBatchSampler(BatchSampler):
         self.batch_size = batch_size
         self.drop_last = drop_last
 
+    @property
+    def source(self) -> DatasetSampler:
+        """The sampler, as what it has to be by the time of the first batch."""
+        return cast(DatasetSampler, self.sampler)
+
     def group_of(self, index: int) -> int:
         """The bucket of an index: 0 portrait (width < height), 1 landscape."""
-        info = self.sampler.dataset.get_data_info(index)
+        info = self.source.dataset.get_data_info(index)
         return 0 if info['width'] < info['height'] else 1
 
     num_groups = 2
 
-    def __iter__(self) -> Iterator[Sequence[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
         firsts: list[list[int]] = [[] for _ in range(self.num_groups)]
         for index in self.sampler:
@@ -56,7 +72,7 @@ class AspectRatioBatchSampler(BatchSampler):
         yield from (rest[start : start + self.batch_size] for start in range(0, len(rest), self.batch_size))
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.batch_size)
+        whole, rest = divmod(len(self.source), self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
 
@@ -76,35 +92,36 @@ class MultiDataAspectRatioBatchSampler(AspectRatioBatchSampler):
         if len(sizes) != num_datasets:
             raise UserValueError(f'batch_size {sizes} must have one entry for each of the {num_datasets} datasets')
         super().__init__(sampler, max(sizes), drop_last)
-        self.batch_size = sizes
+        self.sizes = sizes
+        self.batch_size = sizes  # type: ignore[assignment]  # its name in 3.x
         self.num_groups = 2 * num_datasets
 
     def group_of(self, index: int) -> int:
-        source, _ = self.sampler.dataset._get_ori_dataset_idx(index)
+        source, _ = self.source.dataset._get_ori_dataset_idx(index)
         return 2 * source + super().group_of(index)
 
-    def __iter__(self) -> Iterator[Sequence[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]
         for index in self.sampler:
             group = self.group_of(index)
             bucket = buckets[group]
             bucket.append(index)
-            if len(bucket) == self.batch_size[group // 2]:
+            if len(bucket) == self.sizes[group // 2]:
                 yield bucket[:]
                 bucket.clear()
         if self.drop_last:
             return
-        for source, size in enumerate(self.batch_size):
+        for source, size in enumerate(self.sizes):
             rest = buckets[2 * source] + buckets[2 * source + 1]
             yield from (rest[start : start + size] for start in range(0, len(rest), size))
 
     def __len__(self) -> int:
-        sizes = [self.batch_size[0]] if len(set(self.batch_size)) == 1 else self.batch_size
-        shares = self._source_shares() if len(sizes) > 1 else [len(self.sampler)]
+        sizes = self.sizes[:1] if len(set(self.sizes)) == 1 else self.sizes
+        shares = self._source_shares() if len(sizes) > 1 else [len(self.source)]
         if self.drop_last:
             return sum(share // size for share, size in zip(shares, sizes, strict=True))
         return sum(-(-share // size) for share, size in zip(shares, sizes, strict=True))
 
     def _source_shares(self) -> list[int]:
-        lengths = [len(dataset) for dataset in self.sampler.dataset.datasets]
-        return [len(self.sampler) * length // sum(lengths) for length in lengths]
+        lengths = [len(dataset) for dataset in self.source.dataset.datasets]
+        return [len(self.source) * length // sum(lengths) for length in lengths]

@@ -55,6 +55,8 @@ class RandomCenterCropPad(BaseTransform):
                 )
         elif crop_size is None or min(crop_size) <= 0:
             raise UserValueError(f'crop_size must be two positive integers, not {crop_size!r}')
+        elif ratios is None or border is None:
+            raise UserValueError(f'RandomCenterCropPad needs ratios ({ratios}) and border ({border}) in training')
         self.crop_size = crop_size
         self.ratios = ratios
         self.border = border
@@ -76,6 +78,7 @@ class RandomCenterCropPad(BaseTransform):
     @cache_randomness
     def _random_window(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the window."""
+        assert self.ratios is not None and self.crop_size is not None  # the test mode draws no window
         ratio = np.random.choice(self.ratios)
         return int(self.crop_size[1] * ratio), int(self.crop_size[0] * ratio)
 
@@ -97,6 +100,7 @@ class RandomCenterCropPad(BaseTransform):
         img, boxes = results['img'], results['gt_bboxes']
         height, width = img.shape[:2]
         centers = boxes.centers.numpy()
+        assert self.border is not None
         border_y, border_x = self._get_border(self.border, height), self._get_border(self.border, width)
         while True:
             size = self._random_window(height, width)
@@ -122,6 +126,7 @@ class RandomCenterCropPad(BaseTransform):
 
     def _test_aug(self, results: dict) -> dict:
         height, width = results['img'].shape[:2]
+        assert self.test_pad_mode is not None
         mode, value = self.test_pad_mode
         if mode == 'logical_or':
             size = (height | value) + self.test_pad_add_pix, (width | value) + self.test_pad_add_pix

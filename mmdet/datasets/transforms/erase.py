@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -49,8 +50,8 @@ class CutOut(BaseTransform):
         self.n_holes = _range(n_holes, 'n_holes', 0)
         self.fill_in = fill_in
         self.with_ratio = cutout_ratio is not None
-        candidates = cutout_ratio if self.with_ratio else cutout_shape
-        self.candidates = candidates if isinstance(candidates, list) else [candidates]
+        candidates: Any = cutout_ratio if self.with_ratio else cutout_shape
+        self.candidates: list[tuple[float, float]] = candidates if isinstance(candidates, list) else [candidates]
         if not self.candidates or not all(isinstance(x, (tuple, list)) and len(x) == 2 for x in self.candidates):
             raise UserValueError(
                 f'a hole has two sides (width, height), or there is a list of them, not {candidates!r}'
@@ -109,7 +110,7 @@ class RandomErasing(BaseTransform):
         height, width = img_shape
         patches = []
         for _ in range(np.random.randint(self.n_patches[0], self.n_patches[1] + 1)):
-            ratio_w, ratio_h = np.random.uniform(*self.ratio, size=2)
+            ratio_w, ratio_h = np.random.uniform(self.ratio[0], self.ratio[1], size=2)
             patch_h, patch_w = int(height * (ratio_w if self.squared else ratio_h)), int(width * ratio_w)
             x, y = np.random.randint(0, width - patch_w + 1), np.random.randint(0, height - patch_h + 1)
             patches.append((x, y, x + patch_w, y + patch_h))

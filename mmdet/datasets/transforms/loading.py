@@ -126,7 +126,7 @@ class InferencerLoader(BaseTransform):
 
     def transform(self, single_input: str | np.ndarray | dict) -> dict:
         if isinstance(single_input, str):
-            results = dict(img_path=single_input)
+            results: dict = dict(img_path=single_input)
         elif isinstance(single_input, np.ndarray):
             results = dict(img=single_input)
         elif isinstance(single_input, dict):

@@ -56,7 +56,8 @@ class _Cache:
     """
 
     def __init__(self, size: int, random_pop: bool) -> None:
-        self.size, self.random_pop, self.items = size, random_pop, []
+        self.size, self.random_pop = size, random_pop
+        self.items: list[dict] = []
 
     def push(self, results: dict) -> None:
         self.items.append(copy.deepcopy(results))

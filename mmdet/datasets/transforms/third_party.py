@@ -113,7 +113,7 @@ class Albu(BaseTransform):
         if masks is not None:
             bitmaps = output[self.keymap.get('gt_masks', 'masks')] if len(masks) else []
             results['gt_masks'] = BitmapMasks(list(bitmaps), *results['img_shape'])
-        if 'index' in output:
+        if boxes is not None and 'index' in output:
             index = np.asarray(output['index'], dtype=np.int64)
             if self.skip_img_without_anno and not len(index):
                 return None

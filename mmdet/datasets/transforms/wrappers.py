@@ -106,12 +106,12 @@ class ProposalBroadcaster(BaseTransform):
         return f'{type(self).__name__}(transforms={self.transforms})'
 
 
-def _policies(table: list[tuple[tuple[str, float, int], ...]]) -> list[list[dict]]:
+def _policies(table: list[tuple[tuple[str, float, int], ...]]) -> list[list[dict | Callable]]:
     return [[dict(type=name, prob=prob, level=level) for name, prob, level in policy] for policy in table]
 
 
 # arXiv:1906.11172, policy v0 of the authors' code
-AUTOAUG_POLICIES_V0 = _policies(
+AUTOAUG_POLICIES_V0: list[list[dict | Callable]] = _policies(
     [
         (('Equalize', 0.8, 1), ('ShearY', 0.8, 4)),
         (('Color', 0.4, 9), ('Equalize', 0.6, 3)),
@@ -142,14 +142,16 @@ AUTOAUG_POLICIES_V0 = _policies(
 )
 
 
-def policies_v0() -> list[list[dict]]:
+def policies_v0() -> list[list[dict | Callable]]:
     """The policy that was learned on COCO: one of 25 pairs of transforms."""
     return copy.deepcopy(AUTOAUG_POLICIES_V0)
 
 
-_RANDAUG_NAMES = ('AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'SolarizeAdd', 'Color')
-_RANDAUG_NAMES += ('Contrast', 'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY')
-RANDAUG_SPACE = [[dict(type=name)] for name in _RANDAUG_NAMES]
+_RANDAUG_NAMES = (
+    *('AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'SolarizeAdd', 'Color'),
+    *('Contrast', 'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY'),
+)
+RANDAUG_SPACE: list[dict | list] = [[dict(type=name)] for name in _RANDAUG_NAMES]
 
 
 @TRANSFORMS.register_module()

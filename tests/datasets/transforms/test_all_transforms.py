@@ -140,6 +140,10 @@ def test_masks_follow_boxes(cfg, sample, default_scope):
         (dict(type='RandomErasing', n_patches=1, ratio='0.1'), 'ratio'),
         (dict(type='RandomCenterCropPad', crop_size=(9, 9)), 'needs mean, std and to_rgb'),
         (
+            dict(type='RandomCenterCropPad', crop_size=(9, 9), ratios=None, mean=[1], std=[1], to_rgb=True),
+            r'needs ratios \(None\)',
+        ),
+        (
             dict(
                 type='RandomCenterCropPad',
                 ratios=None,
