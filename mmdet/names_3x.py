@@ -7,6 +7,8 @@ import importlib.abc
 import sys
 from typing import Any
 
+from mmdet.errors import UserImportError
+
 # package -> module -> the names that it registers
 REGISTERED = {
     'mmdet.datasets': {
@@ -491,6 +493,10 @@ def absent(package: str, name: str) -> str | None:
     return f'{name!r} is part of MMDetection 3.x but not yet in this package.'
 
 
+class AbsentImportError(UserImportError, ModuleNotFoundError):
+    """An import that MMDetection 3.x satisfies and this package does not yet."""
+
+
 class AbsentModules(importlib.abc.MetaPathFinder):
     """Says of an import that only MMDetection 3.x can satisfy that it is not the fault of who asks for it.
 
@@ -501,11 +507,12 @@ class AbsentModules(importlib.abc.MetaPathFinder):
         package, _, name = fullname.rpartition('.')
         if fullname in REGISTERED or name in REGISTERED.get(package, ()):
             text = f'{fullname!r} is part of MMDetection 3.x but not yet in this package.'
-            raise ModuleNotFoundError(text, name=fullname)
+            raise AbsentImportError(text, name=fullname)
         message = absent(package, name)
-        if message:  # of "from package import name"; the import system drops a ModuleNotFoundError here
-            raise ImportError(message, name=package)
+        if message:  # of "from package import name", which goes on when the missing module is the name itself
+            raise AbsentImportError(message, name=package)
 
 
 def install_absent_modules() -> None:
+    """Put :class:`AbsentModules` at the end of ``sys.meta_path``."""
     sys.meta_path.append(AbsentModules())

@@ -109,6 +109,9 @@ class LazyRegistry(Registry):
             raise UnknownArgumentError(message) from error
 
     def _unknown(self, key: str) -> str:
+        scope, _, name = key.rpartition('.')
+        if scope not in ('', self.scope):
+            return f'{key!r} is in no registry: {scope} must be installed, and its module named in custom_imports.'
         names = set(self._module_dict)  # the tables give the rest without importing it
         for location in self._locations:
             names |= {name for name in import_module(location).__all__ if name[:1].isupper()}
@@ -116,7 +119,6 @@ class LazyRegistry(Registry):
         while parent is not None:
             names |= set(parent.module_dict)
             parent = parent.parent
-        name = key.rsplit('.', 1)[-1]
         near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.6)
         hint = f' Did you mean {" or ".join(near)}?' if near else ''
         homes = [f'{node.name!r}' for node in _nodes if name in node._module_dict]

@@ -25,7 +25,7 @@ BRICKS = ['models.core', 'models.losses', 'models.task_modules', 'models.layers'
 PARTS = ['models.backbones', 'models.necks', 'models.language_models', 'models.seg_heads', 'models.dense_heads']
 ARROWS = {
     'errors': set(),
-    'names_3x': set(),
+    'names_3x': {'errors'},
     'lazy': {'names_3x'},
     'old_paths': {'lazy'},
     'version': set(),

@@ -10,7 +10,7 @@ import pytest
 
 import mmdet.models
 from mmdet import registry
-from mmdet.names_3x import registered_names
+from mmdet.names_3x import AbsentImportError, registered_names
 from mmdet.registry import AbsentNameError, UnknownNameError
 
 NOT_YET = 'is part of MMDetection 3.x but not yet in this package'
@@ -34,17 +34,41 @@ def test_a_name_to_come(name):
 def test_a_module_to_come(module):
     if Path(mmdet.__file__).parents[1].joinpath(*module.split('.')).with_suffix('.py').is_file():
         pytest.skip('some of its names have come')
-    with pytest.raises(ModuleNotFoundError, match=NOT_YET):
+    with pytest.raises(AbsentImportError, match=NOT_YET):
         importlib.import_module(module)
 
 
 @pytest.mark.skipif('YOLOXHead' not in ABSENT, reason='the class has come')
 def test_attributes_to_come():
-    with pytest.raises(ImportError, match=f"^'YOLOXHead' {NOT_YET}"):
+    with pytest.raises(AbsentImportError, match=f"^'YOLOXHead' {NOT_YET}"):
         exec('from mmdet.models import YOLOXHead')
     assert not hasattr(mmdet.models, 'YOLOXHead')
     with pytest.raises(AttributeError, match=NOT_YET):
         mmdet.models.YOLOXHead  # noqa: B018
+
+
+@pytest.mark.skipif('YOLOX' not in ABSENT, reason='the class has come')
+@pytest.mark.parametrize(
+    'text',
+    [
+        "model = dict(type='YOLOX')",
+        'from mmengine.config import read_base\nwith read_base():\n    from .base import *\n'
+        'from mmdet.models import YOLOX\nmodel = dict(type=YOLOX)',
+    ],
+    ids=['classic', 'lazy'],
+)
+def test_configs_with_a_class_to_come(text, tmp_path, default_scope):
+    from mmdet.checks import ConfigError, check_config, require_sound
+    from mmdet.config import load_config
+
+    (tmp_path / 'base.py').write_text('work_dir = None')
+    (tmp_path / 'config.py').write_text(text)
+    config = load_config(tmp_path / 'config.py')
+    (finding,) = check_config(config)
+    assert finding.where == 'model.type' and finding.level == 'error'
+    assert f"'YOLOX' {NOT_YET}" in finding.message
+    with pytest.raises(ConfigError, match=NOT_YET):
+        require_sound(config, None)
 
 
 @pytest.mark.parametrize('name', ['RetinaHed', 'mmyolo.YOLOXHead', 'MaxIoUAssigner'])
@@ -52,6 +76,13 @@ def test_mistakes_are_not_excused(name):
     with pytest.raises(UnknownNameError) as raised:
         registry.MODELS.get(name)
     assert not isinstance(raised.value, AbsentNameError) and NOT_YET not in str(raised.value)
+
+
+def test_a_name_of_another_package_is_told():
+    with pytest.raises(
+        UnknownNameError, match=r"^'mmpretrain\.Nothing' is in no registry: mmpretrain must be installed"
+    ):
+        registry.MODELS.get('mmpretrain.Nothing')
 
 
 def test_a_name_of_another_registry_is_told():

@@ -23,6 +23,7 @@ from mmdet.config.sections import (
     innermost_datasets,
 )
 from mmdet.errors import UserValueError
+from mmdet.names_3x import absent
 
 
 @dataclass
@@ -55,6 +56,9 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     Args:
         path: The file it came from; the check of overridden variables reads it and its bases again.
     """
+    broken = list(_broken_imports(getattr(cfg, '_cfg_dict', cfg), ''))
+    if broken:  # its values cannot be read
+        return broken
     findings = [
         *_unknown_names(cfg),
         *_delete_leftovers(cfg),
@@ -85,6 +89,27 @@ def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> Non
 
 # --------------------------------------------------------------------------------------------------------------------
 # Types and arguments
+def _broken_imports(node: Any, where: str) -> Iterator[Finding]:
+    """What a lazy config imports and cannot have."""
+    from mmengine.config.lazy import LazyAttr, LazyObject
+
+    if isinstance(node, (LazyObject, LazyAttr)):
+        try:
+            node.build()
+        except ImportError as error:
+            name = str(node).rpartition('.')[2]
+            yield Finding('error', where, f'{error}. {absent(node.module, name) or ""}'.rstrip())
+        return
+    items: Any = ()
+    if isinstance(node, dict):
+        keys = node if where else sorted(RUNNER_KEYS & node.keys())
+        items = [(f'{where}.{key}' if where else key, dict.__getitem__(node, key)) for key in keys]
+    elif isinstance(node, (list, tuple)):
+        items = [(f'{where}[{index}]', item) for index, item in enumerate(node)]
+    for place, item in items:
+        yield from _broken_imports(item, place)
+
+
 def _unknown_names(cfg: Any) -> Iterator[Finding]:
     import mmengine.runner  # noqa: F401 (fills mmengine's registries)
     from mmengine.registry import init_default_scope
@@ -106,8 +131,8 @@ def _walk(node: Any, where: str, registry: str) -> Iterator[Finding]:
     if 'type' in node and registry != 'data':
         yield from _check_node(node, where, registry, names_only=last in LAYER_KEYS)
     for key in node:
-        if key in FREE_KEYS:
-            continue
+        if key in FREE_KEYS or (key in ('transforms', 'bbox_params') and node.get('type') in ('Albu', 'mmdet.Albu')):
+            continue  # albumentations has names of its own
         inside = registry if registry == 'model' else INSIDE.get(key, registry)
         yield from _walk(dict.__getitem__(node, key), f'{where}.{key}', inside)
 
@@ -228,6 +253,9 @@ def _long_schedules(cfg: Any) -> Iterator[Finding]:
 # --------------------------------------------------------------------------------------------------------------------
 # Classes
 def _class_counts(cfg: Any) -> Iterator[Finding]:
+    model = cfg.get('model')
+    if isinstance(model, dict) and 'language_model' in model:  # whose classes are words, different in every dataset
+        return
     found: dict[str, tuple[str, ...]] = {}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for where, dataset in innermost_datasets(cfg, loader):
@@ -251,8 +279,7 @@ def _class_counts(cfg: Any) -> Iterator[Finding]:
             )
         elif len(found[where]) != len(found[places[0]]):
             yield Finding('error', where, f'{len(found[where])} classes, but {places[0]} has {len(found[places[0]])}')
-    model = cfg.get('model')
-    if not found or not isinstance(model, dict) or 'language_model' in model:  # there classes are words
+    if not found or not isinstance(model, dict):
         return
     count = len(found[places[0]])
     for where, head in _heads(model, 'model'):

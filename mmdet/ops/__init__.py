@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         'multi_scale_deform_attn': (
             'MultiScaleDeformableAttention multi_scale_deformable_attn multi_scale_deformable_attn_pytorch'
         ),
+        'sync_bn': 'MMSyncBN SyncBatchNorm',
         'bilinear': 'bilinear_bags bilinear_corners',
         'compiled': 'compiled_mmcv',
     },

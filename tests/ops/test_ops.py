@@ -397,3 +397,17 @@ def test_every_name_of_the_table_exists():
     for name in ops.__all__:
         assert getattr(ops, name, None) is not None, name
     assert callable(ops.nms) and callable(ops.carafe) and callable(ops.roi_align)
+
+
+def test_synchronised_batch_norm_of_mmcv(default_scope):
+    from mmcv.cnn import build_norm_layer
+    from mmengine.model import revert_sync_batchnorm
+
+    from mmdet.ops import SyncBatchNorm
+
+    name, layer = build_norm_layer(dict(type='MMSyncBN', requires_grad=True), 3)
+    assert name == 'bn' and isinstance(layer, SyncBatchNorm) and layer.weight.shape == (3,)
+    x = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(revert_sync_batchnorm(layer)(x), torch.nn.BatchNorm2d(3)(x))
+    with pytest.raises(ValueError, match="not 'mean'"):
+        SyncBatchNorm(3, stats_mode='mean')

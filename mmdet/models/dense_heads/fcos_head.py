@@ -7,6 +7,7 @@ from mmcv.cnn import Scale
 from torch import Tensor, nn
 
 from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, mean_count, multi_apply, per_level
+from mmdet.models.layers import NormedConv2d
 from mmdet.models.task_modules.assigners import space_scale_match
 from mmdet.registry import MODELS
 
@@ -25,6 +26,7 @@ class FCOSHead(AnchorFreeHead):
         center_sampling, center_sample_radius: Whether positives lie within so many strides of the box's centre.
         norm_on_bbox: Whether distances are learned in strides, through ReLU; else in pixels, through exp (Eq. 1).
         centerness_on_reg: Whether centerness stands on the tower of the boxes.
+        cls_predictor_cfg: Classes by cosine similarity: arguments of ``NormedConv2d``, whose kernel is 1x1 here.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FCOSHead(AnchorFreeHead):
         loss_bbox=dict(type='IoULoss', loss_weight=1.0),
         loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
+        cls_predictor_cfg=None,
         init_cfg=dict(
             type='Normal',
             layer='Conv2d',
@@ -48,6 +51,7 @@ class FCOSHead(AnchorFreeHead):
         ),
         **kwargs,
     ) -> None:
+        self.cls_predictor_cfg = cls_predictor_cfg
         self.regress_ranges = regress_ranges
         self.center_sampling, self.center_sample_radius = center_sampling, center_sample_radius
         self.norm_on_bbox, self.centerness_on_reg = norm_on_bbox, centerness_on_reg
@@ -66,6 +70,9 @@ class FCOSHead(AnchorFreeHead):
         super()._init_layers()
         self.conv_centerness = nn.Conv2d(self.feat_channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
+        if self.cls_predictor_cfg is not None:
+            options = {key: value for key, value in self.cls_predictor_cfg.items() if key != 'type'}
+            self.conv_cls = NormedConv2d(self.feat_channels, self.cls_out_channels, 1, **options)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         return multi_apply(self.forward_single, x, self.scales, self.strides)

@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmdet.models.core import unpack_gt_instances
+from mmdet.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('default_scope')
 
@@ -191,3 +192,16 @@ def test_wrong_settings_are_told():
         build_head('PAAHead', covariance_type='round')
     with pytest.raises(ValueError, match='2 levels, but 1 regress_ranges'):
         loss_of(build_head('FCOSHead', regress_ranges=((-1, 1e8),)), 'FCOSHead', 'one')
+
+
+def test_fcos_classifies_by_cosine_similarity():
+    from mmdet.models.layers import NormedConv2d
+
+    cfg = dict(HEADS['FCOSHead'], cls_predictor_cfg=dict(type='NormedLinear', tempearture=50, bias=True))
+    before = dict(cfg['cls_predictor_cfg'])
+    head = MODELS.build(cfg)
+    assert isinstance(head.conv_cls, NormedConv2d) and head.conv_cls.tempearture == 50
+    assert head.conv_cls.weight.shape == (NUM_CLASSES, 8, 1, 1) and head.conv_cls.bias is not None
+    assert cfg['cls_predictor_cfg'] == before
+    losses = totals(head.loss(features(2), samples('many', 'empty')))
+    assert all(value.isfinite() for value in losses.values())
