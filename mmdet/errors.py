@@ -34,3 +34,7 @@ class UserFileError(FileNotFoundError, UserError):
 
 class UserImportError(ImportError, UserError):
     """A package or a name that cannot be imported, and what to do about it."""
+
+
+class UserRuntimeError(RuntimeError, UserError):
+    """A call or a machine that does not fit."""

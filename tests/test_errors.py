@@ -13,6 +13,8 @@ KINDS = {
     errors.UserKeyError: KeyError,
     errors.UserFileError: FileNotFoundError,
     errors.UserImportError: ImportError,
+    errors.UserNotImplementedError: NotImplementedError,
+    errors.UserRuntimeError: RuntimeError,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -246,7 +246,7 @@ class RandomAffine(BaseTransform):
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         if results.get('gt_masks') is not None:
-            raise NotImplementedError('RandomAffine moves boxes only, not masks')
+            raise UserNotImplementedError('RandomAffine moves boxes only, not masks')
         img = results['img']
         height, width = img.shape[0] + 2 * self.border[1], img.shape[1] + 2 * self.border[0]
         matrix = self._get_random_homography_matrix(height, width)

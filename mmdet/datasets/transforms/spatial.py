@@ -13,7 +13,7 @@ from mmcv.transforms import Pad as _Pad
 from mmcv.transforms import RandomFlip as _RandomFlip
 from mmcv.transforms.utils import cache_randomness
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
@@ -88,7 +88,7 @@ class RandomShift(BaseTransform):
         if self._random_prob() >= self.prob:
             return results
         if results.get('gt_masks') is not None:
-            raise NotImplementedError('RandomShift moves boxes only, not masks')
+            raise UserNotImplementedError('RandomShift moves boxes only, not masks')
         img = results['img']
         height, width = img.shape[:2]
         dx, dy = self._random_shift()

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmdet.errors import UserRuntimeError
 from mmdet.registry import HOOKS
 
 
@@ -21,7 +22,7 @@ class MemoryProfilerHook(Hook):
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
         if not Path('/proc/meminfo').is_file():
-            raise RuntimeError('MemoryProfilerHook reads /proc/meminfo, which only Linux has')
+            raise UserRuntimeError('MemoryProfilerHook reads /proc/meminfo, which only Linux has')
 
     def _record(self) -> str:
         machine, process = _fields('/proc/meminfo'), _fields('/proc/self/status')

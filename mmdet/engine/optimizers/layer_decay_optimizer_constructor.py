@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _INPUT_NAMES = ('backbone.cls_token', 'backbone.mask_token', 'backbone.pos_embed')
@@ -30,7 +30,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         )
         backbone = type(module.backbone).__name__
         if 'ConvNeXt' not in backbone:
-            raise NotImplementedError(
+            raise UserNotImplementedError(
                 f'learning rate decay by layers knows the names of ConvNeXt only, not of {backbone}'
             )
         if kind not in ('layer_wise', 'stage_wise'):

@@ -11,7 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmdet.errors import UserFileError, UserImportError, UserValueError
+from mmdet.errors import UserFileError, UserImportError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.cityscapes_utils import evaluateImgLists
@@ -49,7 +49,7 @@ class CityScapesMetric(BaseMetric):
         if importlib.util.find_spec('cityscapesscripts') is None:
             raise UserImportError('CityScapesMetric needs the Cityscapes scripts: pip install cityscapesscripts')
         if file_client_args is not None:
-            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+            raise UserRuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if not format_only and seg_prefix is None:
             raise UserValueError('CityScapesMetric needs seg_prefix, the folder of the ground truth, to evaluate.')
         self.folder = Path(outfile_prefix).absolute() / 'results'

@@ -14,7 +14,7 @@ from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
 
 from mmdet.datasets.api_wrappers.columns import Objects, id_column
-from mmdet.errors import UserKeyError, UserValueError
+from mmdet.errors import UserKeyError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.coco_eval import (
@@ -84,7 +84,7 @@ class CocoMetric(BaseMetric):
             if name not in self.allowed_metrics:
                 raise UserKeyError(f'metric should be one of {", ".join(self.allowed_metrics)}, got {name!r}.')
         if file_client_args is not None:
-            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+            raise UserRuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if format_only and outfile_prefix is None:
             raise UserValueError('format_only=True writes result files, so outfile_prefix must say where.')
         self.classwise = classwise

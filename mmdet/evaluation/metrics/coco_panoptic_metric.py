@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, get_local_path
 from mmengine.logging import MMLogger, print_log
 
-from mmdet.errors import UserKeyError, UserValueError
+from mmdet.errors import UserKeyError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, read_panoptic_map
@@ -49,7 +49,7 @@ class CocoPanopticMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if file_client_args is not None:
-            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+            raise UserRuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         if format_only and outfile_prefix is None:
             raise UserValueError('format_only=True writes result files, so outfile_prefix must say where.')
         if ann_file is not None and seg_prefix is None:

@@ -9,7 +9,7 @@ from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from .samples import to_numpy
@@ -39,7 +39,7 @@ class DumpProposals(BaseMetric):
         if not proposals_file.endswith(('.pkl', '.pickle')):
             raise UserValueError(f'proposals_file must end with .pkl or .pickle, got {proposals_file!r}.')
         if file_client_args is not None:
-            raise RuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
+            raise UserRuntimeError('file_client_args is no longer taken; use backend_args (see mmengine.fileio).')
         self.proposals_file = osp.join(output_dir, proposals_file)
         self.num_max_proposals = num_max_proposals
         self.backend_args = backend_args

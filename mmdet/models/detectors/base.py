@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmdet.errors import UserRuntimeError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmdet.structures.bbox import get_box_tensor
@@ -72,7 +73,7 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
             return self._forward(inputs, data_samples)
-        raise RuntimeError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
+        raise UserRuntimeError(f"mode must be 'loss', 'predict' or 'tensor', not {mode!r}")
 
     @abstractmethod
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict | tuple:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserNotImplementedError, UserValueError
 
 
 def mask_matrix_nms(
@@ -36,7 +36,7 @@ def mask_matrix_nms(
         Scores, labels and masks, best first, and their indices in the input.
     """
     if kernel not in ('gaussian', 'linear'):
-        raise UserValueError(f"kernel must be 'gaussian' or 'linear', not {kernel!r}")
+        raise UserNotImplementedError(f"kernel must be 'gaussian' or 'linear', not {kernel!r}")
     lengths = {len(masks), len(labels), len(scores)} | ({len(mask_area)} if mask_area is not None else set())
     if len(lengths) > 1:
         raise UserValueError(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from mmdet.errors import UserTypeError, UserValueError
+from mmdet.errors import UserNotImplementedError, UserTypeError, UserValueError
 from mmdet.models.core import (
     empty_instances,
     images_to_levels,
@@ -62,7 +62,9 @@ def _pick(results: dict | list | Tensor, keep: Tensor) -> Any:
         return [value[keep] for value in results]
     if isinstance(results, Tensor):
         return results[keep]
-    raise UserTypeError(f'results must be a tensor or a list or dict of tensors, not {type(results).__name__}')
+    raise UserNotImplementedError(
+        f'results must be a tensor or a list or dict of tensors, not {type(results).__name__}'
+    )
 
 
 def filter_gt_instances(

@@ -29,7 +29,7 @@ def test_scores_above_a_threshold_best_first():
             assert (picked[0] if isinstance(results, list) else picked).tolist() == [[11], [12]]
     values, labels, keep, picked = utils.filter_scores_and_topk(scores, 0.9, 10)
     assert len(values) == len(labels) == len(keep) == 0 and picked is None
-    with pytest.raises(TypeError, match='str'):
+    with pytest.raises(NotImplementedError, match='str'):
         utils.filter_scores_and_topk(scores, 0.5, 2, 'rows')
 
 
