@@ -8,6 +8,8 @@ import os
 import sys
 import time
 
+from mmdet.errors import UserFileError, UserValueError
+
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
 
 
@@ -37,11 +39,11 @@ def main(args):
     from mmdet.utils import resolve_score_thresholds
 
     if not os.path.isfile(args.video):
-        raise FileNotFoundError(f'video {args.video!r} does not exist')
+        raise UserFileError(f'video {args.video!r} does not exist')
     capture = cv2.VideoCapture(args.video)
     ok, frame = capture.read()
     if not ok:
-        raise ValueError(f'{args.video!r} cannot be read as a video')
+        raise UserValueError(f'{args.video!r} cannot be read as a video')
     model = init_detector(args.config, args.checkpoint, device=args.device)
     pipeline = compose(inference_pipeline(model.cfg))
     thresholds = resolve_score_thresholds(args.class_thresholds or args.score_thr, model.dataset_meta.get('classes'))
@@ -55,7 +57,7 @@ def main(args):
         rate = capture.get(cv2.CAP_PROP_FPS) or 25
         writer = cv2.VideoWriter(args.out, cv2.VideoWriter_fourcc(*code), rate, (width, height))
         if not writer.isOpened():
-            raise ValueError(f'{args.out!r} cannot be written as a video; use a name that ends with .mp4 or .avi')
+            raise UserValueError(f'{args.out!r} cannot be written as a video; use a name that ends with .mp4 or .avi')
 
     def frames():
         image = frame

@@ -8,6 +8,8 @@ import os
 import sys
 import time
 
+from mmdet.errors import UserValueError
+
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
 
 
@@ -31,11 +33,11 @@ def main(args):
 
     camera = cv2.VideoCapture(args.camera_id)
     if not camera.isOpened():
-        raise ValueError(f'camera {args.camera_id} cannot be opened; --camera-id N chooses another')
+        raise UserValueError(f'camera {args.camera_id} cannot be opened; --camera-id N chooses another')
     try:
         cv2.namedWindow('result')
     except cv2.error:
-        raise ValueError(
+        raise UserValueError(
             'this build of OpenCV has no windows (opencv-python-headless); install opencv-python'
         ) from None
     model = init_detector(args.config, args.checkpoint, device=args.device)

@@ -15,6 +15,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from mmdet.errors import UserFileError, UserKeyError, UserValueError
+
 PANELS = ('loss', 'metric', 'other')
 LABELS = {'loss': 'loss', 'metric': 'score', 'other': 'value'}
 
@@ -36,7 +38,7 @@ class Log:
                 continue
             (self.train if 'lr' in entry or 'loss' in entry else self.val).append(entry)
         if not self.train and not self.val:
-            raise ValueError(f'{self.path} holds no scalars.')
+            raise UserValueError(f'{self.path} holds no scalars.')
         first: dict[int, int] = {}  # epoch -> its first logged iteration
         for entry in self.train:
             if 'epoch' in entry and 'step' in entry:
@@ -63,7 +65,7 @@ class Log:
         if len(ends) == 1:
             return ends[0]
         near = difflib.get_close_matches(key, names, n=3, cutoff=0.4) or names
-        raise KeyError(f'{self.path} has no key {key!r}. Did you mean {", ".join(near)}?')
+        raise UserKeyError(f'{self.path} has no key {key!r}. Did you mean {", ".join(near)}?')
 
     def curve(self, key: str, start_epoch: int = 1) -> tuple[list[float], list[float]]:
         """Iterations and values."""
@@ -91,9 +93,7 @@ def find_log(path: Path) -> Path:
         return path
     found = sorted(path.rglob('vis_data/scalars.json'), key=lambda file: file.stat().st_mtime)
     if not found:
-        raise FileNotFoundError(
-            f'There is no log at {path}: neither a JSON file nor a folder with vis_data/scalars.json.'
-        )
+        raise UserFileError(f'There is no log at {path}: neither a JSON file nor a folder with vis_data/scalars.json.')
     return found[-1]
 
 
@@ -190,7 +190,7 @@ def cal_train_time(logs: list[Log], args: argparse.Namespace) -> None:
             if 'time' in entry:
                 by_epoch[entry.get('epoch', 1)].append(entry['time'])
         if not by_epoch:
-            raise KeyError(f"{log.path} has no key 'time': without it there is no training time.")
+            raise UserKeyError(f"{log.path} has no key 'time': without it there is no training time.")
         means = {}
         for epoch, times in by_epoch.items():
             kept = times if args.include_outliers or len(times) == 1 else times[1:]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.apis.arguments import DictAction
+from mmdet.errors import UserValueError
 
 
 def parse_args(argv=None):
@@ -58,7 +59,7 @@ def rank(dataset, results, topk):
         if result is not None:
             ranked.append((image_map(info, result['pred_instances'], classes), index, result))
     if not ranked:
-        raise ValueError('None of the results belongs to an image of the test dataset.')
+        raise UserValueError('None of the results belongs to an image of the test dataset.')
     ranked.sort(key=lambda entry: entry[:2])
     topk = min(topk, len(ranked))
     return ranked[::-1][:topk], ranked[:topk]

@@ -9,6 +9,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.apis.arguments import DictAction
+from mmdet.errors import UserValueError
 
 
 def parse_args(argv=None):
@@ -61,7 +62,7 @@ def nms_mask(dets, scores, labels, iou_thr):
 def calculate_confusion_matrix(dataset, results, score_thr=0.0, nms_iou_thr=None, tp_iou_thr=0.5):
     """The matrix over a dataset whose predictions are in its order."""
     if len(dataset) != len(results):
-        raise ValueError(f'The dataset has {len(dataset)} images, but there are results for {len(results)}.')
+        raise UserValueError(f'The dataset has {len(dataset)} images, but there are results for {len(results)}.')
     classes = len(dataset.metainfo['classes'])
     matrix = np.zeros((classes + 1, classes + 1))
     by_id = {result['img_id']: result['pred_instances'] for result in results}

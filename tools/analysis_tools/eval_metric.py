@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.apis.arguments import DictAction
+from mmdet.errors import UserFileError, UserValueError
 
 
 def parse_args(argv=None):
@@ -35,7 +36,9 @@ def add_ground_truth(predictions, dataset):
     for prediction in predictions:
         info = by_id.get(prediction['img_id'])
         if info is None:
-            raise ValueError(f'The results have an image {prediction["img_id"]!r} that the test dataset does not have.')
+            raise UserValueError(
+                f'The results have an image {prediction["img_id"]!r} that the test dataset does not have.'
+            )
         prediction['instances'] = info.get('instances', [])
         prediction.setdefault('img_path', info.get('img_path'))
         for key, flag in (('gt_instances', 0), ('ignored_instances', 1)):
@@ -56,7 +59,7 @@ def main(args):
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if not Path(args.pkl_results).is_file():
-        raise FileNotFoundError(f'There are no results at {args.pkl_results}; tools/test.py --out writes them.')
+        raise UserFileError(f'There are no results at {args.pkl_results}; tools/test.py --out writes them.')
     predictions = load(args.pkl_results)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     add_ground_truth(predictions, dataset)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdet.errors import UserFileError, UserValueError
+
 SUFFIXES = {'.jpg', '.jpeg', '.png'}
 
 
@@ -22,7 +24,7 @@ def find_pictures(folder: Path, limit: int) -> list[Path]:
     """Up to ``limit`` pictures, evenly spread over those in ``folder`` in the order of their names."""
     paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise FileNotFoundError(f'{folder} holds no picture ({", ".join(sorted(SUFFIXES))})')
+        raise UserFileError(f'{folder} holds no picture ({", ".join(sorted(SUFFIXES))})')
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     return [paths[index] for index in chosen]
 
@@ -32,7 +34,7 @@ def read_picture(path: Path) -> np.ndarray:
 
     picture = cv2.imread(str(path))
     if picture is None:
-        raise ValueError(f'{path} cannot be read as a picture')
+        raise UserValueError(f'{path} cannot be read as a picture')
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 

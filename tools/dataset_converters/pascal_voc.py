@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from mmdet.errors import UserFileError, UserValueError
 from mmdet.utils.class_names import VOC_CLASSES
 
 SPLITS = ('train', 'val', 'trainval', 'test')
@@ -43,9 +44,9 @@ def parse_xml(path: Path) -> dict:
             objects=objects,
         )
     except FileNotFoundError:
-        raise FileNotFoundError(f'annotation file {path} does not exist') from None
+        raise UserFileError(f'annotation file {path} does not exist') from None
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f'{path} is not a PASCAL VOC annotation: {error}') from error
+        raise UserValueError(f'{path} is not a PASCAL VOC annotation: {error}') from error
 
 
 def image_name(root: Path, img_id: str, named: str) -> str:
@@ -54,7 +55,7 @@ def image_name(root: Path, img_id: str, named: str) -> str:
     for suffix in suffixes:
         if suffix and (root / 'JPEGImages' / f'{img_id}{suffix}').is_file():
             return f'JPEGImages/{img_id}{suffix}'
-    raise FileNotFoundError(f'there is no picture {root / "JPEGImages" / img_id}.jpg')
+    raise UserFileError(f'there is no picture {root / "JPEGImages" / img_id}.jpg')
 
 
 def read_split(dataset: Path, split: str, prefix: str) -> list[dict]:
@@ -112,7 +113,7 @@ def find_datasets(devkit: Path) -> list[tuple[str, Path]]:
         return [('', devkit)]
     found = [(path.name, path) for path in sorted(devkit.glob('VOC*')) if (path / 'Annotations').is_dir()]
     if not found:
-        raise FileNotFoundError(f'{devkit} has neither a folder Annotations nor folders VOC* that have one')
+        raise UserFileError(f'{devkit} has neither a folder Annotations nor folders VOC* that have one')
     return found
 
 
@@ -134,12 +135,12 @@ def convert(devkit: Path, out_dir: Path, classes: list[str] | None, keep_degener
         if len(parts) > 1:
             splits[f'voc{"".join(parts)}_{split}'] = [entry for entries in parts.values() for entry in entries]
     if not splits:
-        raise FileNotFoundError(f'{devkit} has no lists {", ".join(SPLITS)} under ImageSets/Main')
+        raise UserFileError(f'{devkit} has no lists {", ".join(SPLITS)} under ImageSets/Main')
     present = {item['name'] for entries in splits.values() for entry in entries for item in entry['objects']}
     if classes is None:
         classes = VOC_CLASSES if present <= set(VOC_CLASSES) else sorted(present)
     elif set(classes) - present:
-        raise ValueError(f'no box is of class {sorted(set(classes) - present)}; there are {sorted(present)}')
+        raise UserValueError(f'no box is of class {sorted(set(classes) - present)}; there are {sorted(present)}')
     if present - set(classes):
         print(f'left out, as not among the classes: {", ".join(sorted(present - set(classes)))}', file=sys.stderr)
     written, reported = [], set()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.apis.arguments import DictAction
+from mmdet.errors import UserValueError
 
 
 def parse_args(argv=None):
@@ -35,7 +36,7 @@ def main(args):
         print(cfg.pretty_text)
     if args.save_path is not None:
         if not args.save_path.endswith(('.py', '.json', '.yml', '.yaml')):
-            raise ValueError(f'--save-path must end with .py, .json, .yml or .yaml, not {args.save_path!r}')
+            raise UserValueError(f'--save-path must end with .py, .json, .yml or .yaml, not {args.save_path!r}')
         Path(args.save_path).parent.mkdir(parents=True, exist_ok=True)
         cfg.dump(args.save_path)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core.pyramid import flatten_levels
 
 
@@ -62,7 +63,7 @@ def empty_instances(
     from mmdet.structures.bbox import get_box_type
 
     if task_type not in ('bbox', 'mask'):
-        raise ValueError(f"task_type must be 'bbox' or 'mask', not {task_type!r}")
+        raise UserValueError(f"task_type must be 'bbox' or 'mask', not {task_type!r}")
     out = []
     for i, meta in enumerate(batch_img_metas):
         results = InstanceData() if instance_results is None else instance_results[i]

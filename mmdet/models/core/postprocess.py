@@ -13,6 +13,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.structures.bbox import BaseBoxes
 
 from .constants import constant
@@ -166,7 +167,7 @@ def image_detections(
         image = {name: value[large] for name, value in image.items()}
     if with_nms:
         if test_cfg.nms is None:
-            raise ValueError("test_cfg has no 'nms', for example nms=dict(type='nms', iou_threshold=0.5)")
+            raise UserValueError("test_cfg has no 'nms', for example nms=dict(type='nms', iou_threshold=0.5)")
         if len(image['scores']):
             from mmdet.ops import batched_nms
 
@@ -185,7 +186,7 @@ def image_detections(
 def rescale_fields(image: dict[str, Any], meta: dict) -> None:
     """Bring ``bboxes``, and ``keypoints`` where there are any, to pixels of the original image."""
     if meta.get('scale_factor') is None:
-        raise ValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
+        raise UserValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
     width, height = meta['scale_factor'][:2]
     boxes = image['bboxes']
     image['bboxes'] = boxes * constant([1 / width, 1 / height] * 2, boxes)

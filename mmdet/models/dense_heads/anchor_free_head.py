@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import multi_apply
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.registry import MODELS, TASK_UTILS
@@ -54,7 +55,7 @@ class AnchorFreeHead(BaseDenseHead):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if conv_bias != 'auto' and not isinstance(conv_bias, bool):
-            raise ValueError(f"conv_bias must be True, False or 'auto', not {conv_bias!r}")
+            raise UserValueError(f"conv_bias must be True, False or 'auto', not {conv_bias!r}")
         self.num_classes, self.in_channels, self.feat_channels = num_classes, in_channels, feat_channels
         self.use_sigmoid_cls = loss_cls.get('use_sigmoid', False)
         self.cls_out_channels = num_classes if self.use_sigmoid_cls else num_classes + 1

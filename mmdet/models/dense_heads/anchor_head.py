@@ -67,7 +67,7 @@ class AnchorHead(BaseDenseHead):
         self.use_sigmoid_cls = loss_cls.get('use_sigmoid', False)
         self.cls_out_channels = num_classes if self.use_sigmoid_cls else num_classes + 1
         if self.cls_out_channels <= 0:
-            raise ValueError(f'num_classes={num_classes} is too small')
+            raise UserValueError(f'num_classes={num_classes} is too small')
         self.reg_decoded_bbox = reg_decoded_bbox
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         self.reg_dim = self.bbox_coder.encode_size

@@ -6,6 +6,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, mean_count, multi_apply, per_level
 from mmdet.models.layers import NormedConv2d
 from mmdet.models.task_modules.assigners import space_scale_match
@@ -119,7 +120,7 @@ class FCOSHead(AnchorFreeHead):
         """Labels ``(B, P)`` and distances ``(B, P, 4)``, the latter in strides with ``norm_on_bbox``."""
         points, sizes = priors.boxes[0], priors.level_sizes
         if len(sizes) != len(self.regress_ranges):
-            raise ValueError(f'{len(sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
+            raise UserValueError(f'{len(sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
         ranges, strides = per_level(self.regress_ranges, sizes, points), per_level(self.strides, sizes, points)
         if hasattr(self._get_targets_single, 'by_batch'):
             labels, distances = self._match(points, ranges, strides, gt)

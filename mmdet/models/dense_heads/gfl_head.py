@@ -6,6 +6,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import DenseTargets, by_batch, flatten_outputs, mean_count, multi_apply, per_level
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
@@ -66,7 +67,7 @@ class GFLHead(AnchorsInTargets, AnchorHead):
 
     def _init_layers(self) -> None:
         if self.num_base_priors != 1:
-            raise ValueError(f'{type(self).__name__} needs one anchor at a location, not {self.num_base_priors}')
+            raise UserValueError(f'{type(self).__name__} needs one anchor at a location, not {self.num_base_priors}')
         self.relu = nn.ReLU(inplace=True)
         self.cls_convs, self.reg_convs = self._tower(), self._tower()
         self.gfl_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 3, padding=1)

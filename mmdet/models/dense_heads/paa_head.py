@@ -13,6 +13,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import (
     DenseTargets,
     TestCfg,
@@ -53,7 +54,7 @@ class PAAHead(ATSSHead):
         self, *args, topk: int = 9, score_voting: bool = True, covariance_type: str = 'diag', **kwargs
     ) -> None:
         if covariance_type not in COVARIANCES:
-            raise ValueError(f'covariance_type={covariance_type!r} is none of {", ".join(COVARIANCES)}')
+            raise UserValueError(f'covariance_type={covariance_type!r} is none of {", ".join(COVARIANCES)}')
         self.topk, self.with_score_voting, self.covariance_type = topk, score_voting, covariance_type
         super().__init__(*args, **kwargs)
 
@@ -146,7 +147,7 @@ class PAAHead(ATSSHead):
     def _predict_batch(self, cls_scores, bbox_preds, score_factors, priors, metas, cfg, rescale, with_nms) -> list:
         """The ``nms_pre`` anchors of the best score on each level with the scores of all their classes."""
         if not with_nms:
-            raise ValueError('PAAHead predicts with NMS only')
+            raise UserValueError('PAAHead predicts with NMS only')
         limit = TestCfg.read(cfg).nms_pre
         levels = split_levels(priors.boxes[0], priors.level_sizes, 0)
         parts = []

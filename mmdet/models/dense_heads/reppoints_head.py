@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import (
     Assignment,
     DenseTargets,
@@ -71,9 +72,9 @@ class RepPointsHead(AnchorFreeHead):
     ) -> None:
         self.dcn_kernel = round(num_points**0.5)
         if self.dcn_kernel**2 != num_points or self.dcn_kernel % 2 == 0:
-            raise ValueError(f'num_points must be the square of an odd number, not {num_points}')
+            raise UserValueError(f'num_points must be the square of an odd number, not {num_points}')
         if transform_method not in ('minmax', 'partial_minmax', 'moment'):
-            raise ValueError(
+            raise UserValueError(
                 f"transform_method must be 'minmax', 'partial_minmax' or 'moment', not {transform_method!r}"
             )
         self.num_points, self.point_feat_channels = num_points, point_feat_channels

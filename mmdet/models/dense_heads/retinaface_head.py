@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import DenseTargets, flatten_outputs, hard_negatives, multi_apply, pad_batch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType
@@ -38,7 +39,7 @@ class RetinaFaceHead(AnchorHead):
         **kwargs,
     ) -> None:
         if not loss_cls.get('type') == 'CrossEntropyLoss' or loss_cls.get('use_sigmoid', False):
-            raise ValueError(f'RetinaFaceHead mines hard negatives by softmax CrossEntropyLoss, not {loss_cls}')
+            raise UserValueError(f'RetinaFaceHead mines hard negatives by softmax CrossEntropyLoss, not {loss_cls}')
         self.landmark_dim = 2 * landmark_coder.get('num_points', 5)
         super().__init__(num_classes, in_channels, loss_cls=loss_cls, loss_bbox=loss_bbox, init_cfg=init_cfg, **kwargs)
         self.landmark_coder = TASK_UTILS.build(landmark_coder)

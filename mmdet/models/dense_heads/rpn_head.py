@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .anchor_head import AnchorHead
@@ -30,7 +31,7 @@ class RPNHead(AnchorHead):
         **kwargs,
     ) -> None:
         if num_classes != 1:
-            raise ValueError(f'RPNHead tells objects from background: num_classes must be 1, not {num_classes}')
+            raise UserValueError(f'RPNHead tells objects from background: num_classes must be 1, not {num_classes}')
         self.num_convs = num_convs
         super().__init__(num_classes=num_classes, in_channels=in_channels, init_cfg=init_cfg, **kwargs)
 

@@ -7,6 +7,7 @@ import copy
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
@@ -45,7 +46,7 @@ class TwoStageDetector(BaseDetector):
             if rpn_head.get('num_classes') is None:
                 rpn_head['num_classes'] = 1
             elif rpn_head['num_classes'] != 1:
-                raise ValueError(
+                raise UserValueError(
                     f'rpn_head tells objects from background: its num_classes must be 1, not {rpn_head["num_classes"]}'
                 )
             self.rpn_head = MODELS.build(rpn_head)
@@ -96,7 +97,7 @@ class TwoStageDetector(BaseDetector):
 def _given_proposals(samples: SampleList) -> list[InstanceData]:
     for sample in samples:
         if sample.get('proposals') is None:
-            raise ValueError(
+            raise UserValueError(
                 f'{sample.metainfo.get("img_path", "an image")} has no proposals, and the detector has no rpn_head; '
                 'set proposal_file of the dataset and put LoadProposals into its pipeline'
             )
