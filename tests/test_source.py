@@ -77,3 +77,12 @@ def test_argument_lists_and_rows_of_names_are_no_code(tmp_path):
     path = tmp_path / 'a.py'
     path.write_text("TABLE = {\n    'a': 'b',\n}\n\n\ndef f(\n    x: int = 1,\n) -> int:\n    return x\n")
     assert code_lines(path) == ['TABLE = {', 'return x']
+
+
+@pytest.mark.parametrize('path', sorted(Path(mmdet.__file__).parent.rglob('*.py')), ids=str)
+def test_mistakes_of_users_are_user_errors(path):
+    """A bare ValueError would end in a traceback, and pass by callers that catch what MMDetection 3.x raises."""
+    bare = {'ValueError', 'TypeError', 'KeyError', 'FileNotFoundError'}
+    raised = [node.exc for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))) if isinstance(node, ast.Raise)]
+    names = [ast.unparse(exc.func if isinstance(exc, ast.Call) else exc) for exc in raised if exc is not None]
+    assert not bare & set(names), f'{path} raises one of {sorted(bare)}; mmdet.errors has the class for users'

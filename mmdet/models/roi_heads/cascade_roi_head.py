@@ -9,6 +9,7 @@ import torch
 from mmengine.model import ModuleList
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import RoISamples, by_batch
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
@@ -46,9 +47,9 @@ class CascadeRoIHead(BaseRoIHead):
         init_cfg: OptMultiConfig = None,
     ) -> None:
         if bbox_roi_extractor is None or bbox_head is None:
-            raise ValueError('a cascade needs bbox_roi_extractor and bbox_head')
+            raise UserValueError('a cascade needs bbox_roi_extractor and bbox_head')
         if shared_head is not None:
-            raise ValueError('a cascade has no shared_head')
+            raise UserValueError('a cascade has no shared_head')
         self.num_stages, self.stage_loss_weights = num_stages, stage_loss_weights
         super().__init__(
             bbox_roi_extractor=bbox_roi_extractor,
@@ -66,7 +67,7 @@ class CascadeRoIHead(BaseRoIHead):
         if not isinstance(cfg, (list, tuple)):
             return [cfg] * self.num_stages
         if len(cfg) != self.num_stages:
-            raise ValueError(f'{len(cfg)} configs for {self.num_stages} stages')
+            raise UserValueError(f'{len(cfg)} configs for {self.num_stages} stages')
         return list(cfg)
 
     def init_bbox_head(self, bbox_roi_extractor: MultiConfig, bbox_head: MultiConfig) -> None:

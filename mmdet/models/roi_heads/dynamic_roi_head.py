@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, PaddedGT, Proposals, RoISamples, by_batch
 from mmdet.models.losses import SmoothL1Loss
 from mmdet.registry import MODELS
@@ -24,7 +25,9 @@ class DynamicRoIHead(StandardRoIHead):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         if not isinstance(self.bbox_head.loss_bbox, SmoothL1Loss):
-            raise ValueError(f'loss_bbox must be SmoothL1Loss, whose beta is adapted, not {self.bbox_head.loss_bbox}')
+            raise UserValueError(
+                f'loss_bbox must be SmoothL1Loss, whose beta is adapted, not {self.bbox_head.loss_bbox}'
+            )
         self.iou_history: list[Tensor] = []
         self.beta_history: list[Tensor] = []
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList, OptConfigType
@@ -39,7 +40,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
     ) -> None:
         super().__init__(num_stages, stage_loss_weights, **kwargs)
         if (semantic_head is None) != (semantic_roi_extractor is None):
-            raise ValueError('semantic_head and semantic_roi_extractor belong together; only one is given')
+            raise UserValueError('semantic_head and semantic_roi_extractor belong together; only one is given')
         if semantic_head is not None:
             self.semantic_roi_extractor = MODELS.build(semantic_roi_extractor)
             self.semantic_head = MODELS.build(semantic_head)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import RoISamples, by_batch
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
@@ -124,7 +125,7 @@ class StandardRoIHead(BaseRoIHead):
     ) -> dict:
         """``mask_preds`` and ``mask_feats`` of RoIs, or of the rows ``pos_inds`` of the box features."""
         if (rois is None) == (pos_inds is None or bbox_feats is None):
-            raise ValueError('give either rois, or pos_inds with bbox_feats')
+            raise UserValueError('give either rois, or pos_inds with bbox_feats')
         if rois is None:
             feats = bbox_feats[pos_inds]
         else:

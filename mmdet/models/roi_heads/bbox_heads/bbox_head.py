@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import Proposals, RoISamples, by_batch, empty_instances, image_shapes
 from mmdet.models.layers import build_linear_layer
 from mmdet.models.losses import accuracy
@@ -64,7 +65,7 @@ class BBoxHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if not (with_cls or with_reg):
-            raise ValueError('a box head needs with_cls, with_reg or both')
+            raise UserValueError('a box head needs with_cls, with_reg or both')
         self.with_avg_pool, self.with_cls, self.with_reg = with_avg_pool, with_cls, with_reg
         self.roi_feat_size = _pair(roi_feat_size)
         self.roi_feat_area = self.roi_feat_size[0] * self.roi_feat_size[1]

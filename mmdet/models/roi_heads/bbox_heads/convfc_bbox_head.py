@@ -3,6 +3,7 @@ from __future__ import annotations
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers import build_linear_layer
 from mmdet.registry import MODELS
 
@@ -38,7 +39,7 @@ class ConvFCBBoxHead(BBoxHead):
     ) -> None:
         super().__init__(*args, init_cfg=init_cfg, **kwargs)
         if num_cls_convs + num_reg_convs and num_shared_fcs:
-            raise ValueError('convolutions of a branch cannot follow shared fully connected layers')
+            raise UserValueError('convolutions of a branch cannot follow shared fully connected layers')
         self.num_shared_convs, self.num_shared_fcs = num_shared_convs, num_shared_fcs
         self.num_cls_convs, self.num_cls_fcs = num_cls_convs, num_cls_fcs
         self.num_reg_convs, self.num_reg_fcs = num_reg_convs, num_reg_fcs

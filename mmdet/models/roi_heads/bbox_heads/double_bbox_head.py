@@ -4,6 +4,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, MultiConfig, OptConfigType, OptMultiConfig
@@ -58,7 +59,7 @@ class DoubleConvFCBBoxHead(BBoxHead):
         kwargs.setdefault('with_avg_pool', True)
         super().__init__(init_cfg=init_cfg, **kwargs)
         if not self.with_avg_pool or num_convs <= 0 or num_fcs <= 0:
-            raise ValueError('DoubleConvFCBBoxHead needs with_avg_pool, num_convs > 0 and num_fcs > 0')
+            raise UserValueError('DoubleConvFCBBoxHead needs with_avg_pool, num_convs > 0 and num_fcs > 0')
         self.num_convs, self.num_fcs = num_convs, num_fcs
         self.conv_out_channels, self.fc_out_channels = conv_out_channels, fc_out_channels
         self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg

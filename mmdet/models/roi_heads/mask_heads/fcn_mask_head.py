@@ -14,6 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import RoISamples, by_batch, empty_instances
 from mmdet.models.core.masks import crop_masks, paste_masks
 from mmdet.models.layers import build_conv_layer
@@ -50,13 +51,13 @@ class FCNMaskHead(BaseModule):
         init_cfg: OptMultiConfig = None,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError('FCNMaskHead initialises its layers itself; init_cfg must be None')
+            raise UserValueError('FCNMaskHead initialises its layers itself; init_cfg must be None')
         super().__init__(init_cfg=init_cfg)
         self.upsample_cfg = dict(upsample_cfg)
         self.upsample_method = self.upsample_cfg.get('type')
         self.scale_factor = self.upsample_cfg.pop('scale_factor', None)
         if self.upsample_method not in (None, 'deconv', 'nearest', 'bilinear', 'carafe'):
-            raise ValueError(
+            raise UserValueError(
                 f"upsample_cfg type must be None, 'deconv', 'nearest', 'bilinear' or 'carafe', "
                 f'not {self.upsample_method!r}'
             )

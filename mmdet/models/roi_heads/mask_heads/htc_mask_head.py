@@ -3,6 +3,7 @@ from __future__ import annotations
 from mmcv.cnn import ConvModule
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .fcn_mask_head import FCNMaskHead
@@ -29,7 +30,7 @@ class HTCMaskHead(FCNMaskHead):
         """Mask logits ``(K, C, h, w)`` and the features that they come from, or the one that is asked for."""
         if res_feat is not None:
             if not self.with_conv_res:
-                raise ValueError('a mask head with with_conv_res=False takes no features of another')
+                raise UserValueError('a mask head with with_conv_res=False takes no features of another')
             x = x + self.conv_res(res_feat)
         for conv in self.convs:
             x = conv(x)

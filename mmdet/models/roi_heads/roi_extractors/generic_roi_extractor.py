@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers import build_plugin_layer
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType
@@ -24,7 +25,7 @@ class GenericRoIExtractor(BaseRoIExtractor):
     ) -> None:
         super().__init__(**kwargs)
         if aggregation not in ('sum', 'concat'):
-            raise ValueError(f"aggregation must be 'sum' or 'concat', not {aggregation!r}")
+            raise UserValueError(f"aggregation must be 'sum' or 'concat', not {aggregation!r}")
         self.aggregation = aggregation
         self.with_pre, self.with_post = pre_cfg is not None, post_cfg is not None
         if self.with_post:
@@ -43,5 +44,5 @@ class GenericRoIExtractor(BaseRoIExtractor):
             pooled = [self.pre_module(part) for part in pooled]
         joined = torch.cat(pooled, 1) if self.aggregation == 'concat' else sum(pooled)
         if joined.shape[1] != self.out_channels and self.aggregation == 'concat' and not self.with_post:
-            raise ValueError(f'out_channels={self.out_channels}, but the levels together have {joined.shape[1]}')
+            raise UserValueError(f'out_channels={self.out_channels}, but the levels together have {joined.shape[1]}')
         return self.post_module(joined) if self.with_post else joined

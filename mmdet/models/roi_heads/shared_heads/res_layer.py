@@ -3,6 +3,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.errors import UserValueError
 from mmdet.models.backbones import ResNet
 from mmdet.models.layers import ResLayer as _ResLayer
 from mmdet.registry import MODELS
@@ -32,7 +33,7 @@ class ResLayer(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if init_cfg is not None and pretrained is not None:
-            raise ValueError('give either init_cfg or pretrained, not both')
+            raise UserValueError('give either init_cfg or pretrained, not both')
         self.norm_eval, self.norm_cfg, self.stage, self.fp16_enabled = norm_eval, norm_cfg, stage, False
         block, stage_blocks = ResNet.arch_settings[depth]
         planes = 64 * 2**stage
