@@ -15,6 +15,10 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
 
+from .batch_augments import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
+
+__all__ = ['BatchFixedSizePad', 'BatchResize', 'BatchSyncRandomResize', 'DetDataPreprocessor']
+
 
 @MODELS.register_module()
 class DetDataPreprocessor(ImgDataPreprocessor):

@@ -20,6 +20,12 @@ from .base_assigner import BaseAssigner, in_ignored_region
 MARGIN = 0.01
 
 
+def bbox_center_distance(bboxes: Tensor, priors: Tensor) -> Tensor:
+    """Distances (P, G) between the centres of priors (P, 4) and boxes (G, 4), in pixels."""
+    boxes, own = ((corners[:, :2] + corners[:, 2:]) / 2 for corners in (bboxes, priors))
+    return (own[:, None] - boxes[None]).norm(dim=-1)
+
+
 @TASK_UTILS.register_module()
 class ATSSAssigner(BaseAssigner):
     """The ``topk`` priors nearest to a box's centre on each level are its candidates; positive are those whose overlap

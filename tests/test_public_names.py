@@ -1,0 +1,319 @@
+"""Every public name of MMDetection 3.3 whose feature exists here exists under the same path, with the same arguments.
+
+``data/names_3.3.json`` holds module -> name -> signature, '' where there is none or where a package only passes the
+name on. What is absent stands in one of the two lists below, and must be taken off it when it comes.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import math
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmdet.registry import argument_names
+
+NAMES = json.loads((Path(__file__).parent / 'data' / 'names_3.3.json').read_text())
+
+# family -> package -> its modules of 3.x that are still to come; module:Name is one name of a module
+TO_COME = {
+    'video: tracking, video segmentation, re-identification': {
+        'mmdet.apis': 'inference:inference_mot inference:init_track_model',
+        'mmdet.datasets': 'base_video_dataset mot_challenge_dataset reid_dataset youtube_vis_dataset',
+        'mmdet.datasets.samplers': 'track_img_sampler batch_sampler:TrackAspectRatioBatchSampler',
+        'mmdet.datasets.transforms': (
+            'frame_sampling formatting:PackReIDInputs formatting:PackTrackInputs loading:LoadTrackAnnotations'
+        ),
+        'mmdet.engine.hooks': 'visualization_hook:TrackVisualizationHook',
+        'mmdet.evaluation.functional': 'ytvis ytviseval',
+        'mmdet.evaluation.metrics': (
+            'base_video_metric coco_video_metric mot_challenge_metric reid_metric youtube_vis_metric'
+        ),
+        'mmdet.models': 'mot* reid* trackers* tracking_heads* vis* task_modules.tracking*',
+        'mmdet.models.data_preprocessors': 'reid_data_preprocessor track_data_preprocessor',
+        'mmdet.structures': 'reid_data_sample',
+        'mmdet.utils': 'mot_error_visualize',
+        'mmdet.visualization': 'local_visualizer:TrackLocalVisualizer local_visualizer:random_color',
+    },
+    'language: GLIP, Grounding DINO, captions, referring expressions': {
+        'mmdet.datasets': 'coco_caption dod flickr30k mdetr_style_refcoco odvg refcoco',
+        'mmdet.datasets.samplers': 'custom_sample_size_sampler',
+        'mmdet.datasets.transforms': 'text_transformers transformers_glip',
+        'mmdet.engine.hooks': 'visualization_hook:GroundingVisualizationHook visualization_hook:draw_all_character',
+        'mmdet.evaluation.metrics': (
+            'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric lvis_metric:LVISFixed* '
+            'ov_coco_metric refexp_metric refseg_metric'
+        ),
+        'mmdet.evaluation': 'evaluator*',
+        'mmdet.models': 'language_models* utils.vlfuse_helper layers.transformer.grounding_dino_layers',
+        'mmdet.models.dense_heads': 'atss_vlfusion_head grounding_dino_head',
+        'mmdet.models.detectors': 'glip grounding_dino',
+        'mmdet.models.layers.transformer': 'utils:get_text_sine_pos_embed',
+        'mmdet.models.task_modules': (
+            'assigners.iou2d_calculator:*GLIP coders.delta_xywh_bbox_coder:*[Gg][Ll][Ii][Pp]'
+        ),
+    },
+    'data sets and metrics': {
+        'mmdet.datasets': 'ade20k base_semseg_dataset coco_semantic dsdl isaid transforms.instaboost',
+        'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric semseg_metric',
+    },
+    'queries: DETR and its kin': {
+        'mmdet.models.dense_heads': (
+            'conditional_detr_head dab_detr_head ddq_detr_head deformable_detr_head detr_head dino_head '
+            'embedding_rpn_head'
+        ),
+        'mmdet.models.detectors': (
+            'base_detr conditional_detr dab_detr ddq_detr deformable_detr detr dino queryinst sparse_rcnn'
+        ),
+        'mmdet.models.layers': 'positional_encoding',
+        'mmdet.models.layers.transformer': (
+            'conditional_detr_layers dab_detr_layers ddq_detr_layers deformable_detr_layers detr_layers dino_layers '
+            'utils:ConditionalAttention utils:DynamicConv utils:coordinate_to_encoding'
+        ),
+        'mmdet.models.losses': 'ddq_detr_aux_loss',
+        'mmdet.models.roi_heads': 'bbox_heads.dii_head mask_heads.dynamic_mask_head sparse_roi_head',
+        'mmdet.models.task_modules.assigners': 'hungarian_assigner match_cost topk_hungarian_assigner',
+    },
+    'masks and panoptic segmentation': {
+        'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',
+        'mmdet.models.dense_heads': (
+            'base_mask_head boxinst_head condinst_head mask2former_head maskformer_head rtmdet_ins_head solo_head '
+            'solov2_head yolact_head'
+        ),
+        'mmdet.models.detectors': (
+            'boxinst condinst mask2former maskformer panoptic_fpn panoptic_two_stage_segmentor '
+            'single_stage_instance_seg solo solov2 yolact'
+        ),
+        'mmdet.models.layers': 'msdeformattn_pixel_decoder pixel_decoder transformer.mask2former_layers',
+        'mmdet.models.seg_heads': 'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.*',
+        'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
+    },
+    'one stage': {
+        'mmdet.models.dense_heads': (
+            'cascade_rpn_head centernet_head centernet_update_head centripetal_head corner_head ddod_head fovea_head '
+            'free_anchor_retina_head ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head nasfcos_head '
+            'pisa_retinanet_head pisa_ssd_head rtmdet_head sabl_retina_head tood_head vfnet_head yolo_head yolof_head '
+            'yolox_head'
+        ),
+        'mmdet.models.detectors': (
+            'centernet cornernet ddod fovea kd_one_stage lad nasfcos rtmdet tood vfnet yolo yolof yolox'
+        ),
+        'mmdet.models.task_modules.assigners': (
+            'dynamic_soft_label_assigner grid_assigner region_assigner sim_ota_assigner task_aligned_assigner '
+            'uniform_assigner'
+        ),
+        'mmdet.models.task_modules.coders': 'bucketing_bbox_coder legacy_delta_xywh_bbox_coder yolo_bbox_coder',
+        'mmdet.models.necks': 'fpn_dropblock',
+    },
+    'two stages': {
+        'mmdet.models.detectors': (
+            'crowddet d2_wrapper grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'
+        ),
+        'mmdet.models.roi_heads': (
+            'grid_roi_head mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
+            'scnet_roi_head trident_roi_head'
+        ),
+        'mmdet.models.roi_heads.bbox_heads': 'multi_instance_bbox_head sabl_head scnet_bbox_head',
+        'mmdet.models.roi_heads.mask_heads': (
+            'coarse_mask_head feature_relay_head global_context_head grid_head mask_point_head maskiou_head '
+            'scnet_mask_head scnet_semantic_head'
+        ),
+        'mmdet.models.task_modules': (
+            'assigners.multi_instance_assigner samplers.multi_instance_random_sampler '
+            'samplers.multi_instance_sampling_result samplers.score_hlr_sampler'
+        ),
+    },
+    'semi-supervised learning': {
+        'mmdet.models.data_preprocessors': 'data_preprocessor:MultiBranchDataPreprocessor',
+        'mmdet.models.detectors': 'semi_base soft_teacher',
+    },
+}
+# reason -> as above: what stays absent
+LEFT_OUT = {
+    'class names that the data sets read from the annotation file': {
+        'mmdet.evaluation.functional.class_names': (
+            ':lvis_classes :objects365v1_classes :objects365v2_classes :oid_challenge_classes :oid_v6_classes '
+            ':imagenet_det_classes'
+        ),
+    },
+    '3.x lists the name and defines it nowhere': {'mmdet.testing': ':VideoDataSampleFeeder'},
+    'test-time augmentation of 2.x, which 3.x itself no longer calls': {
+        'mmdet.models': 'dense_heads.dense_test_mixins roi_heads.test_mixins'
+    },
+    'parts of one class or function, cut differently here': {
+        'mmdet.datasets.transforms': 'transforms:imrescale transforms:rescale_size',
+        'mmdet.evaluation.functional.cityscapes_utils': (
+            ':getGtInstances :instances2dict :matchGtWithPreds :readGTImage :readPredInfo'
+        ),
+        'mmdet.models.backbones': (
+            'efficientnet:EdgeResidual efficientnet:model_scaling res2net:Res2Layer resnest:RSoftmax '
+            'trident_resnet:make_trident_res_layer'
+        ),
+        'mmdet.models.losses': 'ae_loss:ae_loss_per_image gfocal_loss:quality_focal_loss_*',
+        'mmdet.models.necks': 'fpg:Transition',
+        'mmdet.models.task_modules.assigners': (
+            'center_region_assigner:bboxes_area center_region_assigner:is_located_in '
+            'max_iou_assigner:perm_repeat_bboxes'
+        ),
+        'mmdet.structures.bbox': 'bbox_overlaps:fp16_clamp',
+    },
+    'a second home of a name, which has one': {
+        'mmdet.models': 'backbones.ssd_vgg:L2Norm task_modules.samplers.sampling_result:random_boxes',
+    },
+    'export to ONNX, which torch does from the plain function': {
+        'mmdet.models.task_modules.coders': 'delta_xywh_bbox_coder:onnx_delta2bbox'
+    },
+}
+# module:name -> arguments that differ on purpose, with the reason
+OTHER_ARGUMENTS = {
+    'mmdet.models.backbones.detectors_resnet:ResLayer': ('rfp_inplanes', 'the blocks of the stage take it'),
+    'mmdet.models.backbones.detectors_resnext:Bottleneck': (
+        'base_width base_channels',
+        'ResNet and ResNeXt share the module; the block is that of ResNet',
+    ),
+    'mmdet.models.backbones.efficientnet:EfficientNet': ('init_cfg', 'None means the same initialisation'),
+    'mmdet.models.losses.smooth_l1_loss:l1_loss': ('pred', "the decorator takes it; what shows is torch's function"),
+    'mmdet.models.losses.balanced_l1_loss:balanced_l1_loss': ('reduction', 'given by the decorator of every loss'),
+}
+
+
+class Endless:
+    """What 3.x writes as INF: 1e8 in heads, 1e9 in schedules."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (int, float)) and other >= 1e8
+
+    __hash__ = None
+
+
+GENERIC = {'INF': Endless(), 'math': math, 'torch': torch, 'np': np, 'nn': torch.nn, 'dict': dict}
+
+
+def matches(entry: str, module: str, name: str) -> bool:
+    where, _, what = entry.partition(':')
+    return fnmatchcase(module, where) and fnmatchcase(name, what or '*')
+
+
+def entries(table: dict) -> list[str]:
+    return [
+        f'{package}{word}' if word.startswith(':') else f'{package}.{word}'
+        for packages in table.values()
+        for package, words in packages.items()
+        for word in words.split()
+    ]
+
+
+LISTED = entries(TO_COME) + entries(LEFT_OUT)
+
+
+@cache
+def found(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ImportError:
+        return False
+
+
+def homes(module: str, name: str) -> list[str]:
+    """Where 3.x defines what ``module`` has as ``name``: in it, or in a module below it."""
+    below = [other for other, names in NAMES.items() if other.startswith(f'{module}.') and names.get(name)]
+    below += [other for other, names in NAMES.items() if other.startswith(f'{module}.') and name in names]
+    return [module, *below] if NAMES[module][name] or not below else below
+
+
+def test_no_public_name_is_absent():
+    absent = [
+        f'{module}:{name}'
+        for module, names in NAMES.items()
+        for name in names
+        if not found(module, name)
+        and not any(matches(entry, home, name) for home in homes(module, name) for entry in LISTED)
+    ]
+    assert not absent, f'{len(absent)} names of MMDetection 3.x are absent: {absent}'
+
+
+@pytest.mark.parametrize('entry', LISTED)
+def test_what_has_come_is_taken_off_the_list(entry):
+    named = [(module, name) for module, names in NAMES.items() for name in names if matches(entry, module, name)]
+    come = [f'{module}:{name}' for module, name in named if found(module, name)]
+    assert named, f'{entry} names nothing that MMDetection 3.x has'
+    assert not come, f'{come} has come: take it off the lists of this test'
+
+
+class Lookup(dict):
+    """Names that stand in a default: a few, and those of the module."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(GENERIC)
+        self.module = importlib.import_module(module)
+
+    def __missing__(self, name: str) -> object:
+        return getattr(self.module, name)
+
+
+def parameters(obj: object) -> dict[str, inspect.Parameter]:
+    """Those of a function or constructor, with those that ``**kwargs`` hands to base classes."""
+    if not inspect.isclass(obj):
+        return dict(inspect.signature(obj).parameters)
+    known: dict[str, inspect.Parameter] = {}
+    for base in obj.__mro__:
+        if '__init__' in base.__dict__ and base is not object:
+            for name, parameter in list(inspect.signature(base.__init__).parameters.items())[1:]:
+                known.setdefault(name, parameter)
+    names = argument_names(obj)
+    return {name: parameter for name, parameter in known.items() if name in names or name in ('args', 'kwargs')}
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def differences(module: str, name: str, signature: str) -> list[str]:
+    """Names of arguments that ours lacks, demands, gives another default, or takes in another place."""
+    arguments = ast.parse(f'def f{signature}: ...').body[0].args
+    order = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+    defaults = dict(zip(reversed(order), map(ast.unparse, reversed(arguments.defaults)), strict=False))
+    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    defaults.update({argument.arg: ast.unparse(value) for argument, value in keywords if value})
+    own = parameters(getattr(importlib.import_module(module), name))
+    places = [key for key, parameter in own.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    wrong = [key for key in (*order, *(argument.arg for argument in arguments.kwonlyargs)) if key not in own]
+    for key, text in defaults.items():
+        default = own[key].default if key in own else None
+        if key in own and not same(eval(text, {}, Lookup(module)), default):
+            wrong.append(key)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+        wrong += [theirs for theirs, ours in zip(order, places, strict=False) if theirs != ours and theirs in own]
+    return wrong
+
+
+SIGNATURES = [
+    (module, name, signature) for module, names in NAMES.items() for name, signature in names.items() if signature
+]
+
+
+def test_arguments_are_those_of_3x():
+    wrong = {}
+    for module, name, signature in SIGNATURES:
+        if found(module, name):
+            allowed = OTHER_ARGUMENTS.get(f'{module}:{name}', ('', ''))[0].split()
+            names = [key for key in differences(module, name, signature) if key not in allowed]
+            if names:
+                wrong[f'{module}:{name}'] = names
+    assert not wrong
+
+
+@pytest.mark.parametrize('entry', OTHER_ARGUMENTS)
+def test_arguments_that_differ_on_purpose_do_differ(entry):
+    module, _, name = entry.partition(':')
+    assert set(OTHER_ARGUMENTS[entry][0].split()) <= set(differences(module, name, NAMES[module][name]))
