@@ -48,7 +48,7 @@ SPREAD = {
 # modules of mmcv.ops whose names are in mmdet.ops, and in two modules of layers
 MMCV_OPS = (
     'carafe corner_pool deform_conv deform_roi_pool focal_loss masked_conv merge_cells modulated_deform_conv '
-    'multi_scale_deform_attn nms point_sample roi_align roi_pool saconv'
+    'multi_scale_deform_attn nms point_sample roi_align roi_pool saconv sync_bn'
 )
 
 

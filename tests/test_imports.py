@@ -276,6 +276,11 @@ def test_tables_name_only_what_there_is(package, registered):
         assert names or SOURCES[f'{package}.{submodule}'].name == '__init__.py', f'{submodule!r} lists no names'
 
 
+@pytest.mark.parametrize('package', PACKAGES)
+def test_star_imports(package):
+    exec(f'from {package} import *', {})
+
+
 def loaded_by(statement: str) -> list[str]:
     code = f'{statement}\nimport sys\nprint(*sys.modules)'
     output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout

@@ -33,3 +33,6 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         if stats_mode not in ('default', 'N'):
             raise UserValueError(f"stats_mode must be 'default' or 'N', not {stats_mode!r}")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, process_group=group)
+
+
+MMSyncBN = SyncBatchNorm

@@ -58,3 +58,6 @@ class FrozenBatchNorm2d(nn.Module):
         for name, child in module.named_children():
             setattr(module, name, cls.convert_frozen_batchnorm(child))
         return module
+
+
+FrozenBN = FrozenBatchNorm2d
