@@ -96,8 +96,9 @@ class _HistoryBuffer(StandIn):
         from mmengine.logging import HistoryBuffer
 
         columns = [self.state.get(key) for key in ('_log_history', '_count_history')]
-        values, counts = (c.value if isinstance(c, _Array) else np.asarray([]) for c in columns)
-        return HistoryBuffer(values.tolist(), counts.tolist(), int(self.state.get('max_length', 1000000)))
+        values, counts = ((c.value if isinstance(c, _Array) else None) for c in columns)
+        values, counts = ([] if column is None else column.tolist() for column in (values, counts))
+        return HistoryBuffer(values, counts, int(self.state.get('max_length', 1000000)))
 
 
 class _OneCycle(StandIn):
@@ -143,7 +144,7 @@ def only_table() -> Iterator[None]:
         before = serialization.get_safe_globals()
         serialization.clear_safe_globals()
         try:
-            serialization.add_safe_globals(TABLE)
+            serialization.add_safe_globals([*TABLE])
             yield
         finally:
             serialization.clear_safe_globals()
