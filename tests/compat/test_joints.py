@@ -17,17 +17,6 @@ from mmdet.registry import MODELS, TASK_UTILS
 
 pytestmark = pytest.mark.usefixtures('default_scope')
 
-ANCHOR_HEADS = [
-    'RetinaHead',
-    'RetinaHead softmax',
-    'RPNHead',
-    'ATSSHead',
-    'ATSSHead several anchors',
-    'GFLHead',
-    'PAAHead',
-]
-POINT_HEADS = ['FCOSHead', 'FCOSHead center', 'AutoAssignHead']
-
 
 def change(head, calls, **methods):
     """Make ``head`` an instance of a subclass as research code writes it: each method counts, then calls super."""
@@ -59,16 +48,56 @@ def assert_same(found, expected):
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=lambda text, k=key: f'{k}: {text}')
 
 
-@pytest.mark.parametrize('name', [*ANCHOR_HEADS, *POINT_HEADS])
-def test_targets_of_one_image(name):
+JOINTS = (
+    'forward',
+    'forward_single',
+    'loss',
+    'loss_by_feat',
+    'get_anchors',
+    'get_points',
+    'get_targets',
+    '_get_targets_single',
+    'loss_by_feat_single',
+)
+# How often a joint is called for three images and two levels, where that is not once.
+CALLS = {'forward_single': 2, '_get_targets_single': 3}
+BY_LEVEL = {'GFLHead', 'RetinaHead GHM', 'RepPointsHead', 'FCOSHead GHM', 'ATSSHead GHM'}
+
+
+def pairs():
+    for name in HEADS:
+        with_levels = MODELS.get(HEADS[name]['type'])
+        for joint in JOINTS:
+            # SSD and the head of separate norms compute in forward what others do for each level.
+            if hasattr(with_levels, joint) and (joint, with_levels.__name__) not in {
+                ('forward_single', 'SSDHead'),
+                ('forward_single', 'RetinaSepBNHead'),
+            }:
+                yield name, joint
+
+
+def number_of_calls(name, joint):
+    kind = HEADS[name]['type']
+    if joint == 'loss_by_feat_single':
+        return 3 if kind == 'SSDHead' else 2 if name in BY_LEVEL else 1
+    if kind == 'RepPointsHead':
+        return {'_get_targets_single': 6, 'get_targets': 2}.get(joint, CALLS.get(joint, 1))
+    return CALLS.get(joint, 1)
+
+
+@pytest.mark.parametrize('name, joint', pairs())
+def test_a_joint_that_calls_super_changes_no_loss(name, joint):
+    if joint == 'loss_by_feat_single' and HEADS[name]['type'] in {'PAAHead', 'RetinaFaceHead'}:
+        pytest.skip('computes all levels in loss_by_feat, as in MMDetection')
+    if joint == 'get_points' and not hasattr(build_head(name), 'point_strides'):
+        pytest.skip('has no locations of its own')
     calls = []
-    head = change(build_head(name, init=False), calls, _get_targets_single=passed_on)
-    found = losses_of(head, name)
-    assert calls == ['_get_targets_single'] * 3
+    found = losses_of(change(build_head(name, init=False), calls, **{joint: passed_on}), name)
+    assert calls == [joint] * number_of_calls(name, joint)
     assert_same(found, losses_of(build_head(name, init=False), name))
 
 
-@pytest.mark.parametrize('name', ['RetinaHead', 'ATSSHead', 'GFLHead', 'FCOSHead', 'FCOSHead center'])
+@pytest.mark.parametrize('name', [name for name in HEADS if hasattr(MODELS.get(HEADS[name]['type']), 'get_targets')])
 def test_targets_of_a_batch_as_a_plain_tuple(name):
     calls = []
     head = change(
@@ -77,8 +106,28 @@ def test_targets_of_a_batch_as_a_plain_tuple(name):
         get_targets=lambda parent, method, *args, **kwargs: tuple(getattr(parent, method)(*args, **kwargs)),
     )
     found = losses_of(head, name)
-    assert calls == ['get_targets']
+    assert set(calls) == {'get_targets'}
     assert_same(found, losses_of(build_head(name, init=False), name))
+
+
+@pytest.mark.parametrize('own', [False, True])
+@pytest.mark.parametrize('name', [name for name in HEADS if hasattr(MODELS.get(HEADS[name]['type']), 'get_anchors')])
+def test_sampling_results_of_a_batch(name, own):
+    head = build_head(name, init=False)
+    if own:
+        head = change(head, [], _get_targets_single=passed_on)
+    data = for_head(name, samples('many', 'one', 'empty'))
+    metas, gts = [s.metainfo for s in data], [s.gt_instances for s in data]
+    lists = head.get_anchors([(8, 8), (4, 4)], metas, device='cpu')
+    *values, results = head.get_targets(*lists, gts, metas, return_sampling_results=True)
+    assert [isinstance(result, SamplingResult) for result in results] == [True] * 3
+    if HEADS[name]['type'] == 'PAAHead':
+        labels = torch.stack(values[0])
+    else:
+        labels = torch.cat(values[1 if head.anchors_in_targets else 0], 1)
+    for b, result in enumerate(results):
+        assert labels[b][result.pos_inds].tolist() == result.pos_gt_labels.tolist()
+        assert len(result.pos_gt_bboxes) == len(result.pos_inds)
 
 
 def test_dense_targets_unpack_as_lists_by_level():
@@ -98,16 +147,6 @@ def test_dense_targets_unpack_as_lists_by_level():
         [level.shape for level in bbox_targets] == [level.shape for level in bbox_weights] == [(2, 64, 4), (2, 16, 4)]
     )
     assert avg_factor > 0
-
-
-@pytest.mark.parametrize('name', ['RetinaHead', 'ATSSHead', 'GFLHead'])
-def test_loss_of_one_level(name):
-    calls = []
-    head = change(build_head(name, init=False), calls, loss_by_feat_single=passed_on)
-    found = losses_of(head, name)
-    # Once for the whole pyramid, but level by level where the stride is an argument.
-    assert len(calls) == (2 if name == 'GFLHead' else 1)
-    assert_same(found, losses_of(build_head(name, init=False), name))
 
 
 @pytest.mark.parametrize('name', HEADS)

@@ -36,6 +36,9 @@ class AnchorHead(BaseDenseHead):
     anchors_in_targets = False
     """Whether the target methods return the anchors first, as those of ATSS and its kin do in MMDetection."""
 
+    matches_in_targets = False
+    """Whether they return the ground truth of each positive last, as those of FSAF do; -1 elsewhere."""
+
     @property
     def encodes_targets(self) -> bool:
         """Whether box targets are what the coder makes of boxes, not the boxes."""
@@ -146,7 +149,7 @@ class AnchorHead(BaseDenseHead):
 
     def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
         pos, neg = self._draw(priors, assignment, gt)
-        return DenseTargets.build(
+        targets = DenseTargets.build(
             assignment,
             gt,
             self.num_classes,
@@ -158,6 +161,9 @@ class AnchorHead(BaseDenseHead):
             count_negatives=self.sampler.avg_factor_with_neg,
             level_sizes=priors.level_sizes,
         )
+        if self.matches_in_targets:
+            targets.extras['rest'] = [torch.where(targets.pos, assignment.gt_inds - 1, -1)]
+        return targets
 
     def _each_loss(
         self, outputs: Sequence[tuple[list[Tensor], int]], anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
@@ -209,18 +215,39 @@ class AnchorHead(BaseDenseHead):
         return_sampling_results: bool = False,
     ) -> DenseTargets | tuple:
         """Targets of all anchors; unpacks as labels, label weights, box targets, box weights by level, avg_factor."""
+        targets, results = self._targets_and_samples(
+            anchor_list,
+            valid_flag_list,
+            batch_gt_instances,
+            batch_img_metas,
+            batch_gt_instances_ignore,
+            with_samples=return_sampling_results,
+        )
+        lists = joints.TargetLists.of(targets, targets.anchors if self.anchors_in_targets else None)
+        return (*lists, results) if return_sampling_results else lists
+
+    def _targets_and_samples(
+        self,
+        anchor_list: list[list[Tensor]],
+        valid_flag_list: list[list[Tensor]],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+        unmap_outputs: bool = True,
+        with_samples: bool = False,
+    ) -> tuple[DenseTargets, list]:
+        """Targets, with their anchors, and, if asked for, the sampling result of each image."""
         gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
         priors = self._inside(joints.priors_from_lists(anchor_list, valid_flag_list), batch_img_metas)
         if hasattr(self._get_targets_single, 'by_batch'):
             assignment = self._assign(self.assigner, priors, gt)
             targets = self._build_targets(priors, assignment, gt)
-            if return_sampling_results:
-                results = joints.sampling_results(targets, priors, gt, assignment, self.sampler)
+            results = joints.sampling_results(targets, priors, gt, assignment, self.sampler) if with_samples else []
         else:
             targets = joints.targets_of_each_image(self, priors, gt, batch_img_metas)
             results = targets.extras['sampling_results']
-        lists = joints.TargetLists.of(targets, priors.expanded() if self.anchors_in_targets else None)
-        return (*lists, results) if return_sampling_results else lists
+        targets.anchors = priors.expanded()
+        return targets, results
 
     @by_batch
     def _get_targets_single(

@@ -10,7 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, flatten_levels, split_levels
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, flatten_levels, split_levels
 from mmdet.models.losses import accuracy
 from mmdet.registry import MODELS
 
@@ -26,6 +26,8 @@ class FSAFHead(RetinaHead):
     Args:
         score_threshold: Score above which a positive counts as found in ``pos_recall``.
     """
+
+    matches_in_targets = True
 
     def __init__(self, *args, score_threshold: float | None = None, init_cfg=None, **kwargs) -> None:
         if init_cfg is None:
@@ -53,15 +55,6 @@ class FSAFHead(RetinaHead):
             weights = targets.label_weights[..., None].repeat(1, 1, self.cls_out_channels)
             targets.extras['class_weights'] = weights.masked_fill(hits.transpose(1, 2) > 0, 0)
         return targets
-
-    @by_batch
-    def _get_targets_single(self, *args, **kwargs) -> tuple:
-        """As :class:`AnchorHead`'s, with label weights ``(P, C)``, and the ground truth of each positive, ``(P,)``, -1
-        elsewhere."""
-        *values, result = super()._get_targets_single(*args, **kwargs)
-        assigned = torch.full_like(values[0], -1)
-        assigned[result.pos_inds] = result.pos_assigned_gt_inds
-        return *values, result, assigned
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None

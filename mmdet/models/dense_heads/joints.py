@@ -143,7 +143,7 @@ def targets_from_lists(value: Any, num_classes: int) -> DenseTargets:
         avg_factor=torch.as_tensor(avg_factor, dtype=bbox_weights.dtype, device=labels.device),
         level_sizes=[level.shape[1] for level in first],
         anchors=anchors,
-        extras=dict(rest=list(value[5 + (anchors is not None) :])),
+        extras=dict(rest=columns[5:]),
     )
 
 
@@ -173,7 +173,16 @@ def anchors_and_targets(
     priors = priors_from_lists(*lists)
     if isinstance(targets, tuple) and targets[0][0].dim() == 1:
         targets = targets_from_images(targets, priors.level_sizes)
-    return priors.expanded(), targets_from_lists(targets, head.num_classes)
+    targets = targets_from_lists(targets, head.num_classes)
+    if head.matches_in_targets and targets.gt_inds is None:
+        targets.gt_inds = targets.extras['rest'][0] + 1
+    return priors.expanded(), targets
+
+
+def own_points(head, maps: Sequence[Tensor], metas: list[dict]) -> Priors:
+    """Locations ``(1, P, 4)`` by an own ``get_points`` of RepPoints."""
+    priors = priors_from_lists(*head.get_points(map_sizes(maps), metas, maps[0].device))
+    return Priors(priors.boxes[:1], priors.valid, priors.level_sizes)
 
 
 def staged_targets(head, priors: Priors, gt: PaddedGT, metas: list[dict], stage: str) -> DenseTargets:
@@ -220,7 +229,7 @@ def stack_targets(
     gt_inds = torch.zeros_like(labels)
     for inds, result in zip(gt_inds, results):
         inds[result.pos_inds] = result.pos_assigned_gt_inds + 1
-    rest = []
+    rest: list[Any] = []
     for column in zip(*(single[7:] for single in singles)):
         whole = all(isinstance(value, Tensor) and len(value) == labels.shape[1] for value in column)
         rest.append(torch.stack(column) if whole else list(column))
@@ -262,7 +271,8 @@ def image_targets(targets: DenseTargets, priors: Priors, gt: PaddedGT, assignmen
     """What ``_get_targets_single`` of MMDetection returns for the one image of a batch."""
     (result,) = sampling_results(targets, priors, gt, assignment, sampler)
     lists = TargetLists.of(targets)
-    return (*(getattr(lists, name)[0] for name in TARGETS), result.pos_inds, result.neg_inds, result)
+    rest = [value[0] for value in lists.extras.get('rest', ())]
+    return (*(getattr(lists, name)[0] for name in TARGETS), result.pos_inds, result.neg_inds, result, *rest)
 
 
 def sampling_results(

@@ -59,10 +59,12 @@ class PAAHead(ATSSHead):
         super().__init__(*args, **kwargs)
 
     @by_batch
-    def get_targets(self, *args, **kwargs) -> DenseTargets:
+    def get_targets(self, *args, return_sampling_results: bool = False, **kwargs) -> DenseTargets | tuple:
         """Unpacks as lists by image: labels, label weights, box targets, box weights, positive indices, and the ground
         truth of each positive."""
-        return joints.ImageTargets.of(super().get_targets(*args, **kwargs))
+        targets, results = self._targets_and_samples(*args, with_samples=return_sampling_results, **kwargs)
+        lists = joints.ImageTargets.of(targets)
+        return (*lists, results) if return_sampling_results else lists
 
     def loss_by_feat(
         self, cls_scores, bbox_preds, iou_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None

@@ -183,7 +183,10 @@ class RepPointsHead(AnchorFreeHead):
         batch_img_metas,
         batch_gt_instances_ignore=None,
     ) -> dict:
-        priors = self._locations(cls_scores, batch_img_metas)  # (1, P, 4)
+        if hasattr(self.get_points, 'by_batch'):
+            priors = self._locations(cls_scores, batch_img_metas)  # (1, P, 4)
+        else:
+            priors = joints.own_points(self, cls_scores, batch_img_metas)
         centers = priors.boxes[..., :2].repeat(1, 1, 2)
         stride = priors.boxes[0, :, 2:3]  # (P, 1)
         first, refined = (self._to_pixels(level, priors, stride) for level in (pts_preds_init, pts_preds_refine))
@@ -293,6 +296,7 @@ class RepPointsHead(AnchorFreeHead):
         logits = flatten_levels([cls_score], self.cls_out_channels)
         return self._losses(logits, pts_pred_init, pts_pred_refine, init, refine, stride)
 
+    @by_batch
     def get_points(
         self, featmap_sizes: list[tuple[int, int]], batch_img_metas: list[dict], device: torch.device | str
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:

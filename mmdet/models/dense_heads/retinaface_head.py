@@ -26,6 +26,8 @@ class RetinaFaceHead(AnchorHead):
         neg_pos_ratio: Hard negatives for each positive (Sec. 3.1, OHEM).
     """
 
+    matches_in_targets = True
+
     def __init__(
         self,
         num_classes: int = 1,

@@ -87,11 +87,12 @@ class GHMC(GradientHarmonizing):
         self,
         pred: Tensor,
         target: Tensor,
-        label_weight: Tensor,
+        label_weight: Tensor | None = None,
         reduction_override: str | None = None,
         **kwargs,
     ) -> Tensor:
         """Loss of logits (N, C) and class indices (N,) or binary targets (N, C); zero weights take elements out."""
+        label_weight = torch.ones_like(pred) if label_weight is None else label_weight
         target = dense_target(pred, target)
         valid = column_weight(label_weight > 0, pred.dim()).expand_as(pred)
         total = valid.sum().clamp(min=1).to(pred.dtype)
@@ -127,11 +128,12 @@ class GHMR(GradientHarmonizing):
         self,
         pred: Tensor,
         target: Tensor,
-        label_weight: Tensor,
+        label_weight: Tensor | None = None,
         avg_factor: float | Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
         """Loss of deltas (N, 4); ``avg_factor`` has no part in it, the weights count for themselves."""
+        label_weight = torch.ones_like(pred) if label_weight is None else label_weight
         difference = pred - target
         length = (difference.square() + self.mu**2).sqrt()
         gradient = (difference / length).abs().detach()

@@ -17,6 +17,8 @@ MAX_IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_
 ATSS = dict(type='ATSSAssigner', topk=4)
 GN = dict(type='GN', num_groups=2, requires_grad=True)
 FOCAL = dict(type='FocalLoss', use_sigmoid=True)
+GHMC = dict(type='GHMC', bins=30, momentum=0, use_sigmoid=True, loss_weight=1.0)
+RANGES = ((-1, 24), (24, 1e8))
 TOWER = dict(num_classes=NUM_CLASSES, in_channels=8, feat_channels=8, stacked_convs=1)
 THREE_ANCHORS = dict(type='AnchorGenerator', scales=[4], ratios=[0.5, 1.0, 2.0], strides=STRIDES)
 ONE_ANCHOR = dict(type='AnchorGenerator', scales=[4], ratios=[1.0], strides=STRIDES)
@@ -45,7 +47,7 @@ HEADS = {
     'RetinaHead GHM': anchors(
         MAX_IOU,
         type='RetinaHead',
-        loss_cls=dict(type='GHMC', bins=30, momentum=0, use_sigmoid=True, loss_weight=1.0),
+        loss_cls=GHMC,
         loss_bbox=dict(type='GHMR', mu=0.02, bins=10, momentum=0, loss_weight=10.0),
         **TOWER,
     ),
@@ -78,7 +80,9 @@ HEADS = {
         dcn_on_last_conv=True,
         loss_bbox=dict(type='GIoULoss'),
     ),
+    'FCOSHead GHM': dict(TOWER, type='FCOSHead', strides=STRIDES, norm_cfg=GN, regress_ranges=RANGES, loss_cls=GHMC),
     'ATSSHead': atss(),
+    'ATSSHead GHM': atss(loss_cls=GHMC),
     'ATSSHead several anchors': atss(anchor_generator=THREE_ANCHORS),
     'ATSSHead point': atss(
         bbox_coder=dict(type='AnchorPointBBoxCoder', scale=4),

@@ -205,3 +205,71 @@ def test_fcos_classifies_by_cosine_similarity():
     assert cfg['cls_predictor_cfg'] == before
     losses = totals(head.loss(features(2), samples('many', 'empty')))
     assert all(value.isfinite() for value in losses.values())
+
+
+class Counting(torch.nn.Module):
+    """A loss that counts by level and notes how many elements it saw in each call."""
+
+    by_level = True
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss, self.seen = loss, []
+
+    def forward(self, pred, *args, **kwargs):
+        self.seen.append(len(pred))
+        return self.loss(pred, *args, **kwargs)
+
+
+# AutoAssign weighs pairs of points and boxes, GFL distributions; FSAF and PAA rank single boxes by their losses.
+WHOLE = {'AutoAssignHead', 'GFLHead', 'FSAFHead', 'PAAHead'}
+
+
+@pytest.mark.parametrize('name', [name for name in HEADS if HEADS[name]['type'] not in WHOLE])
+def test_every_loss_that_counts_by_level_sees_the_levels_apart(name):
+    head = build_head(name, init=False)
+    losses = [key for key, _ in head.named_children() if key.startswith('loss_')]
+    if HEADS[name]['type'] in {'SSDHead', 'RetinaFaceHead'}:
+        losses.remove('loss_cls')  # ranks the negatives of the whole picture
+    if HEADS[name]['type'] == 'RepPointsHead':
+        losses.remove('loss_bbox')  # has one for each set of points
+    for key in losses:
+        setattr(head, key, Counting(getattr(head, key)))
+    found = loss_of(head, name, 'many', 'one')
+    assert [len(getattr(head, key).seen) for key in losses] == [2] * len(losses)
+    if 'GHM' not in name:
+        for key, value in loss_of(build_head(name, init=False), name, 'many', 'one').items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_ghm_of_a_head_is_the_sum_over_its_levels():
+    head = build_head('ATSSHead GHM', init=False)
+    found = totals(head.loss(features(2), samples('many', 'one')))['loss_cls']
+    ghm, seen = head.loss_cls, []
+    head.loss_cls = torch.nn.Identity()
+    head.loss_cls.forward = lambda *args, **kwargs: seen.append(args) or args[0].sum() * 0
+    head.loss(features(2), samples('many', 'one'))
+    pred, labels, weights = seen[0]
+    levels = [value.unflatten(0, (2, -1)).split([64, 16], 1) for value in (pred, labels, weights)]
+    by_level = sum(ghm(*(value.flatten(0, 1) for value in level)) for level in zip(*levels))
+    torch.testing.assert_close(found, by_level)
+    assert not torch.allclose(found, ghm(pred, labels, weights))
+
+
+@pytest.mark.parametrize('name', ['SSDHead', 'RetinaFaceHead'])
+def test_heads_that_mine_negatives_use_their_loss(name):
+    run = lambda **loss: totals(
+        build_head(name, init=False, loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, **loss)).loss(
+            features(2), for_head(name, samples('many', 'one'))
+        )
+    )['loss_cls']
+    torch.testing.assert_close(run(loss_weight=2.0), 2 * run())
+    count = HEADS[name]['num_classes'] + 1
+    torch.testing.assert_close(run(class_weight=[3.0] * count), 3 * run())
+
+
+def test_ssd_by_sigmoid():
+    head = build_head('SSDHead', init=False, loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+    assert head.cls_out_channels == HEADS['SSDHead']['num_classes']
+    loss = totals(head.loss(features(2), samples('many', 'empty')))['loss_cls']
+    assert loss.isfinite() and loss > 0
