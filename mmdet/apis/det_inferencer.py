@@ -390,6 +390,14 @@ def _describe(item: Any) -> str:
     return f'an array of shape {item.shape}' if isinstance(item, np.ndarray) else repr(item)
 
 
+# Short names under which published models are known.
+_ALIASES = {
+    f'{config}-{size[0]}': f'{config}_{size}_8xb{16 if (config, size) == ("rtmdet-ins", "x") else 32}-300e_coco'
+    for config in ('rtmdet', 'rtmdet-ins')
+    for size in ('tiny', 's', 'm', 'l', 'x')
+}
+
+
 def _as_config(model: str | Path | Config | dict) -> Config:
     if isinstance(model, (Config, dict)):
         return as_config(model)
@@ -416,7 +424,7 @@ def find_config(name: str) -> Path:
         FileNotFoundError: with the nearest names.
     """
     known = config_files()
-    for stem in (name, name.replace('-', '_')):
+    for stem in (_ALIASES.get(name, name), name.replace('-', '_')):
         if stem in known:
             return known[stem]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)

@@ -332,6 +332,8 @@ def test_weights_of_version_2(files, tmp_path, inferencer):
 
 def test_config_by_name():
     assert find_config('retinanet_r18_fpn_1x_coco').parent.name == 'retinanet'
+    assert find_config('rtmdet-t').stem == 'rtmdet_tiny_8xb32-300e_coco'
+    assert find_config('rtmdet-ins-x').stem == 'rtmdet-ins_x_8xb16-300e_coco'
     with pytest.raises(FileNotFoundError, match='Did you mean retinanet_r18_fpn_1x_coco'):
         find_config('retinanet_r18_fpn_1x_cocoo')
 

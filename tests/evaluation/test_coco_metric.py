@@ -353,3 +353,9 @@ def test_annotation_id_0_counts_as_any_other(tmp_path, faster):
     for annotation in dataset['annotations']:
         annotation['id'] -= 1
     assert run(CocoMetric(write(tmp_path / 'ann.json', dataset), use_faster_coco_eval=faster), samples) == expected
+
+
+def test_thresholds_stay_the_list_that_was_given():
+    assert CocoMetric(iou_thrs=[0.5, 0.6]).iou_thrs == [0.5, 0.6]
+    assert CocoMetric(iou_thrs=0.5).iou_thrs == [0.5]
+    assert np.allclose(CocoMetric().iou_thrs, np.arange(0.5, 1, 0.05))

@@ -49,8 +49,10 @@ def test_the_limit_of_detections_is_that_of_the_image(tmp_path, faster):
     many = [[60, 60, 90, 90, 0.9, 2]] * 300
     assert evaluate(tmp_path, dataset(), [right, *many], faster)['lvis/bbox_AP'] == 0
     assert evaluate(tmp_path, dataset(), [right, *many[1:]], faster)['lvis/bbox_AP'] == 1
-    numbers = evaluate(tmp_path, dataset(), [right, *many], faster, metric='proposal', proposal_nums=(100, 300, 301))
-    assert numbers['lvis/AR@301'] == 1 and numbers['lvis/ARm@301'] == 1
+    for extra, recall in ((many, 0), (many[1:], 1)):
+        numbers = evaluate(tmp_path, dataset(), [right, *extra], faster, metric='proposal', proposal_nums=(1, 10, 1000))
+        assert numbers['lvis/AR@300'] == numbers['lvis/ARm@300'] == recall
+        assert set(numbers) == {f'lvis/AR{size}@300' for size in ('', 's', 'm', 'l')}
 
 
 def test_names_of_the_numbers(tmp_path):

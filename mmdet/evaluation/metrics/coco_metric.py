@@ -92,7 +92,8 @@ class CocoMetric(BaseMetric):
         self.use_faster_coco_eval = use_faster_coco_eval
         self.class_thresholds = class_thresholds
         self.proposal_nums = list(proposal_nums)
-        self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.asarray(iou_thrs, float))
+        thresholds = np.linspace(0.5, 0.95, 10) if iou_thrs is None else iou_thrs
+        self.iou_thrs = [thresholds] if isinstance(thresholds, (int, float)) else thresholds
         self.metric_items = [metric_items] if isinstance(metric_items, str) else metric_items
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix

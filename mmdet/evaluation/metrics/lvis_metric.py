@@ -10,13 +10,16 @@ from mmdet.registry import METRICS
 from ..functional.lvis_eval import evaluate_lvis, summarize_lvis
 from .coco_metric import CocoMetric
 
+MAX_DETECTIONS = 300
+"""Of an image (arXiv:1908.03195, Sec. 3.2)."""
+
 
 @METRICS.register_module()
 class LVISMetric(CocoMetric):
     """AP of LVIS (arXiv:1908.03195), also for rare, common and frequent classes: ``bbox_AP``, ``bbox_APr``, ....
 
-    The options are those of :class:`CocoMetric`. The last of ``proposal_nums`` is the number of detections an image,
-    over all classes; it is 300 for other metrics than ``proposal``.
+    The options are those of :class:`CocoMetric`. The 300 best detections of an image are evaluated, over all classes,
+    whatever ``proposal_nums`` are; ``proposal`` gives ``AR@300`` and that of small, medium and large objects.
     """
 
     default_prefix: str | None = 'lvis'
@@ -66,7 +69,7 @@ class LVISMetric(CocoMetric):
             self._categories,
             self.img_ids,
             self.iou_thrs,
-            self.proposal_nums[-1] if agnostic else 300,
+            MAX_DETECTIONS,
             use_cats=not agnostic,
             faster=self.use_faster_coco_eval,
         )

@@ -178,6 +178,8 @@ def image_detections(
             image = {name: value[index] for name, value in image.items()}
             image['scores'] = kept[: test_cfg.max_per_img, -1]  # soft NMS lowers them
     image.pop('level_ids', None)
+    if 'labels' not in image:  # proposals
+        image['labels'] = torch.zeros_like(image['scores'], dtype=torch.long)
     if kind is not Tensor and issubclass(kind, BaseBoxes):
         image['bboxes'] = kind(image['bboxes'], clone=False)
     return InstanceData(**image)

@@ -132,10 +132,22 @@ class AnchorHead(BaseDenseHead):
         return priors.boxes.expand(len(metas), -1, -1), targets
 
     def _targets(self, priors: Priors, gt: PaddedGT, metas: list[dict]) -> DenseTargets:
+        self._check_shapes(metas)
         priors = self._inside(priors, metas)
         if not hasattr(self._get_targets_single, 'by_batch'):
             return joints.targets_of_each_image(self, priors, gt, metas)
         return self._build_targets(priors, self._assign(self.assigner, priors, gt), gt)
+
+    def _check_shapes(self, metas: list[dict]) -> None:
+        """Refuse pictures without room for any anchor, by their shapes alone: they are known on the host."""
+        border = self.train_cfg.get('allowed_border', -1)
+        for meta in metas:
+            room = min(meta['img_shape'][:2]) + 2 * border if border >= 0 else 1
+            if min(room, *meta.get('pad_shape', meta['img_shape'])[:2]) <= 0:
+                raise UserValueError(
+                    f'no anchor lies inside the picture: img_shape={meta["img_shape"]}, '
+                    f'pad_shape={meta.get("pad_shape")}, allowed_border={border}'
+                )
 
     def _inside(self, priors: Priors, metas: list[dict]) -> Priors:
         """Leave out anchors that reach ``train_cfg.allowed_border`` pixels over the picture; none if negative."""
