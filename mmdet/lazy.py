@@ -113,6 +113,7 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._specs: dict[str, Any] = {}
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for the paths of the table only."""
         if fullname in self.table:
             return importlib.util.spec_from_loader(fullname, self)
         return None
@@ -123,6 +124,7 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run: the module has its own spec again."""
         assert module.__spec__ is not None
         name = module.__spec__.name
         module.__spec__ = self._specs.pop(name, module.__spec__)
@@ -174,6 +176,7 @@ class Facades(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.table, self.unless, self.absent = table, unless, absent
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for the paths of the table, while the library that they stand for is absent."""
         if fullname in self.table:
             if self._counts():
                 return importlib.util.spec_from_loader(fullname, self, is_package=True)
@@ -189,6 +192,7 @@ class Facades(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return Facade(spec.name, self.table[spec.name])
 
     def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run."""
         pass  # its names are looked up when they are asked for
 
 

@@ -64,6 +64,7 @@ def table() -> dict[str, str]:
 
 
 def install() -> None:
+    """Make the old paths of the tables importable."""
     install_old_paths(table())
     install_facades({old: tuple(new.split()) for old, new in SPREAD.items()})
     ops: tuple[str, ...] = ('mmdet.ops', 'mmdet.models.layers.merge_cells', 'mmdet.models.layers.saconv')

@@ -70,6 +70,7 @@ class LazyRegistry(Registry):
 
     @property
     def module_dict(self) -> dict:
+        """All that is registered, which imports every module of the packages."""
         self._module_dict.load_all()
         return self._module_dict
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import mmdet.apis
 import mmdet.models
 from mmdet import registry
-from mmdet.names_3x import AbsentImportError, registered_names
+from mmdet.names_3x import AbsentImportError, absent, registered_names
 from mmdet.registry import AbsentNameError, UnknownNameError
 
 NOT_YET = 'is part of MMDetection 3.x but not yet in this package'
@@ -21,6 +22,28 @@ def test_the_table_is_that_of_the_reference(shared_dir):
     facts = json.loads((shared_dir / 'facts' / 'names_3.3.json').read_text())
     wanted = {name: m for m, names in facts.items() for name, fact in names.items() if 'registry' in fact}
     assert registered_names() == wanted
+    exported = {(package, name) for package, names in facts.items() for name in names.get('__all__', ())}
+    defined = {
+        (package, name)
+        for package, name in exported
+        if any(module.startswith(f'{package}.') and name in names for module, names in facts.items())
+    }
+    assert not [pair for pair in defined if absent(*pair) is None]
+
+
+@pytest.mark.skipif(hasattr(mmdet.apis, 'inference_mot'), reason='the functions have come')
+@pytest.mark.parametrize(
+    'statement',
+    [
+        'from mmdet.apis import inference_mot, init_track_model',
+        'from mmdet.structures import ReIDDataSample',
+        'from mmdet.models.trackers import BaseTracker',
+        'import mmdet.models.trackers.base_tracker',
+    ],
+)
+def test_functions_and_classes_of_no_registry_to_come(statement):
+    with pytest.raises(AbsentImportError, match=NOT_YET):
+        exec(statement)
 
 
 @pytest.mark.parametrize('name', ABSENT[:: max(1, len(ABSENT) // 10)])

@@ -86,4 +86,5 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
+    """Put ``--local_rank`` where torch looks for it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

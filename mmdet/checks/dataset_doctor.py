@@ -62,6 +62,7 @@ class Problem:
 
     @property
     def level(self) -> str:
+        """'error' or 'warning', by its kind."""
         return LEVELS[self.kind]
 
     def __str__(self) -> str:
@@ -81,6 +82,7 @@ class Split:
     digests: dict[str, str] = field(default_factory=dict)  # of the content of the pictures, by path
 
     def counts(self) -> Counter[str]:
+        """Boxes of each class."""
         boxes = (box for picture in self.pictures for box in picture.boxes)
         return Counter(box.category for box in boxes if box.category is not None)
 
@@ -93,11 +95,13 @@ class Diagnosis:
 
     @property
     def problems(self) -> list[Problem]:
+        """Of all splits, errors first."""
         found = [problem for split in self.splits for problem in split.problems]
         return sorted(found, key=lambda p: (p.level != 'error', list(LEVELS).index(p.kind)))
 
     @property
     def has_errors(self) -> bool:
+        """Whether a problem is an error."""
         return any(problem.level == 'error' for problem in self.problems)
 
 

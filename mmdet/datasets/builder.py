@@ -10,4 +10,5 @@ PIPELINES = TRANSFORMS
 
 
 def build_dataset(cfg: dict, default_args: dict | None = None) -> Any:
+    """As ``DATASETS.build``; kept for code of MMDetection 2.x."""
     return DATASETS.build(cfg, default_args=default_args)

@@ -97,6 +97,7 @@ class ConcatDataset(_ConcatDataset):
 
     @force_full_init
     def get_cat_ids(self, idx: int) -> list[int]:
+        """Classes of the objects in a picture."""
         dataset_idx, sample_idx = self._get_ori_dataset_idx(idx)
         return self.datasets[dataset_idx].get_cat_ids(sample_idx)
 
@@ -165,9 +166,11 @@ class MultiImageMixDataset:
 
     @property
     def metainfo(self) -> dict:
+        """A copy of that of the inner data set."""
         return copy.deepcopy(self._metainfo)
 
     def full_init(self) -> None:
+        """Read the inner data set, if that has not happened."""
         if not self._fully_initialized:
             self.dataset.full_init()
             self.num_samples = len(self.dataset)
@@ -175,10 +178,12 @@ class MultiImageMixDataset:
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
+        """Of the inner data set."""
         return self.dataset.get_data_info(idx)
 
     @force_full_init
     def get_cat_ids(self, idx: int) -> list[int]:
+        """Classes of the objects in a picture."""
         return self.dataset.get_cat_ids(idx)
 
     @force_full_init

@@ -19,6 +19,11 @@ class MissingElement(ValueError):
 
 
 def required_text(element: ElementTree.Element | None, key: str) -> str:
+    """Text of a child of an element.
+
+    Raises:
+        MissingElement: where there is no such child.
+    """
     text = None if element is None else element.findtext(key)
     if text is None:
         raise MissingElement(f'no {key!r} in {"an object" if element is None else repr(element.tag)}')
@@ -43,10 +48,12 @@ class XMLDataset(BaseDetDataset):
 
     @property
     def sub_data_root(self) -> str:
+        """Folder of the pictures, from ``data_prefix``."""
         return self.data_prefix.get('sub_data_root', '')
 
     @property
     def bbox_min_size(self) -> int | None:
+        """Boxes with a shorter side, in pixels, are ignored; None keeps all."""
         return self.filter_cfg.get('bbox_min_size') if self.filter_cfg is not None else None
 
     def load_data_list(self) -> list[dict]:

@@ -138,6 +138,7 @@ def _without_pretrained(cfg: Any) -> Any:
 # --------------------------------------------------------------------------------------------------------------------
 # Batches as plain values
 def image_paths(data_batch: Any) -> list[str]:
+    """Files of the pictures of a batch, where its samples name them."""
     samples = data_batch.get('data_samples', ()) if isinstance(data_batch, dict) else ()
     return [str(s.img_path) for s in samples if hasattr(s, 'img_path')]
 

@@ -12,6 +12,7 @@ BACKBONES = NECKS = ROI_EXTRACTORS = SHARED_HEADS = HEADS = LOSSES = DETECTORS =
 
 
 def build(cfg: dict) -> nn.Module:
+    """As ``MODELS.build``; kept for code of MMDetection 2.x."""
     return MODELS.build(cfg)
 
 

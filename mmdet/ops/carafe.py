@@ -59,6 +59,7 @@ class CARAFE(nn.Module):
         self.scale_factor = scale_factor
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Features ``(B, C, H, W)`` and masks ``(B, g * k * k, s * H, s * W)`` -> ``(B, C, s * H, s * W)``."""
         return carafe(features, masks, self.kernel_size, self.group_size, self.scale_factor)
 
 
@@ -106,6 +107,7 @@ class CARAFEPack(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
+        """Xavier's rule for the compressor, nearly uniform kernels at the start."""
         nn.init.xavier_uniform_(self.channel_compressor.weight)
         nn.init.normal_(self.content_encoder.weight, std=0.001)
         for conv in (self.channel_compressor, self.content_encoder):
@@ -118,7 +120,9 @@ class CARAFEPack(nn.Module):
         return mask.unflatten(1, (-1, self.up_kernel**2)).softmax(2).flatten(1, 2)
 
     def feature_reassemble(self, x: Tensor, mask: Tensor) -> Tensor:
+        """As :func:`carafe`, with the sizes of this module."""
         return carafe(x, mask, self.up_kernel, self.up_group, self.scale_factor)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, C, s * H, s * W)``."""
         return self.feature_reassemble(x, self.kernel_normalizer(self.content_encoder(self.channel_compressor(x))))

@@ -31,6 +31,7 @@ class CornerPool(nn.Module):
         self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
+        """As :func:`corner_pool`."""
         return corner_pool(x, self.mode)
 
     def extra_repr(self) -> str:

@@ -179,9 +179,11 @@ class DeformConv2d(_DeformableConv):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """He's rule."""
         nn.init.kaiming_uniform_(self.weight, nonlinearity='relu')
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """``offset``: ``(B, 2 * deform_groups * kh * kw, H_out, W_out)``, pixels, y before x."""
         # A map smaller than the kernel is padded for the convolution, and the result cropped.
         short = [max(kernel - size, 0) for kernel, size in zip(self.kernel_size, x.shape[2:], strict=True)]
         if any(short):
@@ -202,9 +204,11 @@ class DeformConv2dPack(DeformConv2d):
         self.conv_offset = self._make_conv_offset()
 
     def init_offset(self) -> None:
+        """Start as the plain convolution."""
         zero_(self.conv_offset)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``(B, C, H, W)`` -> ``(B, out, H_out, W_out)``."""
         return super().forward(x, self.conv_offset(x))
 
 
@@ -240,12 +244,14 @@ class ModulatedDeformConv2d(_DeformableConv):
         self.init_weights()
 
     def init_weights(self) -> None:
+        """Uniform by the number of inputs, no bias."""
         bound = 1 / math.sqrt(self.in_channels * self.kernel_size[0] * self.kernel_size[1])
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """``offset`` as in :class:`DeformConv2d`; ``mask``: a factor for each point, half as many channels."""
         return modulated_deform_conv2d(
             x,
             offset,
@@ -269,11 +275,13 @@ class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
         self.conv_offset = self._make_conv_offset()
 
     def init_weights(self) -> None:
+        """Start with no offsets and all factors at one half."""
         super().init_weights()
         if hasattr(self, 'conv_offset'):
             zero_(self.conv_offset)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``(B, C, H, W)`` -> ``(B, out, H_out, W_out)``."""
         channels = self.conv_offset.out_channels // 3
         offset, mask = self.conv_offset(x).split((2 * channels, channels), 1)
         return super().forward(x, offset, mask.sigmoid())

@@ -98,6 +98,8 @@ class DeformRoIPool(nn.Module):
         self.gamma = float(gamma)
 
     def forward(self, input: Tensor, rois: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Regions ``(K, 5)``, with the image before xyxy -> ``(K, C, *output_size)``; ``offset`` as
+        :func:`deform_roi_pool` takes it."""
         return deform_roi_pool(
             input, rois, offset, self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma
         )
@@ -135,6 +137,7 @@ class DeformRoIPoolPack(DeformRoIPool):
         zero_(self.offset_fc[-1])
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
+        """Regions ``(K, 5)``, with the image before xyxy -> ``(K, C, *output_size)``."""
         return self._deformed(input, rois, super().forward(input, rois))
 
     def _deformed(self, input: Tensor, rois: Tensor, pooled: Tensor) -> Tensor:
@@ -168,6 +171,7 @@ class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
         zero_(self.mask_fc[2])
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
+        """Regions ``(K, 5)``, with the image before xyxy -> ``(K, C, *output_size)``."""
         pooled = DeformRoIPool.forward(self, input, rois)
         mask = self.mask_fc(pooled.flatten(1)).unflatten(1, (1, *self.output_size))
         return self._deformed(input, rois, pooled) * mask

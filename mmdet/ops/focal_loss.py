@@ -172,6 +172,7 @@ class SigmoidFocalLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Logits ``(N, C)`` and labels ``(N,)``."""
         return self.function(input, target, self.gamma, self.alpha, self.weight, self.reduction)
 
     def extra_repr(self) -> str:

@@ -23,6 +23,7 @@ class MaskedConv2d(nn.Conv2d):
     """A convolution that takes a mask in inference (guided anchoring, arXiv:1901.03278, Sec. 3.4)."""
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Zero where ``mask`` ``(B, H, W)`` is not positive."""
         if mask is None:
             return super().forward(input)
         return super().forward(input) * (mask > 0)[:, None]

@@ -16,6 +16,7 @@ Array = Any  # a tensor or a numpy array, all arguments and results alike
 
 
 def full_precision(x: Tensor) -> Tensor:
+    """``x`` in single precision if it is in half."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

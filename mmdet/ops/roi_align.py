@@ -161,6 +161,7 @@ class RoIAlign(nn.Module):
         self.use_torchvision = use_torchvision
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        """Regions ``(K, 5)``, with the image before xyxy -> ``(K, C, *output_size)``."""
         return roi_align(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.pool_mode, self.aligned
         )
@@ -182,6 +183,7 @@ class RoIPool(nn.Module):
         self.spatial_scale = float(spatial_scale)
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        """Regions ``(K, 5)``, with the image before xyxy -> ``(K, C, *output_size)``."""
         return roi_pool(input, rois, self.output_size, self.spatial_scale)
 
     def extra_repr(self) -> str:

@@ -169,6 +169,7 @@ class WinogradConv2d(nn.Conv2d):
         return module
 
     def forward(self, x: Tensor) -> Tensor:
+        """Large maps in single precision on CPUs by Winograd's method, all else by the direct sum."""
         tiles = len(x) * -(-x.shape[-2] // TILE) * -(-x.shape[-1] // TILE) if x.dim() == 4 else 0
         if (
             tiles < MIN_TILES

@@ -19,6 +19,7 @@ class TrackDataSample(BaseDataElement):
 
     @property
     def video_data_samples(self) -> list[DetDataSample]:
+        """One sample for each frame."""
         return self._video_data_samples
 
     @video_data_samples.setter
@@ -42,9 +43,11 @@ class TrackDataSample(BaseDataElement):
         return iter(self._video_data_samples)
 
     def get_key_frames(self) -> list[DetDataSample]:
+        """Frames that ``key_frames_inds`` of the metainfo names."""
         return self._frames('key_frames_inds')
 
     def get_ref_frames(self) -> list[DetDataSample]:
+        """Frames that ``ref_frames_inds`` of the metainfo names."""
         return self._frames('ref_frames_inds')
 
     def _frames(self, name: str) -> list[DetDataSample]:

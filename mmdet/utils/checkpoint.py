@@ -137,12 +137,14 @@ def register_loaders() -> None:
 
 
 def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
+    """As :func:`read_file`; a loader by prefix of mmengine."""
     return read_file(filename, map_location)
 
 
 def load_from_http(
     filename: str, map_location: Any = 'cpu', model_dir: str | None = None, progress: bool = False
 ) -> Any:
+    """As :func:`read_file`, of what is downloaded into ``model_dir``."""
     return read_file(download(filename, model_dir), map_location)
 
 

@@ -38,6 +38,8 @@ class AvoidOOM:
         self.to_cpu, self.test = to_cpu, test
 
     def retry_if_cuda_oom(self, func: Callable) -> Callable:
+        """``func``, called a second time where the GPU's memory ran out, its cache emptied."""
+
         @wraps(func)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             try:

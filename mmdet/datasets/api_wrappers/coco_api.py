@@ -39,6 +39,11 @@ class COCO(_COCO):
             self.createIndex()
 
     def createIndex(self) -> None:
+        """Tables by id of what the file holds.
+
+        Raises:
+            ValueError: where an entry lacks a key.
+        """
         self._require(self.dataset, ('images', 'categories'), 'the file')
         for key in ('images', 'categories', 'annotations'):
             if not isinstance(self.dataset.get(key, []), list):
@@ -69,21 +74,27 @@ class COCO(_COCO):
                 raise MissingKeyError(f'{self.annotation_file}: {where} has no key {key!r}: {_short(entry)}')
 
     def get_ann_ids(self, img_ids=(), cat_ids=(), area_rng=(), iscrowd=None):
+        """As ``getAnnIds``."""
         return self.getAnnIds(img_ids, cat_ids, area_rng, iscrowd)
 
     def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
+        """As ``getCatIds``."""
         return self.getCatIds(cat_names, sup_names, cat_ids)
 
     def get_img_ids(self, img_ids=(), cat_ids=()):
+        """As ``getImgIds``."""
         return self.getImgIds(img_ids, cat_ids)
 
     def load_anns(self, ids):
+        """As ``loadAnns``."""
         return self.loadAnns(ids)
 
     def load_cats(self, ids):
+        """As ``loadCats``."""
         return self.loadCats(ids)
 
     def load_imgs(self, ids):
+        """As ``loadImgs``."""
         return self.loadImgs(ids)
 
 
@@ -113,6 +124,7 @@ class COCOPanoptic(COCO):
                 self.catToImgs[segment['category_id']].append(ann['image_id'])
 
     def load_anns(self, ids=()):
+        """All segments that have one of these ids, which are unique only within an image."""
         ids = ids if isinstance(ids, (list, tuple)) else [ids]
         return [segment for i in ids for segment in self.anns[i]]
 

@@ -120,6 +120,7 @@ def _is_integers(ids: Sequence | np.ndarray) -> bool:
 
 
 def distinct_ids(ids: Sequence | np.ndarray) -> set:
+    """The different ids, as Python numbers where they are integers."""
     return set(np.unique(ids).tolist() if _is_integers(ids) else ids)
 
 

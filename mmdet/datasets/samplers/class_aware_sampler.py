@@ -79,4 +79,5 @@ class ClassAwareSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
+        """Draw anew, by the seed and this number."""
         self.epoch = epoch

@@ -55,4 +55,5 @@ class MultiDataSampler(Sampler):
         return self.num_samples
 
     def set_epoch(self, epoch: int) -> None:
+        """Draw anew, by the seed and this number."""
         self.epoch = epoch

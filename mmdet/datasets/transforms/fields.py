@@ -16,6 +16,7 @@ def select_instances(results: dict, keep: np.ndarray) -> None:
 
 
 def set_image(results: dict, img: np.ndarray) -> None:
+    """Put an image ``(h, w, 3)`` and its shape into ``results``."""
     results['img'] = img
     results['img_shape'] = img.shape[:2]
 
@@ -28,6 +29,7 @@ def record_homography(results: dict, matrix) -> None:
 
 
 def translation(x: float, y: float) -> np.ndarray:
+    """The matrix ``(3, 3)`` that shifts by ``x`` and ``y`` pixels."""
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float32)
 
 

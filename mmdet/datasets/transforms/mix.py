@@ -349,6 +349,7 @@ class CopyPaste(BaseTransform):
 
     @cache_randomness
     def get_indices(self, dataset) -> int:
+        """The picture whose objects are pasted."""
         return random.randint(0, len(dataset) - 1)
 
     @autocast_box_type()

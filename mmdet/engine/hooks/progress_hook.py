@@ -33,6 +33,7 @@ class ProgressHook(Hook):
 
     @property
     def enabled(self) -> bool:
+        """Whether somebody watches: a terminal, and the first process."""
         return is_main_process() and sys.stderr.isatty()
 
     def _open(self, total: int | None, done: int, label: str, position: int) -> Any:

@@ -80,6 +80,7 @@ class SignalHook(Hook):
         self.restore()
 
     def restore(self) -> None:
+        """Give the signals back to whom they belonged."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former.clear()

@@ -104,6 +104,7 @@ class PQStat:
         self.counts: dict[int, np.ndarray] = {}
 
     def add(self, counts: Mapping[int, np.ndarray]) -> None:
+        """Add the counts of each class: true positives, false positives, false negatives, sum of IoU."""
         for category, values in counts.items():
             self.counts[category] = self.counts.get(category, np.zeros(4)) + values
 

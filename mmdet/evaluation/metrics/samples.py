@@ -11,6 +11,7 @@ from mmdet.errors import UserValueError
 
 
 def to_numpy(values: Any) -> np.ndarray:
+    """An array of a tensor on any device, or of what is like an array."""
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 

@@ -39,6 +39,7 @@ class Backbone(BaseModule):
         """Freeze what is to stay as it is; called whenever the mode changes."""
 
     def train(self, mode: bool = True) -> Backbone:
+        """Frozen stages stay in evaluation mode, and with ``norm_eval`` all batch norms do."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:

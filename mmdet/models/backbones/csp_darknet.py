@@ -43,6 +43,7 @@ class Focus(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H / 2, W / 2)``: the four pixels of a square become channels."""
         pixels = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.conv(torch.cat(pixels, dim=1))
 
@@ -68,6 +69,7 @@ class SPPBottleneck(BaseModule):
         self.conv2 = ConvModule(half * (len(kernel_sizes) + 1), out_channels, 1, **shared)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H, W)``."""
         x = self.conv1(x)
         return self.conv2(torch.cat([x] + [pool(x) for pool in self.poolings], dim=1))
 
@@ -157,4 +159,5 @@ class CSPDarknet(Backbone):
         freeze(getattr(self, name) for name in self.layers[: self.frozen_stages + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         return self.run_stages(x, [getattr(self, name) for name in self.layers])

@@ -33,6 +33,7 @@ class ResBlock(BaseModule):
         self.conv2 = ConvModule(in_channels // 2, in_channels, 3, padding=1, **shared)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape."""
         return self.conv2(self.conv1(x)) + x
 
 
@@ -90,6 +91,7 @@ class Darknet(Backbone):
         return nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         return self.run_stages(x, [getattr(self, name) for name in self.cr_blocks])
 
     def _freeze_stages(self) -> None:

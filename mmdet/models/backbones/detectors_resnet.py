@@ -97,12 +97,14 @@ class DetectoRS_ResNet(ResNet):
         super().__init__(init_cfg=given or conv_norm_init_cfg(), **kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage; all but the first take the maps of the pyramid back in."""
         stage = len(self.res_layers)
         first = dict(rfp_inplanes=self.rfp_inplanes) if stage > 0 else None
         sac = self.sac if self.stage_with_sac[stage] else None
         return ResLayer(sac=sac, first_block_kwargs=first, **kwargs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images -> the maps of ``out_indices``, behind the images themselves with ``output_img``."""
         outs = super().forward(x)
         return (x, *outs) if self.output_img else outs
 

@@ -111,4 +111,5 @@ class EfficientNet(Backbone):
         freeze(self.layers[: self.frozen_stages])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         return self.run_stages(x, self.layers)

@@ -44,6 +44,7 @@ class HourglassModule(BaseModule):
         self.upsample_cfg = dict(upsample_cfg or {})
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape."""
         fine = self.up1(x)
         coarse = self.low3(self.low2(self.low1(x)))
         size = {} if 'scale_factor' in self.upsample_cfg else dict(size=fine.shape[2:])
@@ -107,6 +108,7 @@ class HourglassNet(BaseModule):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Images -> one map ``(B, C, H / 4, W / 4)`` for each stack."""
         x = self.stem(x)
         outs = []
         for i in range(self.num_stacks):

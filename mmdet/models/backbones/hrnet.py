@@ -98,6 +98,7 @@ class HRModule(BaseModule):
         return conv, build_norm_layer(self.norm_cfg, out_channels)[1]
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
+        """Maps of all branches, finest first -> as many, or the finest alone without ``multiscale_output``."""
         x = [branch(level) for branch, level in zip(self.branches, x, strict=True)]
         if self.fuse_layers is None:
             return x
@@ -224,6 +225,7 @@ class HRNet(Backbone):
         return Sequential(*modules), in_channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images -> the maps of all branches, finest first."""
         x = self.relu(self.norm1(self.conv1(x)))
         x = self.relu(self.norm2(self.conv2(x)))
         branches = [self.layer1(x)]

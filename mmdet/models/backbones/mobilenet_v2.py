@@ -97,4 +97,5 @@ class MobileNetV2(Backbone):
             freeze([self.conv1, *(getattr(self, name) for name in self.layers[: self.frozen_stages])])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         return self.run_stages(self.conv1(x), [getattr(self, name) for name in self.layers])

@@ -53,6 +53,7 @@ class MixFFN(BaseModule):
         self.dropout_layer = build_dropout(dropout_layer) if dropout_layer else nn.Identity()
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int], identity: Tensor | None = None) -> Tensor:
+        """Tokens ``(B, H * W, C)``; ``identity``, by default ``x``, is added."""
         out = nchw_to_nlc(self.layers(nlc_to_nchw(x, hw_shape)))
         return (x if identity is None else identity) + self.dropout_layer(out)
 
@@ -95,6 +96,8 @@ class SpatialReductionAttention(BaseModule):
 
 
 class PVTEncoderLayer(BaseModule):
+    """Attention and a mixed feed-forward network, each with its norm before it."""
+
     def __init__(
         self,
         embed_dims: int,
@@ -120,6 +123,7 @@ class PVTEncoderLayer(BaseModule):
         self.ffn = MixFFN(embed_dims, feedforward_channels, act_cfg, drop_rate, drop_path, use_conv_ffn)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Tokens ``(B, H * W, C)`` of the same shape."""
         x = self.attn(self.norm1(x), hw_shape, identity=x)
         return self.ffn(self.norm2(x), hw_shape, identity=x)
 
@@ -144,6 +148,7 @@ class AbsolutePositionEmbedding(BaseModule):
         trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Tokens ``(B, H * W, C)`` plus the embedding, resized to their grid."""
         grid = nlc_to_nchw(self.pos_embed, self.pos_shape)
         return self.drop(x + nchw_to_nlc(F.interpolate(grid, hw_shape, mode='bilinear')))
 
@@ -266,6 +271,7 @@ class PyramidVisionTransformer(TransformerBackbone):
         return pvt_convert(state) if self.convert_weights else state
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         outs = []
         for i, (embed, blocks, norm) in enumerate(self.layers):
             x, hw_shape = embed(x)

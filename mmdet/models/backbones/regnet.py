@@ -143,6 +143,7 @@ class RegNet(ResNet):
         return dict(type='Constant', val=0, override=dict(name='norm3'))
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage, with the groups that its width gives."""
         stage = len(self.res_layers)
         base_width = self.group_widths[stage]
         groups = round(self.stage_widths[stage] * self.bottleneck_ratio[stage]) // base_width

@@ -108,6 +108,7 @@ class Res2Net(ResNet):
         )
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage; its first block keeps the scales apart."""
         return ResLayer(
             scales=self.scales,
             base_width=self.base_width,

@@ -65,6 +65,7 @@ class SplitAttentionConv2d(BaseModule):
         self.fc2 = build_conv_layer(None, inner, channels * radix, 1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, channels, H, W)``: the splits, weighed by attention over them."""
         splits = self.relu(self.norm0(self.conv(x))).unflatten(1, (self.radix, self.channels))  # (B, r, C, H, W)
         mean = splits.sum(1).mean((2, 3), keepdim=True)
         logits = self.fc2(self.relu(self.norm1(self.fc1(mean))))  # channels ordered group, split, channel of the group
@@ -158,6 +159,7 @@ class ResNeSt(ResNetV1d):
         super().__init__(**kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage, of split attention."""
         return ResLayer(
             groups=self.groups,
             base_width=self.base_width,

@@ -32,6 +32,8 @@ def _check_style(style: str) -> None:
 
 
 class BasicBlock(BaseModule):
+    """Two 3x3 convolutions beside a shortcut (Sec. 3.3)."""
+
     expansion = 1
     norm1, norm2 = named_norm(1), named_norm(2)
 
@@ -70,6 +72,7 @@ class BasicBlock(BaseModule):
         self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, planes, H / stride, W / stride)``."""
         return self.relu(run_checkpointed(self._forward, x, self.with_cp))
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -181,11 +184,13 @@ class Bottleneck(BaseModule):
         return names
 
     def forward_plugin(self, x: Tensor, plugin_names: list[str]) -> Tensor:
+        """``x`` through the plugins of these names, one after the other."""
         for name in plugin_names:
             x = getattr(self, name)(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, 4 * planes, H / stride, W / stride)``."""
         return self.relu(run_checkpointed(self._forward, x, self.with_cp))
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -351,6 +356,7 @@ class ResNet(Backbone):
         return chosen
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage; a variant of ResNet adds here what its blocks take."""
         return ResLayer(**kwargs)
 
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
@@ -381,6 +387,7 @@ class ResNet(Backbone):
         freeze(frozen)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
         return self.run_stages(self.maxpool(x), [getattr(self, name) for name in self.res_layers])
 

@@ -42,6 +42,7 @@ class ResNeXt(ResNet):
         super().__init__(**kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage, of grouped convolutions."""
         return super().make_res_layer(
             groups=self.groups, base_width=self.base_width, base_channels=self.base_channels, **kwargs
         )

@@ -66,6 +66,7 @@ class SSDVGG(BaseModule):
         self.features = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Images -> the maps of ``out_feature_indices``, or the map if it is one."""
         outs = []
         for i, layer in enumerate(self.features):
             x = layer(x)

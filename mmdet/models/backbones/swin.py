@@ -142,6 +142,8 @@ class ShiftWindowMSA(BaseModule):
 
 
 class SwinBlock(BaseModule):
+    """Attention inside windows and a feed-forward network, each with its norm before it."""
+
     def __init__(
         self,
         embed_dims: int,
@@ -178,6 +180,8 @@ class SwinBlock(BaseModule):
         self.ffn = FFN(embed_dims, feedforward_channels, 2, act_cfg, drop_rate, drop_path, add_identity=True)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Tokens ``(B, H * W, C)`` of the same shape."""
+
         def block(x: Tensor) -> Tensor:
             x = x + self.attn(self.norm1(x), hw_shape)
             return self.ffn(self.norm2(x), identity=x)
@@ -374,6 +378,7 @@ class SwinTransformer(TransformerBackbone):
         return state
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` -> the maps of ``out_indices``."""
         x, hw_shape = self.patch_embed(x)
         if self.use_abs_pos_embed:
             embedding = self.absolute_pos_embed

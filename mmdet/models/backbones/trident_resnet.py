@@ -85,6 +85,8 @@ class TridentBottleneck(Bottleneck):
         )
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        """``(branches * B, C, H, W)``, the branches one after the other along the batch; the first block repeats it
+        so."""
         branches = len(self.conv2.dilations)
         if isinstance(x, Tensor):
             x = x.repeat(branches, 1, 1, 1)
@@ -128,6 +130,7 @@ class TridentResNet(ResNet):
         super().__init__(depth, **kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> ResLayer:
+        """The next stage; the last one has the branches."""
         if len(self.res_layers) < self.num_stages - 1:
             return super().make_res_layer(**kwargs)
         kwargs.update(

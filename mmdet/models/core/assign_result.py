@@ -20,17 +20,21 @@ class AssignResult:
 
     @property
     def num_preds(self) -> int:
+        """Priors of the image, P."""
         return len(self.gt_inds)
 
     def set_extra_property(self, key: str, value) -> None:
+        """Keep a value of an own assigner, under a key that is not one of :attr:`info`."""
         assert key not in self.info
         self._extra_properties[key] = value
 
     def get_extra_property(self, key: str):
+        """A value of an own assigner, None where there is none."""
         return self._extra_properties.get(key)
 
     @property
     def info(self) -> dict:
+        """All that is known, the values of own assigners included."""
         return {
             'num_gts': self.num_gts,
             'num_preds': self.num_preds,

@@ -28,10 +28,12 @@ class Assignment:
 
     @property
     def pos(self) -> Tensor:
+        """``(B, P)`` bool: assigned to a ground truth."""
         return self.gt_inds > 0
 
     @property
     def neg(self) -> Tensor:
+        """``(B, P)`` bool: background; what is ignored is neither."""
         return self.gt_inds == 0
 
 

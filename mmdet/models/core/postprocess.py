@@ -40,6 +40,7 @@ class TestCfg:
 
     @classmethod
     def read(cls, cfg: Any) -> TestCfg:
+        """Of a ``test_cfg``; what it leaves out or sets to None has the default here."""
         cfg = cfg or {}
         given = {name: cfg[name] for name in cls.__dataclass_fields__ if cfg.get(name) is not None}
         return cls(**given)

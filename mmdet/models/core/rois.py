@@ -145,6 +145,7 @@ class Proposals(Priors):
 
     @classmethod
     def pad(cls, instances: Sequence[InstanceData], name: str = 'bboxes') -> Proposals:
+        """The boxes of each image, or another field of theirs, without gradients."""
         boxes = [instance.get(name) for instance in instances]
         boxes = [(box.tensor if isinstance(box, BaseBoxes) else box).detach() for box in boxes]
         valid = pad_batch([box.new_ones(len(box), dtype=torch.bool) for box in boxes])

@@ -57,13 +57,16 @@ class SamplingResult:
 
     @property
     def pos_bboxes(self) -> Tensor:
+        """The old name of ``pos_priors``."""
         return self.pos_priors
 
     @property
     def neg_bboxes(self) -> Tensor:
+        """The old name of ``neg_priors``."""
         return self.neg_priors
 
     def to(self, device: str | torch.device) -> SamplingResult:
+        """Move all tensors and boxes, in place."""
         for name, value in self.__dict__.items():
             if isinstance(value, (Tensor, BaseBoxes)):
                 setattr(self, name, value.to(device))

@@ -37,6 +37,7 @@ class BatchFixedSizePad(nn.Module):
         self.pad_seg, self.seg_pad_value = pad_seg, seg_pad_value
 
     def forward(self, inputs: Tensor, data_samples: SampleList | None = None) -> tuple[Tensor, SampleList | None]:
+        """Images ``(B, C, H, W)`` of at least ``size``; samples get the new shapes, and masks and maps of that size."""
         size = tuple(max(have, want) for have, want in zip(inputs.shape[-2:], self.size))
         if size == tuple(inputs.shape[-2:]):
             return inputs, data_samples
@@ -71,6 +72,7 @@ class BatchSyncRandomResize(nn.Module):
         self._random_size_range = tuple(round(side / size_divisor) for side in random_size_range)
 
     def forward(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList]:
+        """Images ``(B, C, H, W)`` of the size of this interval, with the boxes of the samples scaled."""
         inputs = inputs.float()
         height, width = inputs.shape[-2:]
         iteration = MessageHub.get_current_instance().get_info('iter', 0) or 0
@@ -108,6 +110,7 @@ class BatchResize(nn.Module):
         self.pad_size_divisor, self.pad_value = pad_size_divisor, pad_value
 
     def forward(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList]:
+        """Images ``(B, C, H, W)``, resized and padded, with the samples adapted."""
         height, width = inputs.shape[-2:]
         size, scale = self.get_target_size(height, width)
         if scale != 1:
@@ -129,6 +132,7 @@ class BatchResize(nn.Module):
         return (round(height * scale), round(width * scale)), scale
 
     def get_padded_tensor(self, tensor: Tensor, pad_value: float) -> Tensor:
+        """Images whose sides are multiples of ``pad_size_divisor``."""
         divisor = self.pad_size_divisor
         size = tuple(-(-side // divisor) * divisor for side in tensor.shape[-2:])
         return F.pad(tensor, _margins(tensor.shape[-2:], size), value=pad_value)

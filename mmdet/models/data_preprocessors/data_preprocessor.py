@@ -131,12 +131,14 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         return [(self._padded(image.shape[-2]), self._padded(image.shape[-1])) for image in images]
 
     def pad_gt_masks(self, batch_data_samples: Sequence[DetDataSample]) -> None:
+        """Pad the masks of samples, in place, to the size of the batch."""
         for sample in batch_data_samples:
             for instances in (sample.get('gt_instances'), sample.get('ignored_instances')):
                 if instances is not None and 'masks' in instances:
                     instances.masks = instances.masks.pad(sample.batch_input_shape, pad_val=self.mask_pad_value)
 
     def pad_gt_sem_seg(self, batch_data_samples: Sequence[DetDataSample]) -> None:
+        """Pad the semantic maps of samples, in place, to the size of the batch."""
         from mmengine.structures import PixelData
 
         for sample in batch_data_samples:

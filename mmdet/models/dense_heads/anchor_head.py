@@ -91,10 +91,12 @@ class AnchorHead(BaseDenseHead):
 
     @property
     def num_anchors(self) -> int:
+        """The old name of ``num_base_priors``."""
         return self.num_base_priors
 
     @property
     def anchor_generator(self):
+        """The old name of ``prior_generator``."""
         return self.prior_generator
 
     def _init_layers(self) -> None:

@@ -85,10 +85,12 @@ class TargetLists(DenseTargets):
 
     @classmethod
     def of(cls, targets: DenseTargets, anchors: Tensor | None = None) -> TargetLists:
+        """These targets, with the anchors ``(B, P, 4)`` that the tuple begins with."""
         weights = targets.extras.get('class_weights', targets.label_weights)
         return cls(**{**vars(targets), 'anchors': anchors, 'label_weights': weights})
 
     def by_level(self, value: Tensor) -> list[Tensor]:
+        """``(B, P, ...)`` -> one tensor for each level."""
         return split_levels(value, self.level_sizes)
 
     def __iter__(self) -> Iterator[Any]:
@@ -117,6 +119,7 @@ class ImageTargets(DenseTargets):
 
     @classmethod
     def of(cls, targets: DenseTargets) -> ImageTargets:
+        """These targets."""
         return cls(**vars(targets))
 
     def __iter__(self) -> Iterator[list[Tensor]]:

@@ -43,19 +43,23 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
 
     @property
     def with_neck(self) -> bool:
+        """Whether there is a neck."""
         return getattr(self, 'neck', None) is not None
 
     @property
     def with_shared_head(self) -> bool:
+        """Whether layers stand between the regions and all heads."""
         return getattr(getattr(self, 'roi_head', None), 'with_shared_head', False)
 
     @property
     def with_bbox(self) -> bool:
+        """Whether boxes are predicted."""
         in_roi_head = getattr(getattr(self, 'roi_head', None), 'with_bbox', False)
         return in_roi_head or getattr(self, 'bbox_head', None) is not None
 
     @property
     def with_mask(self) -> bool:
+        """Whether masks are predicted."""
         in_roi_head = getattr(getattr(self, 'roi_head', None), 'with_mask', False)
         return in_roi_head or getattr(self, 'mask_head', None) is not None
 

@@ -58,10 +58,12 @@ class TwoStageDetector(BaseDetector):
 
     @property
     def with_rpn(self) -> bool:
+        """Whether the detector makes its own proposals."""
         return getattr(self, 'rpn_head', None) is not None
 
     @property
     def with_roi_head(self) -> bool:
+        """Whether there is a second stage."""
         return getattr(self, 'roi_head', None) is not None
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
@@ -151,6 +153,7 @@ class HybridTaskCascade(CascadeRCNN):
 
     @property
     def with_semantic(self) -> bool:
+        """Whether there is a semantic branch."""
         return self.roi_head.with_semantic
 
 

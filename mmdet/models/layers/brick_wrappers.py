@@ -40,6 +40,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer('running_var', torch.ones(num_features) - eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape and type."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]

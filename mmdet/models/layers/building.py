@@ -43,14 +43,17 @@ def resolve_layer(cfg: dict | None) -> dict | None:
 
 
 def build_conv_layer(cfg: dict | None, *args: Any, **kwargs: Any) -> nn.Module:
+    """mmcv's, with the layers of this package known under their names."""
     return mmcv.cnn.build_conv_layer(resolve_layer(cfg), *args, **kwargs)
 
 
 def build_norm_layer(cfg: dict, num_features: int, postfix: int | str = '') -> tuple[str, nn.Module]:
+    """mmcv's, with the layers of this package known under their names."""
     return mmcv.cnn.build_norm_layer(resolve_layer(cfg), num_features, postfix)
 
 
 def build_plugin_layer(cfg: dict, postfix: int | str = '', **kwargs: Any) -> tuple[str, nn.Module]:
+    """mmcv's, with the layers of this package known under their names."""
     return mmcv.cnn.build_plugin_layer(resolve_layer(cfg), postfix, **kwargs)
 
 
@@ -60,12 +63,14 @@ def conv_module_options(conv_cfg: dict | None, norm_cfg: dict | None, **others: 
 
 
 def conv_module_class(use_depthwise: bool) -> type[nn.Module]:
+    """The convolution that ``use_depthwise`` of a config asks for."""
     return DepthwiseSeparableConvModule if use_depthwise else ConvModule
 
 
 def named_norm(index: int) -> property:
     """The norm layer that stands under the name ``norm{index}_name``, ``bn1`` or ``gn1`` say, as ``norm{index}``."""
-    return property(lambda module: getattr(module, getattr(module, f'norm{index}_name')))
+    doc = f'The norm layer after convolution {index}.'
+    return property(lambda module: getattr(module, getattr(module, f'norm{index}_name')), doc=doc)
 
 
 def build_linear_layer(cfg: dict | None, **kwargs: Any) -> nn.Module:

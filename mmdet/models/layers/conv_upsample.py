@@ -44,6 +44,7 @@ class ConvUpsample(BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, inner, 2**n * H, 2**n * W)`` after n upsamplings."""
         for i, conv in enumerate(self.conv):
             x = conv(x)
             if i < self.num_upsample:

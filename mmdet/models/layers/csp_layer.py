@@ -19,6 +19,7 @@ class ShortcutBlock(BaseModule):
     add_identity: bool
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H, W)``."""
         out = self.conv2(self.conv1(x))
         return out + x if self.add_identity else out
 
@@ -117,5 +118,6 @@ class CSPLayer(BaseModule):
             self.attention = ChannelAttention(2 * half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H, W)``."""
         joined = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
         return self.final_conv(self.attention(joined) if self.channel_attention else joined)

@@ -34,6 +34,7 @@ class DropBlock(nn.Module):
         self.iter_cnt = 0
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(B, C, H, W)``, unchanged in evaluation."""
         if not self.training:
             return x
         self.iter_cnt += 1

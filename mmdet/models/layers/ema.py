@@ -24,9 +24,11 @@ class ExponentialMovingAverage(_ExponentialMovingAverage):
         self._known_steps = None
 
     def current_momentum(self, steps: int) -> float:
+        """The weight of the new values after ``steps`` updates."""
         return self.momentum
 
     def average(self, averages: list[Tensor], sources: list[Tensor], steps: int) -> None:
+        """Move ``averages`` in place towards ``sources``."""
         torch._foreach_lerp_(averages, sources, self.current_momentum(steps))
 
     def update_parameters(self, model: nn.Module) -> None:

@@ -68,6 +68,7 @@ class InvertedResidual(BaseModule):
         self.linear_conv = ConvModule(mid_channels, out_channels, 1, act_cfg=None, **shared)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H / stride, W / stride)``."""
         return run_checkpointed(self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -92,6 +92,8 @@ class BaseMergeCell(nn.Module):
 
 
 class SumCell(BaseMergeCell):
+    """The sum of both maps."""
+
     def __init__(self, in_channels: int, out_channels: int, **kwargs) -> None:
         super().__init__(in_channels, out_channels, **kwargs)
 
@@ -100,6 +102,8 @@ class SumCell(BaseMergeCell):
 
 
 class ConcatCell(BaseMergeCell):
+    """Both maps along the channels."""
+
     def __init__(self, in_channels: int, out_channels: int, **kwargs) -> None:
         super().__init__(in_channels * 2, out_channels, **kwargs)
 

@@ -19,6 +19,7 @@ class MLP(BaseModule):
         self.layers = ModuleList(nn.Linear(a, b) for a, b in zip(dims, dims[1:], strict=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., C)`` -> ``(..., out)``, with ReLU between the layers."""
         for layer in self.layers[:-1]:
             x = layer(x).relu_()
         return self.layers[-1](x)
@@ -64,5 +65,6 @@ class FFN(BaseModule):
         self.gamma2 = LayerScale(embed_dims, scale=layer_scale_init_value) if scaled else nn.Identity()
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """``(..., C)`` of the same shape; ``identity``, by default ``x``, is added."""
         out = self.dropout_layer(self.gamma2(self.layers(x)))
         return out + (x if identity is None else identity) if self.add_identity else out

@@ -33,9 +33,11 @@ class NormedLinear(nn.Linear):
         self.init_weights()
 
     def init_weights(self) -> None:
+        """Small normal weights, no bias."""
         normal_init(self, mean=0, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(N, C)`` -> similarities ``(N, out)``, times ``tempearture``."""
         weight = self.weight / (self.weight.norm(dim=1, keepdim=True).pow(self.power) + self.eps)
         x = x / (x.norm(dim=1, keepdim=True).pow(self.power) + self.eps)
         return F.linear(x * self.tempearture, weight, self.bias)
@@ -67,6 +69,7 @@ class NormedConv2d(nn.Conv2d):
         self.norm_over_kernel = norm_over_kernel
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> similarities, times ``tempearture``."""
         axes = (1, 2, 3) if self.norm_over_kernel else 1
         norm = torch.linalg.vector_norm(self.weight, dim=axes, keepdim=True)
         weight = self.weight / (norm.pow(self.power) + self.eps)

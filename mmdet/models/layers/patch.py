@@ -67,6 +67,7 @@ class AdaptivePadding(nn.Module):
         return pads[0], pads[1]
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``, padded until the kernel covers every pixel."""
         rows, columns = self.get_pad_shape(x.shape[-2:])
         if rows == columns == 0:
             return x

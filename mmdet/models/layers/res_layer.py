@@ -114,13 +114,16 @@ class SimplifiedBasicBlock(BaseModule):
 
     @property
     def norm1(self) -> nn.Module | None:
+        """The norm after the first convolution."""
         return getattr(self, self.norm1_name) if self.with_norm else None
 
     @property
     def norm2(self) -> nn.Module | None:
+        """The norm after the second convolution."""
         return getattr(self, self.norm2_name) if self.with_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, planes, H / stride, W / stride)``."""
         return run_checkpointed(self._forward, x, self.with_cp)
 
     def _forward(self, x: Tensor) -> Tensor:

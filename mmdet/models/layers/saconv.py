@@ -55,6 +55,7 @@ class SAConv2d(ConvAWS2d):
         self.init_weights()
 
     def init_weights(self) -> None:
+        """Starts as the plain convolution: the switch at 1, everything that is learned beside it at 0."""
         constant_init(self.switch, 0, bias=1)
         nn.init.zeros_(self.weight_diff)
         for name in ('pre_context', 'post_context', 'offset_s', 'offset_l'):
@@ -62,6 +63,7 @@ class SAConv2d(ConvAWS2d):
                 constant_init(getattr(self, name), 0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H / stride, W / stride)``."""
         x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
         mean = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode='reflect'), 5, stride=1)
         switch = self.switch(mean)

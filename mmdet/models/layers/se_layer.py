@@ -38,6 +38,7 @@ class SELayer(BaseModule):
         self.conv2 = ConvModule(int(channels / ratio), channels, 1, conv_cfg=conv_cfg, act_cfg=outer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``, each channel weighed."""
         return x * self.conv2(self.conv1(self.global_avgpool(x)))
 
 
@@ -67,6 +68,7 @@ class DyReLU(BaseModule):
         self.conv2 = ConvModule(int(channels / ratio), channels * self.expansion, 1, conv_cfg=conv_cfg, act_cfg=outer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape."""
         coefficients = self.conv2(self.conv1(self.global_avgpool(x))) - 0.5  # in [-0.5, 0.5]
         slope1, offset1, slope2, offset2 = coefficients.split(self.channels, dim=1)
         return torch.maximum(x * (slope1 * 2 + 1) + offset1, x * (slope2 * 2) + offset2)
@@ -82,4 +84,5 @@ class ChannelAttention(BaseModule):
         self.act = nn.Hardsigmoid(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``, each channel weighed."""
         return x * self.act(self.fc(self.global_avgpool(x)))

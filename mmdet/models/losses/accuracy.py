@@ -50,6 +50,8 @@ def accuracy(
 
 
 class Accuracy(nn.Module):
+    """:func:`accuracy` as a module."""
+
     def __init__(self, topk: int | Sequence[int] = (1,), thresh: float | None = None) -> None:
         super().__init__()
         if not isinstance(topk, (int, tuple, list)):
@@ -58,4 +60,5 @@ class Accuracy(nn.Module):
         self.thresh = thresh
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor | list[Tensor]:
+        """As :func:`accuracy`."""
         return accuracy(pred, target, self.topk, self.thresh)

@@ -207,6 +207,7 @@ class CustomClassification:
         return F.pad(cls_score[..., : self.num_classes].sigmoid(), (0, 1))
 
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Percentage of right classes among the samples that are not background."""
         scores = cls_score[:, : self.num_classes]
         return {'acc_classes': accuracy(scores, labels, mask=labels < self.num_classes)}
 

@@ -72,6 +72,7 @@ class DiceLoss(WeightedLoss):
         reduction_override: str | None = None,
         avg_factor: float | Tensor | None = None,
     ) -> Tensor:
+        """As :func:`dice_loss`, of logits with ``activate``."""
         reduction = self.reduction_for(reduction_override)
         pred = pred.sigmoid() if self.activate else pred
         loss = dice_loss(pred, target, weight, reduction=reduction, avg_factor=avg_factor, **self.options)

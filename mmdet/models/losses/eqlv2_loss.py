@@ -57,6 +57,7 @@ class EQLV2Loss(WeightedLoss):
             self.register_buffer(name, torch.full((num_classes,), value))
 
     def get_cls_channels(self, num_classes: int) -> int:
+        """One channel more than classes, for objectness."""
         return num_classes + 1
 
     def get_activation(self, cls_score: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class AlignedBoxes:
 
     @classmethod
     def of(cls, pred: Tensor, target: Tensor) -> AlignedBoxes:
+        """Of boxes ``(..., 4)`` xyxy; predictions in half precision are widened."""
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()  # squares of pixel coordinates leave the range of half precision
         px1, py1, px2, py2 = pred.unbind(-1)
@@ -198,6 +199,7 @@ class BoxLoss(WeightedLoss):
         reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        """``weight`` is of shape ``(N,)`` or ``(N, 4)``; see :class:`WeightedLoss` for the rest."""
         if weight is not None and weight.dim() == pred.dim() and weight.dim() > 1:
             weight = weight.mean(-1)
         return super().forward(pred, target, weight, avg_factor, reduction_override, **kwargs)

@@ -51,6 +51,7 @@ class MultiPosCrossEntropyLoss(WeightedLoss):
         reduction_override: str | None = None,
         **kwargs,
     ) -> Tensor:
+        """As :meth:`multi_pos_cross_entropy`, scaled."""
         reduction = self.reduction_for(reduction_override)
         return self.loss_weight * self.multi_pos_cross_entropy(
             cls_score, label, weight, reduction=reduction, avg_factor=avg_factor

@@ -99,6 +99,8 @@ class SeesawLoss(WeightedLoss):
         return torch.cat([classes.softmax(-1) * foreground, background], -1)
 
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Percentages: of samples whose objectness is right, and of right classes among those that are not
+        background."""
         classes, objectness = self._split_cls_score(cls_score)
         background = labels == self.num_classes
         return {

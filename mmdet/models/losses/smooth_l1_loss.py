@@ -34,6 +34,8 @@ l1_loss = regression_loss(partial(F.l1_loss, reduction='none'))
 
 @MODELS.register_module()
 class SmoothL1Loss(WeightedLoss):
+    """Absolute difference, quadratic below ``beta`` (Fast R-CNN, arXiv:1504.08083, Eq. 3, where ``beta`` is 1)."""
+
     function = staticmethod(smooth_l1_loss)
 
     def __init__(self, beta: float = 1.0, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
@@ -42,6 +44,8 @@ class SmoothL1Loss(WeightedLoss):
 
 @MODELS.register_module()
 class L1Loss(WeightedLoss):
+    """Absolute difference, weighted."""
+
     function = staticmethod(l1_loss)
 
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:

@@ -39,4 +39,5 @@ class TripletLoss(nn.Module):
         return self.ranking_loss(nearest, farthest * has_negative, torch.ones_like(nearest))
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` and identities ``(N,)`` -> a scalar."""
         return self.loss_weight * self.hard_mining_triplet_loss_forward(inputs, targets)

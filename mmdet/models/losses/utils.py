@@ -90,6 +90,11 @@ def regression_loss(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def check_same_shape(pred: Tensor, target: Tensor) -> None:
+    """Hold that both have one shape.
+
+    Raises:
+        ValueError: with both shapes.
+    """
     if pred.shape != target.shape:
         raise UserValueError(f'Predictions {tuple(pred.shape)} and targets {tuple(target.shape)} differ in shape.')
 
@@ -123,6 +128,7 @@ class WeightedLoss(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
+        """What ``function`` is given in every call, from the attributes of these names."""
         return {name: getattr(self, name) for name in self._options}
 
     def reduction_for(self, override: str | None) -> str:
@@ -144,6 +150,17 @@ class WeightedLoss(nn.Module):
         reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        """The loss, weighted, reduced and scaled.
+
+        Args:
+            weight: A factor for each element, of a shape that broadcasts to that of the loss.
+            avg_factor: What the sum is divided by under ``'mean'``, in place of the number of elements.
+            reduction_override: In place of the module's ``reduction``.
+            kwargs: Further arguments of ``function``.
+
+        Raises:
+            ValueError: if ``reduction_override`` is not a reduction.
+        """
         reduction = self.reduction_for(reduction_override)
         options = {**self.options, **kwargs}
         return self.loss_weight * self.function(

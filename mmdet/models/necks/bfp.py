@@ -54,6 +54,7 @@ class BFP(BaseModule):
             self.refine = NonLocal2d(in_channels, reduction=1, use_scale=False, **shared)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As many maps as came in: the balanced map, added at every size."""
         check_maps(self, inputs, self.num_levels)
         size = inputs[self.refine_level].shape[2:]
         balanced = sum(_resize(x, size, finer=i >= self.refine_level) for i, x in enumerate(inputs)) / len(inputs)

@@ -45,6 +45,7 @@ class ChannelMapper(BaseModule):
             )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One map per input, then the extra ones, each of half the size of the one before."""
         check_maps(self, inputs, len(self.convs))
         outs = [conv(x) for conv, x in zip(self.convs, inputs, strict=True)]
         for i, conv in enumerate(self.extra_convs or ()):

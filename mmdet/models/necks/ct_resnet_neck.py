@@ -73,6 +73,7 @@ class CTResNetNeck(BaseModule):
                 module.reset_parameters()
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor]:
+        """One map, made of the coarsest input; each deconvolution doubles its size."""
         if not isinstance(x, (list, tuple)):
             raise UserTypeError(f'CTResNetNeck takes a list or tuple of feature maps, not {type(x).__name__}')
         return (self.deconv_layers(x[-1]),)

@@ -30,6 +30,7 @@ class Bottleneck(BaseModule):
         self.conv3 = ConvModule(mid_channels, in_channels, 1, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape; the middle convolution is the dilated one."""
         return self.conv3(self.conv2(self.conv1(x))) + x
 
 
@@ -74,6 +75,7 @@ class DilatedEncoder(nn.Module):
         )
 
     def init_weights(self) -> None:
+        """Xavier's rule of Caffe2 for the two projections, small normal weights in the blocks."""
         caffe2_xavier_init(self.lateral_conv)
         caffe2_xavier_init(self.fpn_conv)
         for module in self.dilated_encoder_blocks.modules():
@@ -84,5 +86,6 @@ class DilatedEncoder(nn.Module):
                 constant_init(module, 1)
 
     def forward(self, feature: tuple[Tensor, ...]) -> tuple[Tensor]:
+        """One map, of the size of the coarsest input."""
         x = self.lateral_norm(self.lateral_conv(feature[-1]))
         return (self.dilated_encoder_blocks(self.fpn_norm(self.fpn_conv(x))),)

@@ -32,6 +32,7 @@ class DyDCNv2(nn.Module):
             self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """``offset`` and ``mask`` as :class:`mmdet.ops.ModulatedDeformConv2d` takes them."""
         x = self.conv(x.contiguous(), offset, mask)
         return self.norm(x) if self.with_norm else x
 
@@ -75,6 +76,7 @@ class DyHeadBlock(nn.Module):
             constant_init(self.spatial_conv_offset, 0)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
+        """Maps of all levels, finest first, each of its own size again."""
         outs = []
         for level, feature in enumerate(x):
             offset_and_mask = self.spatial_conv_offset(feature)
@@ -128,4 +130,5 @@ class DyHead(BaseModule):
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of all levels, finest first, each of its own size again."""
         return tuple(self.dyhead_blocks(list(inputs)))

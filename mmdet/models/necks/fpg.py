@@ -35,6 +35,7 @@ class UpInterpolationConv(BaseModule):
         self.conv = ConvModule(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, scale * H, scale * W)``."""
         size = dict(scale_factor=self.scale_factor, mode=self.mode, align_corners=self.align_corners)
         return self.conv(F.interpolate(x, **size))
 
@@ -56,6 +57,7 @@ class LastConv(BaseModule):
         self.conv_out = ConvModule(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2, **kwargs)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
+        """The last pathway alone; ``inputs`` are the maps of one level in all pathways."""
         return self.conv_out(inputs[-1])
 
 
@@ -171,6 +173,7 @@ class FPG(BaseModule):
         return self.transition_types[kind](in_channels, out_channels, **cfg, **extra_args)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
         feats = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]

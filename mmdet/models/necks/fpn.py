@@ -82,6 +82,7 @@ class FPN(BaseModule):
         return tuple(self.append_extra_levels(outs, inputs, laterals))
 
     def top_down(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """The laterals of the levels in use, each with all coarser ones added."""
         check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
@@ -93,6 +94,8 @@ class FPN(BaseModule):
     def append_extra_levels(
         self, outs: list[Tensor], inputs: tuple[Tensor, ...], laterals: list[Tensor]
     ) -> list[Tensor]:
+        """``outs`` with the levels that no input has: strided convolutions of what ``add_extra_convs`` names, or
+        pooling."""
         num_used = len(outs)
         if self.num_outs <= num_used:
             return outs

@@ -109,6 +109,7 @@ class FPN_CARAFE(BaseModule):
                 module.init_weights()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, self.num_ins)
         laterals: list[Tensor] = []
         for i, conv in enumerate(self.lateral_convs):

@@ -51,6 +51,7 @@ class HRFPN(BaseModule):
         self.pooling = F.max_pool2d if pooling_type == 'MAX' else F.avg_pool2d
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, self.num_ins)
         joined = torch.cat(
             [inputs[0]] + [F.interpolate(x, scale_factor=2**i, mode='bilinear') for i, x in enumerate(inputs) if i > 0],

@@ -78,6 +78,7 @@ class NASFPN(BaseModule):
         return cells
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, self.num_ins)
         if self.num_outs != 5:
             raise UserValueError(f'NASFPN has five levels, num_outs={self.num_outs} cannot be made')

@@ -93,6 +93,7 @@ class NASFCOS_FPN(BaseModule):
                     caffe2_xavier_init(module)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, self.num_ins)
         used = inputs[self.start_level : self.backbone_end_level]
         if len(used) != 3:

@@ -23,6 +23,8 @@ class L2Norm(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each position of ``(B, C, H, W)`` divided by the length of its vector of channels, times a weight per
+        channel."""
         wide = x.float()  # a sum of squares overflows in half precision
         norm = wide.pow(2).sum(1, keepdim=True).sqrt() + self.eps
         return (self.weight.float()[:, None, None] * (wide / norm)).type_as(x)
@@ -87,6 +89,7 @@ class SSDNeck(BaseModule):
             channels = out
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The inputs, the first of them normalised, and the extra levels behind them."""
         outs = list(inputs)
         x = outs[-1]
         if hasattr(self, 'l2_norm'):

@@ -37,6 +37,7 @@ class SSHContextModule(BaseModule):
         self.conv7x7_3 = ConvModule(width, width, 3, act_cfg=None, **shared)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Contexts of 5x5 and of 7x7 pixels."""
         x = self.conv5x5_1(x)
         return self.conv5x5_2(x), self.conv7x7_3(self.conv7x7_2(x))
 
@@ -60,6 +61,7 @@ class SSHDetModule(BaseModule):
         self.context_module = SSHContextModule(in_channels, out_channels, conv_cfg, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out_channels, H, W)``: half from a 3x3 convolution, a quarter from each context."""
         return torch.cat([self.conv3x3(x), *self.context_module(x)], dim=1).relu_()
 
 
@@ -90,5 +92,6 @@ class SSH(BaseModule):
             self.add_module(f'ssh_module{i}', SSHDetModule(in_channels[i], out_channels[i], conv_cfg, norm_cfg))
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One map per input, of the same size."""
         check_maps(self, inputs, self.num_scales)
         return tuple(getattr(self, f'ssh_module{i}')(x) for i, x in enumerate(inputs))

@@ -34,6 +34,7 @@ class DetectionBlock(BaseModule):
         self.conv5 = ConvModule(out_channels * 2, out_channels, 1, **shared)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out_channels, H, W)``."""
         return self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))
 
 
@@ -69,6 +70,7 @@ class YOLOV3Neck(BaseModule):
             self.add_module(f'detect{i + 1}', block)
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> one map for each, coarsest first."""
         check_maps(self, feats, self.num_scales)
         outs = [self.detect1(feats[-1])]
         for i, fine in enumerate(reversed(feats[:-1]), start=1):

@@ -70,6 +70,7 @@ class YOLOXPAFPN(BaseModule):
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of the backbone, finest first -> maps ``(B, out_channels, H, W)`` of the levels, finest first."""
         check_maps(self, inputs, len(self.in_channels))
         coarse = inputs[-1]
         reduced = []  # coarsest first

@@ -52,14 +52,17 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
 
     @property
     def with_bbox(self) -> bool:
+        """Whether there is a head for boxes."""
         return getattr(self, 'bbox_head', None) is not None
 
     @property
     def with_mask(self) -> bool:
+        """Whether there is a head for masks."""
         return getattr(self, 'mask_head', None) is not None
 
     @property
     def with_shared_head(self) -> bool:
+        """Whether layers stand between the regions and all heads."""
         return getattr(self, 'shared_head', None) is not None
 
     @abstractmethod
@@ -79,6 +82,7 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         """Losses of feature maps and proposals."""
 
     def ground_truths(self, batch_data_samples: SampleList) -> PaddedGT:
+        """What the samples are labelled with, padded."""
         gt_instances, ignored, _ = unpack_gt_instances(batch_data_samples)
         return PaddedGT.from_instances(gt_instances, ignored)
 

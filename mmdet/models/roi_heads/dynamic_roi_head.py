@@ -68,6 +68,7 @@ class DynamicRoIHead(StandardRoIHead):
         )
 
     def load_running_state(self, state: dict) -> None:
+        """Continue with what :meth:`running_state` gave."""
         device = self.bbox_head.fc_cls.weight.device
         self.iou_history = [value.to(device) for value in state['iou_history']]
         self.beta_history = [value.to(device) for value in state['beta_history']]

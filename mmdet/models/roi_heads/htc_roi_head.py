@@ -49,6 +49,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
 
     @property
     def with_semantic(self) -> bool:
+        """Whether there is a semantic branch."""
         return getattr(self, 'semantic_head', None) is not None
 
     def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:

@@ -7,10 +7,12 @@ MATCH_COSTS = BBOX_CODERS = IOU_CALCULATORS = TASK_UTILS
 
 
 def build_bbox_coder(cfg, **default_args):
+    """As ``TASK_UTILS.build``; kept for code of MMDetection 2.x."""
     return TASK_UTILS.build(cfg, default_args=default_args)
 
 
 def build_iou_calculator(cfg, default_args=None):
+    """As ``TASK_UTILS.build``; kept for code of MMDetection 2.x."""
     return TASK_UTILS.build(cfg, default_args=default_args)
 
 

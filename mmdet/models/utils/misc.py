@@ -92,6 +92,7 @@ def samplelist_boxtype2tensor(batch_data_samples: Sequence) -> Sequence:
 
 
 def rename_loss_dict(prefix: str, losses: dict) -> dict:
+    """The losses with ``prefix`` before each name."""
     return {prefix + name: value for name, value in losses.items()}
 
 
@@ -108,6 +109,7 @@ class SigmoidGeometricMean(Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
+        """The root of the product of both sigmoids, of logits of one shape."""
         x, y = x.sigmoid(), y.sigmoid()
         mean = (x * y).sqrt()
         ctx.save_for_backward(x, y, mean)
@@ -115,6 +117,7 @@ class SigmoidGeometricMean(Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both logits."""
         x, y, mean = ctx.saved_tensors
         half = grad_output * mean / 2
         return half * (1 - x), half * (1 - y)
@@ -236,4 +239,5 @@ def padding_to(input_tensor: Tensor | None, max_len: int = 300) -> Tensor | None
 
 
 def floordiv(dividend: Any, divisor: Any, rounding_mode: str = 'trunc') -> Tensor:
+    """As ``torch.div`` with a rounding mode, by default towards zero."""
     return torch.div(dividend, divisor, rounding_mode=rounding_mode)

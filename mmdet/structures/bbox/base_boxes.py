@@ -109,69 +109,90 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
         return f'{type(self).__name__}(\n{self.tensor})'
 
     def new_tensor(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A plain tensor, as of the tensor."""
         return self.tensor.new_tensor(*args, **kwargs)
 
     def new_full(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A plain tensor, as of the tensor."""
         return self.tensor.new_full(*args, **kwargs)
 
     def new_empty(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A plain tensor, as of the tensor."""
         return self.tensor.new_empty(*args, **kwargs)
 
     def new_ones(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A plain tensor, as of the tensor."""
         return self.tensor.new_ones(*args, **kwargs)
 
     def new_zeros(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A plain tensor, as of the tensor."""
         return self.tensor.new_zeros(*args, **kwargs)
 
     def size(self, dim: int | None = None) -> int | torch.Size:
+        """Of the tensor."""
         return self.tensor.size() if dim is None else self.tensor.size(dim)
 
     def dim(self) -> int:
+        """Of the tensor."""
         return self.tensor.dim()
 
     @property
     def device(self) -> torch.device:
+        """Of the tensor."""
         return self.tensor.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the tensor."""
         return self.tensor.dtype
 
     @property
     def shape(self) -> torch.Size:
+        """Of the tensor."""
         return self.tensor.shape
 
     def numel(self) -> int:
+        """Of the tensor."""
         return self.tensor.numel()
 
     def numpy(self) -> np.ndarray:
+        """Of the tensor."""
         return self.tensor.numpy()
 
     def to(self, *args: Any, **kwargs: Any) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.to(*args, **kwargs))
 
     def cpu(self) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.cpu())
 
     def cuda(self, *args: Any, **kwargs: Any) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.cuda(*args, **kwargs))
 
     def clone(self) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.clone())
 
     def detach(self) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.detach())
 
     def view(self, *shape: int) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.view(*shape))
 
     def reshape(self, *shape: int) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.reshape(*shape))
 
     def expand(self, *sizes: int) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.expand(*sizes))
 
     def repeat(self, *sizes: int) -> BaseBoxes:
+        """As of the tensor."""
         return self._like(self.tensor.repeat(*sizes))
 
     def _not_last(self, *dims: int) -> None:
@@ -180,30 +201,37 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
             raise UserValueError(f'dimension {last} holds the coordinates of a box and stays where it is')
 
     def transpose(self, dim0: int, dim1: int) -> BaseBoxes:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(dim0, dim1)
         return self._like(self.tensor.transpose(dim0, dim1))
 
     def permute(self, *dims: int) -> BaseBoxes:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(*dims[:-1])
         return self._like(self.tensor.permute(*dims))
 
     def split(self, split_size_or_sections: int | Sequence[int], dim: int = 0) -> list[BaseBoxes]:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(dim)
         return [self._like(part) for part in self.tensor.split(split_size_or_sections, dim=dim)]
 
     def chunk(self, chunks: int, dim: int = 0) -> list[BaseBoxes]:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(dim)
         return [self._like(part) for part in self.tensor.chunk(chunks, dim=dim)]
 
     def unbind(self, dim: int = 0) -> list[BaseBoxes]:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(dim)
         return [self._like(part) for part in self.tensor.unbind(dim=dim)]
 
     def flatten(self, start_dim: int = 0, end_dim: int = -2) -> BaseBoxes:
+        """As of the tensor, whose last dimension stays."""
         self._not_last(start_dim, end_dim)
         return self._like(self.tensor.flatten(start_dim, end_dim))
 
     def squeeze(self, dim: int | None = None) -> BaseBoxes:
+        """As of the tensor, whose last dimension stays."""
         if dim is None:
             dims = [i for i, size in enumerate(self.tensor.shape[:-1]) if size == 1]
             return self._like(self.tensor.squeeze(tuple(dims)))
@@ -211,6 +239,11 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
         return self._like(self.tensor.squeeze(dim))
 
     def unsqueeze(self, dim: int) -> BaseBoxes:
+        """As of the tensor; no dimension comes after the coordinates.
+
+        Raises:
+            ValueError: for the last dimension.
+        """
         if dim % (self.tensor.dim() + 1) == self.tensor.dim():
             raise UserValueError('the last dimension holds the coordinates of a box; none can be added after it')
         return self._like(self.tensor.unsqueeze(dim))
@@ -223,6 +256,11 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
 
     @classmethod
     def cat(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
+        """One set of boxes of several of the same kind, along a dimension that is not the last.
+
+        Raises:
+            ValueError: without boxes, or along the last dimension.
+        """
         if not box_list:
             raise UserValueError('there are no boxes to concatenate')
         cls._check_kinds(box_list)
@@ -231,6 +269,11 @@ class BaseBoxes(RegisteredBoxes, metaclass=ABCMeta):
 
     @classmethod
     def stack(cls, box_list: Sequence[BaseBoxes], dim: int = 0) -> BaseBoxes:
+        """Several sets of boxes of the same kind along a new dimension, which is not the last.
+
+        Raises:
+            ValueError: without boxes, or along the last dimension.
+        """
         if not box_list:
             raise UserValueError('there are no boxes to stack')
         cls._check_kinds(box_list)

@@ -41,6 +41,7 @@ class HorizontalBoxes(BaseBoxes):
 
     @property
     def cxcywh(self) -> Tensor:
+        """Centre and sides ``(..., 4)``."""
         return self.xyxy_to_cxcywh(self.tensor)
 
     @property

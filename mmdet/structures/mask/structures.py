@@ -481,6 +481,7 @@ class PolygonMasks(BaseInstanceMasks):
         return self._affine(_rotation_matrix(center or self._center(), angle, scale), out_shape, border_value)
 
     def to_bitmap(self) -> BitmapMasks:
+        """The same masks as pixels."""
         return BitmapMasks(self.to_ndarray(), self.height, self.width)
 
     def to_ndarray(self) -> np.ndarray:

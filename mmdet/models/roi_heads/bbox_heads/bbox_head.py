@@ -93,22 +93,27 @@ class BBoxHead(BaseModule):
 
     @property
     def cls_channels(self) -> int:
+        """Classes and background, or what the loss asks for."""
         return self.loss_cls.get_cls_channels(self.num_classes) if self.custom_cls_channels else self.num_classes + 1
 
     @property
     def reg_channels(self) -> int:
+        """Numbers of a box, times C unless the boxes are class agnostic."""
         return self.bbox_coder.encode_size * (1 if self.reg_class_agnostic else self.num_classes)
 
     @property
     def custom_cls_channels(self) -> bool:
+        """Whether the loss for classes decides how many channels there are (seesaw, EQL v2)."""
         return getattr(self.loss_cls, 'custom_cls_channels', False)
 
     @property
     def custom_activation(self) -> bool:
+        """Whether the loss for classes makes scores of the logits by ``get_activation``."""
         return getattr(self.loss_cls, 'custom_activation', False)
 
     @property
     def custom_accuracy(self) -> bool:
+        """Whether the loss for classes counts hits by ``get_accuracy``."""
         return getattr(self.loss_cls, 'custom_accuracy', False)
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

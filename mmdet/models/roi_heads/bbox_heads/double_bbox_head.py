@@ -31,6 +31,7 @@ class BasicResBlock(BaseModule):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(K, C, h, w)`` -> ``(K, out, h, w)``."""
         return self.relu(self.conv_identity(x) + self.conv2(self.conv1(x)))
 
 

@@ -32,9 +32,11 @@ class BaseRoIExtractor(BaseModule, metaclass=ABCMeta):
 
     @property
     def num_inputs(self) -> int:
+        """Levels that regions are cut out of; coarser ones of the neck are not used."""
         return len(self.featmap_strides)
 
     def build_roi_layers(self, layer_cfg: ConfigType, featmap_strides: Sequence[int]) -> nn.ModuleList:
+        """One layer for each level, with the scale of its stride."""
         return nn.ModuleList(MODELS.build(dict(layer_cfg, spatial_scale=1 / s)) for s in featmap_strides)
 
     def roi_rescale(self, rois: Tensor, scale_factor: float | tuple[float, float]) -> Tensor:

@@ -59,9 +59,11 @@ class ResLayer(BaseModule):
             ]
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(K, C, h, w)`` -> ``(K, out, h / stride, w / stride)``."""
         return getattr(self, f'layer{self.stage + 1}')(x)
 
     def train(self, mode: bool = True) -> ResLayer:
+        """With ``norm_eval`` the batch norms stay in evaluation mode."""
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():

@@ -72,6 +72,8 @@ def bbox2delta(
     means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Tensor:
+    """Boxes xyxy ``(..., 4)`` -> shifts of the centre in sides of the proposal and logs of the ratios of sides,
+    normalised."""
     px1, py1, px2, py2 = proposals.float().unbind(-1)
     gx1, gy1, gx2, gy2 = gt.float().unbind(-1)
     pw, ph, gw, gh = px2 - px1, py2 - py1, gx2 - gx1, gy2 - gy1
@@ -95,6 +97,15 @@ def delta2bbox(
     add_ctr_clamp: bool = False,
     ctr_clamp: float = 32,
 ) -> Tensor:
+    """Inverse of :func:`bbox2delta`.
+
+    Args:
+        rois: ``(..., N, 4)`` xyxy.
+        deltas: ``(..., N, 4 * C)``.
+        max_shape: Height and width that boxes are clipped to, one for all or one for each image of a batch.
+        wh_ratio_clip: Sides change by this factor, or its inverse, at most.
+        add_ctr_clamp: Centres move by ``ctr_clamp`` pixels at most, and sides shrink without limit (YOLOF).
+    """
     dx, dy, dw, dh = (
         d * s + m for d, s, m in zip(deltas.unflatten(-1, (-1, 4)).unbind(-1), stds, means)
     )  # each (..., C)

@@ -76,6 +76,8 @@ def _center_and_side(boxes: Tensor) -> tuple[Tensor, Tensor]:
 def bboxes2tblr(
     priors: Tensor, gts: Tensor, normalizer: float | Sequence[float] = 4.0, normalize_by_wh: bool = True
 ) -> Tensor:
+    """Boxes xyxy ``(..., 4)`` -> distances from the centre of the prior to top, bottom, left and right, over
+    ``normalizer``."""
     center, side = _center_and_side(priors)
     distances = torch.stack([center - gts[..., :2], gts[..., 2:] - center], -1)  # (..., 2 axes, 2 sides)
     if normalize_by_wh:
@@ -91,6 +93,7 @@ def tblr2bboxes(
     max_shape=None,
     clip_border: bool = True,
 ) -> Tensor:
+    """Inverse of :func:`bboxes2tblr`; ``max_shape`` is the height and width that boxes are clipped to."""
     center, side = _center_and_side(priors)
     distances = (tblr * constant(normalizer, tblr)).unflatten(-1, (2, 2)).flip(-2)  # (..., 2 axes, 2 sides)
     if normalize_by_wh:

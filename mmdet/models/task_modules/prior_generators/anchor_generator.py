@@ -69,6 +69,7 @@ class AnchorGenerator:
 
     @property
     def num_base_anchors(self) -> list[int]:
+        """The old name of ``num_base_priors``."""
         return self.num_base_priors
 
     @property
@@ -78,6 +79,7 @@ class AnchorGenerator:
 
     @property
     def num_levels(self) -> int:
+        """Levels of the pyramid."""
         return len(self.strides)
 
     def gen_base_anchors(self) -> list[Tensor]:
@@ -90,6 +92,7 @@ class AnchorGenerator:
     def gen_single_level_base_anchors(
         self, base_size: float, scales: Tensor, ratios: Tensor, center: tuple[float, float] | None = None
     ) -> Tensor:
+        """Anchors ``(A, 4)`` xyxy of one position, around ``center`` or the offset that all levels share."""
         x, y = (self.center_offset * base_size,) * 2 if center is None else center
         width, height = self._sides(base_size, scales, ratios)
         half_w, half_h = 0.5 * width, 0.5 * height
@@ -119,6 +122,7 @@ class AnchorGenerator:
         dtype: torch.dtype = torch.float32,
         device: DeviceType = 'cuda',
     ) -> Tensor:
+        """Anchors ``(H * W * A, 4)`` of a level in pixels of the image, in the order row, column, anchor."""
         base = self.base_anchors[level_idx].to(device=device, dtype=dtype, non_blocking=True)  # no wait for the GPU
         height, width = featmap_size
         stride_x, stride_y = self.strides[level_idx]
@@ -146,6 +150,7 @@ class AnchorGenerator:
         return (torch.stack([x, y, x, y], -1).to(dtype) + base.to(dtype)).to(device)
 
     def grid_anchors(self, featmap_sizes: Sequence[tuple], device: DeviceType = 'cuda') -> list[Tensor]:
+        """The old name of ``grid_priors``."""
         return self.grid_priors(featmap_sizes, device=device)
 
     def valid_flags(
@@ -161,6 +166,7 @@ class AnchorGenerator:
     def single_level_valid_flags(
         self, featmap_size: tuple, valid_size: tuple, num_base_anchors: int, device: DeviceType = 'cuda'
     ) -> Tensor:
+        """``(H * W * A,)`` bool: whether the position lies within ``valid_size``, in positions of the level."""
         return valid_grid(featmap_size, valid_size, num_base_anchors, device)
 
     def __repr__(self) -> str:
@@ -290,6 +296,7 @@ class YOLOAnchorGenerator(AnchorGenerator):
 
     @property
     def num_levels(self) -> int:
+        """Levels of the pyramid."""
         return len(self.base_sizes)
 
     def gen_base_anchors(self) -> list[Tensor]:

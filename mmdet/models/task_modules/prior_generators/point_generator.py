@@ -28,6 +28,7 @@ class PointGenerator:
         return torch.stack([x, y, torch.full_like(x, stride)], -1)
 
     def valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
+        """``(H * W,)`` bool: whether the position lies within ``valid_size``, in positions of the map."""
         return valid_grid(featmap_size, valid_size, 1, device)
 
 
@@ -45,10 +46,12 @@ class MlvlPointGenerator:
 
     @property
     def num_levels(self) -> int:
+        """Levels of the pyramid."""
         return len(self.strides)
 
     @property
     def num_base_priors(self) -> list[int]:
+        """One point for each position of every level."""
         return [1] * len(self.strides)
 
     def grid_priors(
@@ -73,6 +76,8 @@ class MlvlPointGenerator:
         device: DeviceType = 'cuda',
         with_stride: bool = False,
     ) -> Tensor:
+        """Points ``(H * W, 2)`` xy in pixels, in the order row, column; ``(H * W, 4)`` with their strides behind
+        them."""
         height, width = featmap_size
         stride_x, stride_y = self.strides[level_idx]
         x = ((torch.arange(width, device=device) + self.offset) * stride_x).to(dtype)
@@ -99,6 +104,7 @@ class MlvlPointGenerator:
     def valid_flags(
         self, featmap_sizes: Sequence[tuple], pad_shape: tuple, device: DeviceType = 'cuda'
     ) -> list[Tensor]:
+        """``(H * W,)`` bool of each level: whether the position lies within ``pad_shape``, in pixels."""
         flags = []
         for size, (stride_x, stride_y) in zip(featmap_sizes, self.strides):
             valid = min(math.ceil(pad_shape[0] / stride_y), size[0]), min(math.ceil(pad_shape[1] / stride_x), size[1])
@@ -106,4 +112,5 @@ class MlvlPointGenerator:
         return flags
 
     def single_level_valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
+        """``(H * W,)`` bool: whether the position lies within ``valid_size``, in positions of the level."""
         return valid_grid(featmap_size, valid_size, 1, device)
