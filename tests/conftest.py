@@ -33,3 +33,14 @@ def default_scope():
     init_default_scope('mmdet')
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def _fake_gpu():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    try:
+        with FakeTensorMode():
+            torch.zeros(1).to('cuda') + 1
+    except RuntimeError:
+        pytest.skip('this version of torch needs a GPU even for fake tensors of one')

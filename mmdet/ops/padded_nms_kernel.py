@@ -114,4 +114,5 @@ def _greedy(
     tl.store(counts + image, count.to(tl.int64))  # type: ignore[attr-defined]
 
 
-kernel: Any = triton.jit(_greedy) if triton is not None else None
+# One compilation for all sizes.
+kernel: Any = triton.jit(do_not_specialize=['num', 'limit'])(_greedy) if triton is not None else None

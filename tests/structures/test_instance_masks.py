@@ -1,9 +1,12 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from mmdet.structures.mask import (
     BitmapMasks,
+    MaskWindows,
     PolygonMasks,
     bitmap_to_polygon,
     encode_mask_results,
@@ -12,6 +15,7 @@ from mmdet.structures.mask import (
     polygon_to_bitmap,
     split_combined_polys,
 )
+from mmdet.structures.mask.windows import join, move_together
 
 H, W = 24, 32
 
@@ -259,3 +263,50 @@ def test_joining_masks_of_other_kinds(kind):
     for other in (kind([], 4, 4), [np.zeros((1, 4, 4))], [BitmapMasks([], 4, 4), PolygonMasks([], 4, 4)]):
         with pytest.raises(TypeError, match=kind.__name__):
             kind.cat(other)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, bool])
+def test_packed_bitmaps_are_the_same_bitmaps(dtype):
+    masks = (np.random.RandomState(0).rand(5, H, W) > 0.7).astype(dtype)
+    masks[:, :7] = 0
+    masks[3] = 0
+    whole = BitmapMasks(masks, H, W)
+    packed = whole.packed()
+    assert packed.windows.table[:, 1].tolist() == [7, 7, 7, 0, 7]
+    assert isinstance(packed, BitmapMasks) and len(packed) == 5 and whole.windows is None
+    some = packed[np.array([True, False, False, True, True])]
+    assert some.windows is not None and np.array_equal(some.masks, masks[[0, 3, 4]])
+    assert np.array_equal(packed[-1].masks, masks[4:])
+    padded = packed.pad((H + 3, W + 9))
+    assert padded.windows is not None and np.array_equal(padded.masks, whole.pad((H + 3, W + 9)).masks)
+    assert packed.pad((H + 1, W), pad_val=1).masks[:, -1].all()
+    assert packed.masks.dtype == dtype and np.array_equal(packed.masks, masks)
+    assert np.array_equal(whole.packed().flip().masks, whole.flip().masks)
+    assert np.array_equal(whole.packed().areas, whole.areas)
+
+
+def test_packed_bitmaps_cost_what_their_objects_cost():
+    masks = np.zeros((3, 800, 1333), np.uint8)
+    masks[:, 100:140, 200:216] = 1
+    packed = pickle.loads(pickle.dumps(BitmapMasks(masks, 800, 1333).packed()))
+    assert len(pickle.dumps(packed)) < 3000
+    assert np.array_equal(packed.masks, masks)
+
+
+def test_bitmaps_of_other_values_stay_whole():
+    for masks in (np.full((1, 4, 4), 3, np.uint8), np.ones((1, 4, 4), np.float32)):
+        whole = BitmapMasks(masks, 4, 4)
+        assert whole.packed() is whole
+
+
+def test_windows_of_several_images_move_as_one():
+    images = [BitmapMasks.random(n, 20 + n, 30, rng=n) for n in (3, 1, 2)] + [BitmapMasks([], 9, 9)]
+    moved = move_together([image.packed().windows for image in images], torch.device('cpu'))
+    assert all(part.bits is moved[0].bits for part in moved)
+    for image, part in zip(images, moved):
+        assert np.array_equal(part.unpack(image.height, image.width), image.masks)
+    joined, tables = join([image.packed().windows for image in images])
+    for image, table in zip(images, tables):
+        assert np.array_equal(MaskWindows(joined, table).unpack(image.height, image.width), image.masks)
+    whole = MaskWindows.from_tensor(torch.from_numpy(images[0].masks))
+    assert np.array_equal(whole.unpack(23, 30), images[0].masks)

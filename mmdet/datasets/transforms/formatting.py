@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.mask import BitmapMasks
 
 TRANSFORMS.register_module(module=ToTensor)
 TRANSFORMS.register_module(module=ImageToTensor)
@@ -84,6 +85,8 @@ class PackDetInputs(BaseTransform):
 def _as_instances(fields: dict) -> InstanceData:
     instances = InstanceData()
     for name, value in fields.items():
+        if isinstance(value, BitmapMasks):
+            value = value.packed()  # in the worker: what travels depends on the objects, not on the picture
         keep = name == 'masks' or isinstance(value, BaseBoxes)
         setattr(instances, name, value if keep else to_tensor(value))
     return instances

@@ -12,6 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from mmdet.ops.crop_windows import crop_windows
+from mmdet.structures.mask import BaseInstanceMasks, BitmapMasks
+from mmdet.structures.mask.mask_target import mask_target_single
+from mmdet.structures.mask.windows import MaskWindows, join, move_together
+
+from .constants import constant
+from .gt import pad_batch
+
 # Pixels in single precision that are pasted at once on a device other than the CPU: 128 MiB with its sampling grid.
 PASTE_BUDGET = 8 * 1024**2
 
@@ -19,21 +27,71 @@ PASTE_BUDGET = 8 * 1024**2
 def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, cfg: dict) -> Tensor:
     """Target masks ``(B, S, h, w)`` of regions ``(B, S, 4)``: 1 where the ground truth covers at least half a bin.
 
+    Bitmaps of 0 and 1 and tensors are cut out on the device of the boxes, for which the host does not wait. Polygons
+    are drawn by the host in the very size of the target, after one copy of the regions to it; so are bitmaps of other
+    values.
+
     Args:
         gt_inds: ``(B, S)`` 0-based ground truth of each region.
         pos: ``(B, S)`` bool; other regions get zeros.
-        gt_masks: Masks of each image, ``BitmapMasks`` or ``PolygonMasks``.
+        gt_masks: Masks of each image: ``BitmapMasks``, ``PolygonMasks`` or a tensor ``(N, H, W)``.
         cfg: ``mask_size`` and, to keep fractions, ``soft_mask_target``.
     """
-    from mmdet.structures.mask.mask_target import mask_target
-
     size = _pair(cfg['mask_size'])
-    targets = boxes.new_zeros(*boxes.shape[:2], *size)
-    for b, masks in enumerate(gt_masks):
-        keep = pos[b].nonzero().flatten()
-        if len(keep):
-            targets[b, keep] = mask_target([boxes[b, keep]], [gt_inds[b, keep]], [masks], cfg).to(targets.dtype)
+    windows = [_windows_of(masks, boxes.device) for masks in gt_masks]
+    drawn = [b for b, part in enumerate(windows) if part is None]
+    if len(drawn) == len(windows):
+        return _draw(boxes, gt_inds, pos, gt_masks, cfg)
+    bits, tables = join(
+        [_nothing(masks, boxes) if w is None else w for w, masks in zip(windows, gt_masks, strict=True)]
+    )
+    rows = pad_batch(tables).gather(1, gt_inds[..., None].expand(-1, -1, 5))
+    shapes = constant([_shape_of(masks) for masks in gt_masks], like=boxes)  # (B, 2): height, width
+    inside = boxes.detach().clamp(min=0).minimum(shapes.flip(1).repeat(1, 2)[:, None])
+    every = shapes[:, None].expand(-1, boxes.shape[1], -1)
+    rows, every, inside, valid = (value.flatten(0, 1) for value in (rows, every, inside, pos))
+    targets = crop_windows(bits, rows, every, inside, valid, size).unflatten(0, pos.shape)
+    targets = targets.to(boxes.dtype) if cfg.get('soft_mask_target', False) else (targets >= 0.5).to(boxes.dtype)
+    if drawn:
+        picked = [torch.stack([value[b] for b in drawn]) for value in (boxes, gt_inds, pos)]
+        part = _draw(picked[0], picked[1], picked[2], [gt_masks[b] for b in drawn], cfg)
+        for b, target in zip(drawn, part, strict=True):
+            targets[b] = target
     return targets
+
+
+def _windows_of(masks: BaseInstanceMasks | Tensor, device: torch.device) -> MaskWindows | None:
+    if isinstance(masks, Tensor):
+        return MaskWindows.from_tensor(masks.to(device, non_blocking=True))
+    if not isinstance(masks, BitmapMasks):
+        return None
+    windows = masks.packed().windows
+    if windows is None or windows.bits.device == device:
+        return windows
+    return move_together([windows], device)[0]
+
+
+def _nothing(masks: BaseInstanceMasks, like: Tensor) -> MaskWindows:
+    """Windows without pixels in the place of masks that are drawn."""
+    table = torch.zeros(len(masks), 5, dtype=torch.int32, device=like.device)
+    return MaskWindows(table.new_zeros(0, dtype=torch.uint8), table)
+
+
+def _shape_of(masks: BaseInstanceMasks | Tensor) -> tuple[int, int]:
+    return (masks.shape[1], masks.shape[2]) if isinstance(masks, Tensor) else (masks.height, masks.width)
+
+
+def _draw(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, cfg: dict) -> Tensor:
+    """:func:`crop_masks` by the masks themselves, on the host."""
+    host = torch.cat([boxes.detach().float(), gt_inds[..., None].float(), pos[..., None].float()], -1).cpu()
+    targets = torch.zeros(*pos.shape, *_pair(cfg['mask_size']))
+    for target, regions, masks in zip(targets, host, gt_masks, strict=True):
+        keep = regions[:, 5].nonzero()[:, 0]
+        if len(keep):
+            target[keep] = mask_target_single(regions[keep, :4], regions[keep, 4].long(), masks, cfg)
+    if boxes.is_cuda:
+        targets = targets.pin_memory()
+    return targets.to(boxes.device, boxes.dtype, non_blocking=True)
 
 
 def sampling_axis(start: Tensor, stop: Tensor, first: int, last: int) -> Tensor:

@@ -14,6 +14,8 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask.windows import move_together
 
 from .batch_augments import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
 
@@ -88,7 +90,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             for sample, shape in zip(samples, self._pad_shapes(images)):
                 sample.set_metainfo(dict(batch_input_shape=tuple(inputs.shape[-2:]), pad_shape=shape))
             if training and self.pad_mask:
-                self.pad_gt_masks(samples)
+                self.pad_gt_masks(samples)  # packed masks take the new size without a copy
             if training and self.pad_seg:
                 self.pad_gt_sem_seg(samples)
         if training and self.batch_augments is not None:
@@ -164,10 +166,13 @@ def boxes_to_tensors(sample: DetDataSample) -> None:
 
 
 def to_device(samples: Sequence[DetDataSample], device: torch.device) -> list[DetDataSample]:
-    """Samples on ``device``; their instances cross in one copy for each data type and become views of it."""
+    """Samples on ``device``; their instances cross in one copy for each data type and become views of it.
+
+    Bitmaps cross together, as windows of one bit a pixel.
+    """
     if device.type == 'cpu':
         return [sample.to(device) for sample in samples]
-    slots, groups = [], {}
+    slots, groups, bitmaps = [], {}, []
     for sample in samples:
         for name in ('gt_instances', 'ignored_instances', 'proposals'):
             instances = sample.get(name)
@@ -177,6 +182,10 @@ def to_device(samples: Sequence[DetDataSample], device: torch.device) -> list[De
                 if isinstance(value, Tensor) and value.device.type == 'cpu':
                     slots.append((instances, key, value))
                     groups.setdefault(value.dtype, []).append(value)
+                elif isinstance(value, BitmapMasks):
+                    packed = value.packed()
+                    if packed.windows is not None and packed.windows.bits.device.type == 'cpu':
+                        bitmaps.append((instances, key, packed))
     moved = {}
     for dtype, tensors in groups.items():
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -186,4 +195,8 @@ def to_device(samples: Sequence[DetDataSample], device: torch.device) -> list[De
         moved[dtype] = iter(part.view(tensor.shape) for part, tensor in zip(parts, tensors))
     for instances, key, value in slots:
         instances.set_field(next(moved[value.dtype]), key)
+    if bitmaps:
+        windows = move_together([packed.windows for *_, packed in bitmaps], device)
+        for (instances, key, packed), part in zip(bitmaps, windows):
+            instances.set_field(packed.with_windows(part), key)
     return [sample.to(device, non_blocking=True) for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserTypeError, UserValueError
+
+from .polygons import clip_polygon, polygon_area
+from .windows import MaskWindows
 
 Scale = float | tuple[int, int]
 
@@ -170,9 +174,15 @@ class BaseInstanceMasks(metaclass=ABCMeta):
 class BitmapMasks(BaseInstanceMasks):
     """Masks as bitmaps.
 
+    :meth:`packed` ones hold windows of one bit a pixel until somebody asks for ``masks``: so they travel from the
+    loader's workers to the device.
+
     Args:
         masks: (N, h, w) array, or a list of N (h, w) arrays.
     """
+
+    _windows: MaskWindows | None = None
+    _dense: np.ndarray
 
     def __init__(self, masks: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> None:
         self.height, self.width = height, width
@@ -189,6 +199,43 @@ class BitmapMasks(BaseInstanceMasks):
         if self.masks.shape[1:] != (height, width):
             raise UserValueError(f'bitmaps of shape {self.masks.shape} are not (N, {height}, {width})')
 
+    @property
+    def masks(self) -> np.ndarray:
+        """(N, h, w)."""
+        if self._windows is not None:
+            self.masks = self._windows.unpack(self.height, self.width).view(self._dtype)
+        return self._dense
+
+    @masks.setter
+    def masks(self, masks: np.ndarray) -> None:
+        self._dense, self._dtype, self._windows = masks, masks.dtype, None
+
+    @property
+    def windows(self) -> MaskWindows | None:
+        """The windows of packed masks, else None."""
+        return self._windows
+
+    def packed(self) -> BitmapMasks:
+        """The same masks as windows, or these masks where values other than 0 and 1 forbid it."""
+        windows = MaskWindows.pack(self.masks) if self._windows is None else self._windows
+        return self if windows is None else self.with_windows(windows)
+
+    def with_windows(self, windows: MaskWindows) -> BitmapMasks:
+        """Masks of the same image out of ``windows``."""
+        out = copy.copy(self)
+        out._windows, out._dense = windows, np.zeros((0, 0, 0), self._dtype)
+        return out
+
+    def to(self, *args: Any, **kwargs: Any) -> BitmapMasks:
+        """Packed masks on another device; arrays stay where they are, and no type is changed."""
+        device, _, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if self._windows is None or device is None:
+            return self
+        return self.with_windows(self._windows.to(device, non_blocking))
+
+    def __len__(self) -> int:
+        return len(self._dense if self._windows is None else self._windows)
+
     def _new(self, masks: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> BitmapMasks:
         if len(masks) == 0:
             masks = np.zeros((0, height, width), dtype=self.masks.dtype)
@@ -196,6 +243,8 @@ class BitmapMasks(BaseInstanceMasks):
 
     def __getitem__(self, index: Any) -> BitmapMasks:
         """Masks at an index, slice, list or boolean mask; a single one stays a container of one."""
+        if self._windows is not None:
+            return self.with_windows(self._windows[index])
         masks = self.masks[index].reshape(-1, self.height, self.width)
         return self._new(masks, self.height, self.width)
 
@@ -242,6 +291,10 @@ class BitmapMasks(BaseInstanceMasks):
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> BitmapMasks:
         bottom, right = out_shape[0] - self.height, out_shape[1] - self.width
+        if self._windows is not None and pad_val == 0 and min(bottom, right) >= 0:
+            out = copy.copy(self)
+            out.height, out.width = out_shape
+            return out
         masks = np.pad(self.masks, ((0, 0), (0, bottom), (0, right)), constant_values=pad_val)
         return self._new(masks, *out_shape)
 
@@ -380,7 +433,7 @@ class PolygonMasks(BaseInstanceMasks):
     @property
     def areas(self) -> np.ndarray:
         """(N,) areas; overlapping polygons of one object count twice."""
-        return np.asarray([sum(_polygon_area(p) for p in polygons) for polygons in self.masks])
+        return np.asarray([sum(polygon_area(p) for p in polygons) for polygons in self.masks])
 
     def _map(self, function, height: int, width: int) -> PolygonMasks:
         """``function`` of the (K, 2) points of each polygon."""
@@ -416,11 +469,11 @@ class PolygonMasks(BaseInstanceMasks):
         height, width = max(y2 - y1, 1), max(x2 - x1, 1)
         masks = []
         for polygons in self.masks:
-            clipped = [_clip_polygon(p.reshape(-1, 2) - [x1, y1], width, height) for p in polygons]
+            clipped = [clip_polygon(p.reshape(-1, 2) - [x1, y1], width, height) for p in polygons]
             kept = [
                 points.reshape(-1).astype(p.dtype)
                 for points, p in zip(clipped, polygons, strict=True)
-                if len(points) > 2 and _polygon_area(points.reshape(-1)) > 0
+                if len(points) > 2 and polygon_area(points.reshape(-1)) > 0
             ]
             masks.append(kept or [np.zeros(6, dtype=polygons[0].dtype if polygons else np.float32)])
         return type(self)(masks, height, width)
@@ -511,27 +564,6 @@ def _clipped(bbox: np.ndarray, height: int, width: int) -> tuple[int, int, int, 
         raise UserValueError(f'crop takes one box (4,), not {bbox.shape}')
     x1, y1, x2, y2 = bbox.clip(0, [width, height, width, height]).astype(int).tolist()
     return x1, y1, x2, y2
-
-
-def _polygon_area(polygon: np.ndarray) -> float:
-    """Shoelace formula, moved to the first point so that float32 keeps its digits."""
-    x, y = (polygon.reshape(-1, 2) - polygon[:2]).T
-    return 0.5 * float(np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
-
-
-def _clip_polygon(points: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Sutherland-Hodgman: cut (K, 2) points at the four sides of [0, width] x [0, height]."""
-    for axis, bound, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
-        depth = (points[:, axis] - bound) * sign  # >= 0 inside
-        kept = []
-        for i in range(len(points)):
-            before, here = depth[i - 1], depth[i]
-            if (before < 0) != (here < 0):
-                kept.append(points[i - 1] + (points[i] - points[i - 1]) * (before / (before - here)))
-            if here >= 0:
-                kept.append(points[i])
-        points = np.array(kept).reshape(-1, 2)
-    return points
 
 
 def polygon_to_bitmap(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:

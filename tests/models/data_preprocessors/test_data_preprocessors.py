@@ -16,6 +16,7 @@ from mmdet.models.data_preprocessors import (
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask.windows import move_together
 
 
 def sample(height=4, width=6, boxes=((0.0, 0.0, 2.0, 2.0),)):
@@ -86,6 +87,22 @@ def test_instances_become_views_of_one_tensor():
     assert [one.gt_instances.bboxes.shape for one in moved] == [(1, 4), (0, 4), (2, 4)]
     assert [one.gt_instances.labels.dtype for one in moved] == [torch.long] * 3
     assert moved[0].gt_instances.bboxes.device.type == 'meta'
+
+
+def test_bitmaps_travel_together_as_windows(monkeypatch):
+    from mmdet.models.data_preprocessors import data_preprocessor as module
+
+    there = []
+    monkeypatch.setattr(module, 'move_together', lambda *args: there.append(move_together(*args)) or there[0])
+    samples = [sample(), sample(boxes=()), sample(8, 2)]
+    for one in samples:
+        one.gt_instances.bboxes = one.gt_instances.bboxes.tensor
+        del one.gt_sem_seg
+    moved = to_device(samples, torch.device('meta'))
+    assert len(there) == 1
+    windows = [one.gt_instances.masks.windows for one in moved]
+    assert all(part.bits is there[0][0].bits and part.bits.device.type == 'meta' for part in windows)
+    assert [len(part) for part in windows] == [1, 0, 1]
 
 
 def test_fixed_size_pad():

@@ -1,9 +1,8 @@
 import pytest
 import torch
+from fake_gpu import WaitingCopies
 from head_table import HEADS, LOOKS_AT_DATA, NUM_CLASSES, build_head, features, for_head, samples, totals
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmdet.models.core import unpack_gt_instances
 from mmdet.registry import MODELS
@@ -104,22 +103,6 @@ def test_the_loss_never_looks_at_the_data(name):
     assert losses
 
 
-class WaitingCopies(TorchDispatchMode):
-    """Records copies between the CPU and a GPU for which the host waits."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        places = {x.device.type for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)}
-        asynchronous = bool(kwargs and kwargs.get('non_blocking')) or any(arg is True for arg in args)
-        if len(places) > 1 and 'copy' in str(func) and not asynchronous:
-            self.found.append(str(func))
-        return out
-
-
 def on_gpu(head, outs, data_samples):
     """All of it as fake tensors of a GPU that need not exist."""
     for module in head.modules():
@@ -127,15 +110,6 @@ def on_gpu(head, outs, data_samples):
             tensors.update({key: kind(x.detach().to('cuda')) for key, x in tensors.items() if x is not None})
     outs = [[level.to('cuda') for level in levels] for levels in outs]
     return outs, [sample.to('cuda') for sample in data_samples]
-
-
-@pytest.fixture(scope='module')
-def _fake_gpu():
-    try:
-        with FakeTensorMode():
-            torch.zeros(1).to('cuda') + 1
-    except RuntimeError:
-        pytest.skip('this version of torch needs a GPU even for fake tensors of one')
 
 
 @pytest.mark.usefixtures('_fake_gpu')

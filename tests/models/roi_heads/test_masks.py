@@ -1,5 +1,6 @@
 """Targets of mask heads, and masks pasted into images."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -7,9 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fake_gpu import WaitingCopies
+from mmengine.structures import InstanceData
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmdet.models.core import PaddedGT, RoISamples
 from mmdet.models.core.masks import crop_masks, paste_masks, sampling_axis
-from mmdet.structures.mask import BitmapMasks
+from mmdet.registry import MODELS
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 
 def test_paste_covers_the_box():
@@ -63,6 +69,148 @@ def test_targets_are_cut_out_of_the_right_mask():
         dict(mask_size=2),
     )  # fmt: skip
     assert targets[0].tolist() == [[[1, 0], [1, 0]], [[1, 1], [0, 0]], [[0, 0], [0, 0]]]
+
+
+SHAPES = [(60, 83), (71, 64), (50, 50)]
+CFG = dict(mask_size=(14, 7))
+
+
+def bitmaps(count, shape, seed=0):
+    """Noise within some box of the image; the first reaches its lower right corner, the last has no pixel."""
+    rng = np.random.RandomState(seed)
+    masks = np.zeros((count, *shape), np.uint8)
+    for i, mask in enumerate(masks[:-1]):
+        low = (rng.rand(2) * shape * 0.6).astype(int)
+        high = np.array(shape) if i == 0 else low + 1 + (rng.rand(2) * (np.array(shape) - low)).astype(int)
+        place = mask[low[0] : high[0], low[1] : high[1]]
+        place[:] = rng.rand(*place.shape) > 0.3
+    return BitmapMasks(masks, *shape)
+
+
+def slots(counts, num=12, seed=0):
+    """Regions around an image's size, some beyond it, some on whole pixels; ground truths and which are positive."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(len(counts), num, 2, generator=generator) * 60 - 10
+    boxes = torch.cat([corner, corner + torch.rand(len(counts), num, 2, generator=generator) * 50], -1)
+    boxes[:, ::3] = boxes[:, ::3].round()
+    inds = torch.stack([torch.randint(0, max(n, 1), (num,), generator=generator) for n in counts])
+    pos = torch.rand(len(counts), num, generator=generator) > 0.2
+    return boxes, inds, pos & (torch.tensor(counts)[:, None] > 0)
+
+
+@pytest.mark.parametrize('soft', [False, True])
+def test_targets_of_windows_are_those_of_whole_bitmaps(soft):
+    """Bit for bit what ``crop_and_resize`` reads out of the whole picture."""
+    cfg = dict(CFG, soft_mask_target=soft)
+    counts = [5, 2, 0]
+    whole = [bitmaps(n, shape, n) if n else BitmapMasks([], *shape) for n, shape in zip(counts, SHAPES)]
+    boxes, inds, pos = slots(counts)
+    want = torch.zeros(*pos.shape, *CFG['mask_size'])
+    for b, masks in enumerate(whole):
+        for s in pos[b].nonzero().flatten().tolist():
+            region = boxes[b, s : s + 1].clone().clamp(min=0)
+            region = region.minimum(torch.tensor([masks.width, masks.height] * 2))
+            cut = masks.crop_and_resize(region, CFG['mask_size'], inds[b, s : s + 1], binarize=not soft)
+            want[b, s] = torch.from_numpy(cut.to_ndarray()).float()[0]
+    kinds = {
+        'whole': whole,
+        'packed': [masks.packed() for masks in whole],
+        'bool': [BitmapMasks(masks.masks.astype(bool), masks.height, masks.width) for masks in whole],
+        'tensors': [torch.from_numpy(masks.masks) for masks in whole],
+        'mixed': [whole[0].packed(), torch.from_numpy(whole[1].masks).float(), whole[2]],
+        'other values': [BitmapMasks(masks.masks.astype(np.float32), masks.height, masks.width) for masks in whole],
+    }
+    assert 0 < want.mean() < 1
+    for kind, masks in kinds.items():
+        assert torch.equal(crop_masks(boxes, inds, pos, masks, cfg), want), kind
+
+
+def test_polygons_are_drawn_in_the_size_of_the_target():
+    polygons, others = PolygonMasks.random(4, 60, 83, rng=0), bitmaps(3, (71, 64))
+    boxes, inds, pos = slots([4, 3])
+    boxes = boxes.clamp(0, 60)
+    mixed = crop_masks(boxes, inds, pos, [polygons, others], CFG)
+    alone = crop_masks(boxes[:1], inds[:1], pos[:1], [polygons], CFG)
+    assert torch.equal(mixed[:1], alone)
+    assert torch.equal(mixed[1:], crop_masks(boxes[1:], inds[1:], pos[1:], [others], CFG))
+    for s in pos[0].nonzero().flatten().tolist():
+        drawn = polygons.crop_and_resize(boxes[0, s : s + 1], CFG['mask_size'], inds[0, s : s + 1]).to_ndarray()
+        assert np.array_equal(mixed[0, s].numpy(), drawn[0])
+    assert mixed[0].any()
+
+
+KERNEL = """
+import torch
+from test_masks import SHAPES, bitmaps, slots
+from mmdet.ops.crop_windows import _mask_by_mask
+from mmdet.ops.mask_kernels import crop
+masks = bitmaps(5, SHAPES[0])
+windows = masks.packed().windows
+boxes, inds, pos = (value[0] for value in slots([5], num=40))
+boxes = boxes.clamp(0, 60)
+shapes = torch.tensor([SHAPES[0]], dtype=torch.int32).repeat(40, 1)
+for size in ((28, 28), (5, 1)):
+    args = windows.bits, windows.table[inds[: len(boxes)]], shapes, boxes, pos, *size
+    assert torch.equal(crop(*args), _mask_by_mask(*args)), size
+"""
+
+
+def test_the_kernel_reads_what_roi_align_reads():
+    pytest.importorskip('triton')
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
+    done = subprocess.run([sys.executable, '-c', KERNEL], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def mask_samples(boxes, inds, pos, gt):
+    others = dict(gt_boxes=torch.zeros_like(boxes), gt_labels=torch.zeros_like(inds), is_gt=torch.zeros_like(pos))
+    return RoISamples(
+        boxes=boxes, valid=pos, pos=pos, gt_inds=inds, num_pos_slots=pos.shape[1], packed=False, gt=gt, **others
+    )
+
+
+def mask_head():
+    return MODELS.build(dict(type='FCNMaskHead', num_convs=1, in_channels=4, conv_out_channels=4, num_classes=3))
+
+
+@pytest.mark.usefixtures('_fake_gpu', 'default_scope')
+def test_the_host_does_not_wait_for_the_mask_loss():
+    packed = [bitmaps(n, shape).packed() for n, shape in zip((4, 2), SHAPES)]
+    head = mask_head()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        boxes = torch.empty(2, 12, 4, device='cuda')
+        inds, pos = (torch.empty(2, 12, dtype=kind, device='cuda') for kind in (torch.long, torch.bool))
+        gt_instances = [
+            InstanceData(
+                bboxes=torch.empty(len(masks), 4, device='cuda'),
+                labels=torch.empty(len(masks), dtype=torch.long, device='cuda'),
+                masks=masks.to('cuda'),
+            )
+            for masks in packed
+        ]
+        samples = mask_samples(boxes, inds, pos, PaddedGT.from_instances(gt_instances))
+        preds = torch.empty(24, 3, 28, 28, device='cuda', requires_grad=True)
+        with WaitingCopies() as copies:
+            found = head.loss_and_target(preds, samples, gt_instances, dict(mask_size=28))
+    assert found['mask_targets'].device.type == 'cuda' and found['mask_targets'].shape == (24, 28, 28)
+    assert not copies.found
+
+
+@pytest.mark.gpu
+def test_a_gpu_cuts_the_targets_of_the_cpu_without_a_wait():
+    masks = [bitmaps(n, shape, n) for n, shape in zip((5, 2), SHAPES)]
+    boxes, inds, pos = slots([5, 2], num=50)
+    want = crop_masks(boxes, inds, pos, masks, dict(mask_size=28))
+    on_gpu = [value.cuda() for value in (boxes, inds, pos)]
+    packed = [m.packed().to('cuda') for m in masks]
+    crop_masks(*on_gpu, packed, dict(mask_size=28))
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        got = crop_masks(*on_gpu, packed, dict(mask_size=28))
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert torch.equal(got.cpu(), want)
 
 
 PASTE = """
