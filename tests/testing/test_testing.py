@@ -87,6 +87,20 @@ def test_configs_of_models(default_scope):
     MODELS.build(head)
 
 
+def test_configs_of_an_installed_package(tmp_path, monkeypatch):
+    package = tmp_path / 'site-packages' / 'mmdet'
+    package.mkdir(parents=True)
+    monkeypatch.setattr('mmdet.__file__', str(package / '__init__.py'))
+    with pytest.raises(FileNotFoundError, match=r'\.mim'):
+        testing.get_detector_cfg('a/b.py')
+    configs = package / '.mim' / 'configs'
+    (configs / '_base_').mkdir(parents=True)
+    (configs / '_base_' / 'model.py').write_text("model = dict(type='RetinaNet', bbox_head=dict(num_classes=80))")
+    (configs / 'a').mkdir()
+    (configs / 'a' / 'b.py').write_text("_base_ = '../_base_/model.py'\nmodel = dict(bbox_head=dict(num_classes=3))")
+    assert testing.get_detector_cfg('a/b.py') == dict(type='RetinaNet', bbox_head=dict(num_classes=3))
+
+
 def test_object_storage():
     cfg = Config(
         dict(
