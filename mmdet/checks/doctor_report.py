@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmdet.checks.dataset_doctor import Diagnosis, Problem
+from mmdet.datasets.raw import RawPicture
 
 
 def as_text(diagnosis: Diagnosis, limit: int = 10) -> str:
@@ -77,13 +78,12 @@ def _by_kind(diagnosis: Diagnosis) -> dict[tuple[str, str], list[Problem]]:
 def _worst_pictures(diagnosis: Diagnosis, limit: int) -> Iterator[tuple[str, str]]:
     import cv2
 
-    worst: dict[int, list[Problem]] = defaultdict(list)
+    worst: dict[int, tuple[RawPicture, list[Problem]]] = {}
     for problem in diagnosis.problems:
         if problem.picture is not None:
-            worst[id(problem.picture)].append(problem)
-    weight = lambda problems: -sum(10 if p.level == 'error' else 1 for p in problems)
-    for problems in sorted(worst.values(), key=weight)[:limit]:
-        picture = problems[0].picture
+            worst.setdefault(id(problem.picture), (problem.picture, []))[1].append(problem)
+    weight = lambda entry: -sum(10 if p.level == 'error' else 1 for p in entry[1])
+    for picture, problems in sorted(worst.values(), key=weight)[:limit]:
         image = cv2.imread(str(picture.path))
         if image is None:
             continue

@@ -26,21 +26,23 @@ def parse_stored_config(text: str) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserValueError(f'the stored config is not Python text: {error}') from error
     for statement in body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
-        if not isinstance(target, ast.Name):
-            raise UserValueError(
-                f'line {statement.lineno}: {type(statement).__name__} is not allowed in a stored config'
-            )
-        values[target.id] = _literal(statement.value)
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                values[name] = _literal(statement.value)
+            case _:
+                raise UserValueError(
+                    f'line {statement.lineno}: {type(statement).__name__} is not allowed in a stored config'
+                )
     return values
 
 
-def _literal(node: ast.AST) -> Any:
+def _literal(node: ast.expr) -> Any:
     match node:
         case ast.Constant():
             return node.value
-        case ast.Dict() if None not in node.keys:
-            return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values, strict=True)}
+        case ast.Dict(keys=keys) if None not in keys:
+            values = map(_literal, node.values)
+            return {_literal(key): value for key, value in zip(keys, values, strict=True) if key is not None}
         case ast.List() | ast.Tuple() | ast.Set():
             return _CONTAINERS[type(node).__name__.lower()](_literal(item) for item in node.elts)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
@@ -55,20 +57,18 @@ def _literal(node: ast.AST) -> Any:
         case ast.Call(func=ast.Name(id='dict')) if len(node.args) <= 1 and all(k.arg for k in node.keywords):
             value = dict(_literal(node.args[0])) if node.args else {}
             return value | {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
-        case ast.Call(func=ast.Name(id='list' | 'tuple' | 'set' | 'float')) if (
+        case ast.Call(func=ast.Name(id='list' | 'tuple' | 'set' | 'float' as name)) if (
             len(node.args) <= 1 and not node.keywords
         ):
             value = [_literal(argument) for argument in node.args]
-            if node.func.id == 'float' and value and isinstance(value[0], (str, int, float)):
+            if name == 'float' and value and isinstance(value[0], (str, int, float)):
                 return float(value[0])
-            if node.func.id != 'float' and all(isinstance(v, (list, tuple, set)) for v in value):
-                return _CONTAINERS[node.func.id](*value)
-    raise UserValueError(
-        f'line {getattr(node, "lineno", "?")}: {type(node).__name__} is not allowed in a stored config'
-    )
+            if name != 'float' and all(isinstance(v, (list, tuple, set)) for v in value):
+                return _CONTAINERS[name](*value)
+    raise UserValueError(f'line {node.lineno}: {type(node).__name__} is not allowed in a stored config')
 
 
-def _number(value: Any, node: ast.AST) -> Any:
+def _number(value: Any, node: ast.expr) -> Any:
     if not isinstance(value, (int, float, complex)):
         raise UserValueError(
             f'line {node.lineno}: a sign before {type(value).__name__} is not allowed in a stored config'

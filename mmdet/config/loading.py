@@ -78,7 +78,7 @@ def _missing(path: Path) -> str:
             root = path.parent
     if not root.is_dir():
         return message
-    known = {}
+    known: dict[str, Path] = {}
     for file in sorted(root.rglob('*.py')):
         if '_base_' not in file.parts:
             known.setdefault(file.stem, file)

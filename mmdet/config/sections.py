@@ -34,7 +34,16 @@ SECTIONS = {
 }
 # Keys whose dicts are given to layer builders of mmcv, which pass the rest of them on: their type is looked up only
 LAYER_KEYS = ('conv_cfg', 'norm_cfg', 'act_cfg', 'upsample_cfg', 'activation', 'norm', 'dropout_layer', 'act')
-FREE_KEYS = ('init_cfg', 'nms', 'dcn', 'override', 'paramwise_cfg', 'metainfo', 'loss_scale', 'tta_cfg')
+FREE_KEYS: tuple[str, ...] = (
+    'init_cfg',
+    'nms',
+    'dcn',
+    'override',
+    'paramwise_cfg',
+    'metainfo',
+    'loss_scale',
+    'tta_cfg',
+)
 # in these, ``type`` is a word of the model's own
 FREE_KEYS += ('adapt_cfg', 'dqs_cfg', 'same_up_trans', 'same_down_trans', 'across_lateral_trans', 'across_down_trans')
 FREE_KEYS += ('across_up_trans', 'across_skip_trans', 'output_trans')

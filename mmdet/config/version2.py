@@ -25,7 +25,8 @@ def translate_v2(old: dict) -> tuple[dict, list[str]]:
     Returns:
         The new config and one note for each thing that was translated, or that has no meaning any more.
     """
-    old, notes = copy.deepcopy(old), []
+    old = copy.deepcopy(old)
+    notes: list[str] = []
     new = {key: value for key, value in old.items() if key not in _OLD_KEYS}
     new.setdefault('default_scope', 'mmdet')
     note = notes.append

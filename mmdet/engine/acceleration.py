@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -117,7 +117,7 @@ def use_winograd(model: nn.Module) -> int:
     return len(fast)
 
 
-def _suits_winograd(module: nn.Module) -> bool:
+def _suits_winograd(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     from mmcv.cnn.bricks.wrappers import Conv2d
 
     return (

@@ -245,8 +245,7 @@ def _calculate(name: str, lowest: int) -> str:
     """``{5-1}``, ``{6/3}`` and ``{1+23}`` in a replacement, with LOW for the lowest level of an FPN."""
 
     def result(match: re.Match) -> str:
-        left, sign, right = re.fullmatch(r'(\d+)([-+/])(\w+)', match.group(1)).groups()
-        left, right = int(left), lowest if right == 'LOW' else int(right)
-        return str({'-': left - right, '+': left + right, '/': left // right}[sign])
+        left, right = int(match.group(1)), lowest if match.group(3) == 'LOW' else int(match.group(3))
+        return str({'-': left - right, '+': left + right, '/': left // right}[match.group(2)])
 
-    return re.sub(r'\{([^}]+)\}', result, name)
+    return re.sub(r'\{(\d+)([-+/])(\w+)\}', result, name)

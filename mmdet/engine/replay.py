@@ -59,7 +59,7 @@ def record_step(runner: Any, data_batch: Any, reason: str) -> str:
     )
 
 
-def _components(runner: Any, model: torch.nn.Module, data_batch: Any) -> dict[str, float]:
+def _components(runner: Any, model: Any, data_batch: Any) -> dict[str, float]:
     """The losses of the step, computed once more with the same random numbers."""
     seed_all(mix(runner.seed, 1, get_rank(), runner.iter))
     with torch.no_grad(), runner.optim_wrapper.optim_context(model):

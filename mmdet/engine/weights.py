@@ -58,7 +58,7 @@ def state_dict_of(checkpoint: dict) -> OrderedDict:
         if isinstance(inner, dict) and any(isinstance(v, (torch.Tensor, np.ndarray)) for v in inner.values()):
             checkpoint = inner
             break
-    result = OrderedDict()
+    result: Any = OrderedDict()
     for name, value in checkpoint.items():
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)
@@ -89,7 +89,7 @@ def load_weights(
         ValueError: when fewer than half of the model's tensors were in the file with the right shape, naming both
             sides, or on any difference when ``strict``.
     """
-    weights = state_dict_of(checkpoint)
+    weights: Any = state_dict_of(checkpoint)
     metadata = getattr(weights, '_metadata', None)
     for pattern, replacement in revise_keys:
         weights = OrderedDict((re.sub(pattern, replacement, name), value) for name, value in weights.items())

@@ -104,18 +104,17 @@ def download(url: str, folder: str | os.PathLike | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / os.path.basename(url.split('?')[0].split('#')[0])
     found = re.search(r'[-_]([0-9a-f]{8,64})\.', path.name)
+    digest = found.group(1) if found else None
     failure = None
     if get_rank() == 0 and not path.is_file():
         try:
-            torch.hub.download_url_to_file(url, str(path), found and found.group(1), progress=os.isatty(2))
-        except RuntimeError as error:
-            if 'invalid hash value' not in str(error):
-                raise
+            torch.hub.download_url_to_file(url, str(path), digest, progress=os.isatty(2))
+        except RuntimeError as error:  # the one for a wrong hash; those of the network are OSErrors
             failure = error
     barrier()
     if failure is not None:
         raise UnreadableCheckpointError(
-            f'What {url} delivered does not have the hash {found.group(1)} of its name; it was thrown away.'
+            f'What {url} delivered does not have the hash {digest} of its name; it was thrown away.'
         ) from failure
     return path
 
@@ -166,8 +165,10 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (int, float, complex)):  # subclasses too
-        return next(kind(value) for kind in (int, float, complex) if isinstance(value, kind))
+    if isinstance(value, int):  # subclasses too
+        return int(value)
+    if isinstance(value, (float, complex)):
+        return float(value) if isinstance(value, float) else complex(value)
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy()) if value.dtype.kind in 'biufc' else value.tolist()
     if isinstance(value, dict):
@@ -193,10 +194,11 @@ def unpack_histories(hub: dict | None) -> None:
     """Undo :func:`pack_histories` in place; states that mmengine itself wrote stay as they are."""
     from mmengine.logging import HistoryBuffer
 
-    for name, packed in (hub or {}).get('log_scalars', {}).items():
+    scalars = (hub or {}).get('log_scalars', {})
+    for name, packed in scalars.items():
         if isinstance(packed, dict):
             columns = (packed['history'].numpy(), packed['count'].numpy())
-            hub['log_scalars'][name] = HistoryBuffer(*columns, packed['max_length'])
+            scalars[name] = HistoryBuffer(*columns, packed['max_length'])
 
 
 def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: dict | None = None) -> None:

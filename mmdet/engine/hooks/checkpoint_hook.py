@@ -22,6 +22,8 @@ class CheckpointHook(_CheckpointHook):
     next optimizer step.
     """
 
+    best_ckpt_path: str | None
+
     def before_train(self, runner: Any) -> None:
         hub = runner.message_hub
         if self.max_keep_ckpts > 0 and 'keep_ckpt_ids' in hub.runtime_info:
@@ -31,8 +33,9 @@ class CheckpointHook(_CheckpointHook):
         super().before_train(runner)
         if is_main_process() and '://' not in str(self.out_dir):
             remove_partial_files(self.out_dir)
-        if getattr(self, 'best_ckpt_path', None):
-            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        best = getattr(self, 'best_ckpt_path', None)
+        if best:
+            self.best_ckpt_path = self._here(best)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = self._here(path) if path else path
 

@@ -15,6 +15,8 @@ from mmdet.registry import HOOKS
 class IterTimerHook(_IterTimerHook):
     """Time per iteration, time spent waiting for data and the time that is left."""
 
+    t: float
+
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
         self.interval, self._epoch_length = log_moments(runner)

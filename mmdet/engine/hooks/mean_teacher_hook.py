@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from torch import nn
 
 from mmdet.errors import UserValueError
 from mmdet.registry import HOOKS
@@ -45,7 +44,7 @@ class MeanTeacherHook(Hook):
         if (runner.iter + 1) % self.interval == 0:
             self.momentum_update(_unwrap(runner.model), self.momentum)
 
-    def momentum_update(self, model: nn.Module, momentum: float) -> None:
+    def momentum_update(self, model: Any, momentum: float) -> None:
         """One step of the average, for all floating point tensors at once."""
         if self.skip_buffers:
             student, teacher = dict(model.student.named_parameters()), dict(model.teacher.named_parameters())
@@ -58,5 +57,5 @@ class MeanTeacherHook(Hook):
             torch._foreach_add_(targets, [student[name].detach() for name in names], alpha=momentum)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def _unwrap(model: Any) -> Any:
     return model.module if is_model_wrapper(model) else model

@@ -75,4 +75,4 @@ class WatchdogHook(Hook):
                     'current',
                     logging.ERROR,
                 )
-                faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+                faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)

@@ -21,7 +21,7 @@ class NonFiniteLossError(FloatingPointError, UserError):
     """A loss is NaN or infinite; the weights are those of before the step."""
 
 
-class _Deferred:
+class _Deferred(_OptimWrapper):
     """What both wrappers do differently from mmengine's."""
 
     stop_on_nonfinite_loss = False
@@ -73,7 +73,7 @@ class _Flag:
 
 
 @OPTIM_WRAPPERS.register_module()
-class OptimWrapper(_Deferred, _OptimWrapper):
+class OptimWrapper(_Deferred):
     """mmengine's OptimWrapper; the norms of clipped gradients stay on the device until they are logged."""
 
 
@@ -97,13 +97,11 @@ class AmpOptimWrapper(_Deferred, _AmpOptimWrapper):
         **kwargs: Any,
     ) -> None:
         _OptimWrapper.__init__(self, **kwargs)
-        if isinstance(dtype, str):
-            if dtype not in self.valid_dtypes:
-                raise UserValueError(f'dtype must be one of {", ".join(self.valid_dtypes)}, not {dtype!r}')
-            dtype = getattr(torch, dtype)
-        self.cast_dtype = dtype
+        if isinstance(dtype, str) and dtype not in self.valid_dtypes:
+            raise UserValueError(f'dtype must be one of {", ".join(self.valid_dtypes)}, not {dtype!r}')
+        self.cast_dtype: torch.dtype | None = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.device_type = torch.device(get_device()).type
-        used = dtype or torch.get_autocast_dtype(self.device_type)
+        used = self.cast_dtype or torch.get_autocast_dtype(self.device_type)
         self._scale_update_param = None
         if loss_scale == 'dynamic':
             settings = {}
@@ -118,7 +116,7 @@ class AmpOptimWrapper(_Deferred, _AmpOptimWrapper):
         if use_fsdp:
             from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-            self.loss_scaler = ShardedGradScaler(self.device_type, **settings)
+            self.loss_scaler: torch.amp.GradScaler = ShardedGradScaler(self.device_type, **settings)
         else:
             self.loss_scaler = torch.amp.GradScaler(self.device_type, **settings)
 

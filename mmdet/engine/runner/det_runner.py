@@ -50,6 +50,8 @@ class DetRunner(Runner):
     else a model trains is decided in :mod:`mmdet.engine.acceleration`.
     """
 
+    _has_loaded: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
         given.setdefault('default_scope', 'mmdet')
@@ -103,12 +105,13 @@ class DetRunner(Runner):
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
         """Say how the batch size stands to the learning rate, and scale the latter if ``enable`` is set."""
-        base = (auto_scale_lr or {}).get('base_batch_size')
+        settings = auto_scale_lr or {}
+        base = settings.get('base_batch_size')
         loader = self._train_dataloader
         size = loader.get('batch_size') if isinstance(loader, dict) else getattr(loader, 'batch_size', None)
         groups = getattr(getattr(optim_wrapper, 'optimizer', None), 'param_groups', None)
         if base and size and groups:
-            rate, enabled = groups[0]['lr'], auto_scale_lr.get('enable', False)
+            rate, enabled = groups[0]['lr'], settings.get('enable', False)
             self.logger.info(batch_size_message(size, self.world_size, base, rate, enabled))
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
@@ -324,11 +327,9 @@ class DetRunner(Runner):
             checkpoint['optimizer'] = to_cpu(self.optim_wrapper.state_dict())
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
-            if isinstance(schedulers, dict):
-                state = {name: [_scheduler_state(s) for s in group] for name, group in schedulers.items()}
-            else:
-                state = [_scheduler_state(scheduler) for scheduler in schedulers]
-            checkpoint['param_schedulers'] = state
+            groups = schedulers if isinstance(schedulers, dict) else {'': schedulers}
+            states = {name: [_scheduler_state(scheduler) for scheduler in group] for name, group in groups.items()}
+            checkpoint['param_schedulers'] = states if isinstance(schedulers, dict) else states['']
         self.resume_state.write_to(checkpoint, self, with_gradients=save_optimizer)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename

@@ -34,7 +34,8 @@ def _skip_batches(dataloader: Any, count: int) -> bool:
 
 
 def _set_epoch(dataloader: Any, epoch: int) -> None:
-    for sampler in (getattr(dataloader, 'sampler', None), getattr(dataloader.batch_sampler, 'sampler', None)):
+    samplers: list[Any] = [getattr(dataloader, 'sampler', None), getattr(dataloader.batch_sampler, 'sampler', None)]
+    for sampler in samplers:
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
 
@@ -50,6 +51,9 @@ def _batches(dataloader: Any, skip: int) -> Iterator[Any]:
 
 class _ExactTraining:
     """What both training loops share."""
+
+    runner: Any
+    _iter: int
 
     def train_iter(self, batch_idx: int, data_batch: Any) -> None:
         """One iteration, whose randomness is a function of (seed, rank, iteration)."""

@@ -58,8 +58,9 @@ class QuadraticWarmupParamScheduler(_ParamScheduler):
             raise UserValueError('only settings given in epochs can be converted to iterations')
         if not epoch_length or epoch_length < 0:
             raise UserValueError(f'epoch_length must be a positive number of iterations, not {epoch_length}')
-        begin, end = int(begin * epoch_length), end if end == INF else int(end * epoch_length)
-        return cls(*args, begin=begin, end=end, by_epoch=False, **kwargs)
+        end = end if end == INF else int(end * epoch_length)
+        kwargs.update(begin=int(begin * epoch_length), end=end, by_epoch=False)
+        return cls(*args, **kwargs)
 
     def _get_value(self) -> list[float]:
         # (t + 1)^2 - t^2 = 2t + 1: the increment keeps changes that other schedulers make to the group
