@@ -13,10 +13,12 @@ __getattr__, __dir__, __all__ = attach(
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',
         'ordering': 'stable_topk',
-        'postprocess': 'TestCfg best_candidates detections gather_rows image_detections image_shapes '
-        'rescale_fields select_topk',
+        'postprocess': (
+            'TestCfg batches_images best_candidates detections gather_rows greedy_options image_detections '
+            'image_shapes padded_detections rescale_fields rescaled_fields select_topk split_images suppressed'
+        ),
         'pyramid': 'PriorCache Priors flatten_levels flatten_outputs map_sizes multi_apply per_level split_levels',
-        'rois': 'Proposals RoISamples',
+        'rois': 'Proposals RoISamples with_image',
         'sampling': 'as_masks as_slots draw hard_negatives rank_within',
         'sampling_result': 'SamplingResult results_of',
     },

@@ -141,11 +141,78 @@ def detections(
     Raises:
         ValueError: if NMS is asked for and ``test_cfg`` has no ``nms``; if ``rescale`` finds no ``scale_factor``.
     """
+    padded = padded_detections(fields, test_cfg, metas, rescale, with_nms, groups)
+    if padded is not None:
+        return split_images(*padded)
     results = []
     for b, (keep, meta) in enumerate(zip(fields['scores'] > test_cfg.score_thr, metas)):
         image = {name: value[b][keep] for name, value in fields.items()}
         results.append(image_detections(image, test_cfg, meta if rescale else None, with_nms, groups))
     return results
+
+
+def padded_detections(
+    fields: dict[str, Any], test_cfg: TestCfg, metas: Sequence[dict], rescale: bool, with_nms: bool, groups: str
+) -> tuple[dict[str, Tensor], Tensor] | None:
+    """:func:`detections` as ``{name: (B, M, ...)}`` and their number ``(B,)``, all images at once.
+
+    The host waits for nothing. None where it does not apply: on the CPU, where it is faster to leave out first what
+    scores too little, and for suppression that is not the greedy one.
+    """
+    boxes, scores, options = fields['bboxes'], fields['scores'], greedy_options(test_cfg.nms)
+    if not with_nms or options is None or isinstance(boxes, BaseBoxes) or not batches_images(scores):
+        return None
+    fields, valid = dict(fields), scores > test_cfg.score_thr
+    if rescale:
+        fields.update(rescaled_fields(fields, metas))
+    if 'score_factors' in fields:
+        fields['scores'] = scores * fields.pop('score_factors')
+    if test_cfg.min_bbox_size >= 0:
+        x1, y1, x2, y2 = fields['bboxes'].unbind(-1)
+        valid = valid & (x2 - x1 > test_cfg.min_bbox_size) & (y2 - y1 > test_cfg.min_bbox_size)
+    return suppressed(fields, valid, options, None if options.pop('class_agnostic') else groups, test_cfg.max_per_img)
+
+
+def suppressed(
+    fields: dict[str, Tensor], valid: Tensor, options: dict, groups: str | None, limit: int | None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What greedy suppression keeps of candidates ``{name: (B, K, ...)}``, best first, and how many ``(B,)``."""
+    from mmdet.ops.padded_nms import padded_nms
+
+    max_num = min((n for n in (options.pop('max_num', -1), limit or -1) if n > 0), default=-1)
+    apart = None if groups is None else fields.get(groups)
+    index, counts = padded_nms(fields['bboxes'], fields['scores'], apart, valid, max_num=max_num, **options)
+    kept = {}
+    for name, value in fields.items():
+        if name != 'level_ids':
+            shape = index.shape + (1,) * (value.dim() - 2)
+            kept[name] = value.gather(1, index.view(shape).expand(-1, -1, *value.shape[2:]))
+    return kept, counts
+
+
+def split_images(kept: dict[str, Tensor], counts: Tensor) -> list[InstanceData]:
+    """The results of each image; the host waits once, for the counts."""
+    return [
+        InstanceData(**{name: value[b, :count] for name, value in kept.items()})
+        for b, count in enumerate(counts.tolist())
+    ]
+
+
+def greedy_options(nms: dict | None) -> dict | None:
+    """Threshold, offset, ``max_num`` and ``class_agnostic`` of greedy suppression; None if ``nms`` is another."""
+    options = dict(nms or {})
+    if not nms or options.pop('type', 'nms') != 'nms':
+        return None
+    options.pop('split_thr', None)  # only a matter of memory
+    if 'iou_thr' in options:
+        options['iou_threshold'] = options.pop('iou_thr')
+    known = {'iou_threshold', 'offset', 'max_num', 'class_agnostic'}
+    return {'class_agnostic': False, **options} if set(options) <= known and 'iou_threshold' in options else None
+
+
+def batches_images(like: Tensor) -> bool:
+    """Whether the images of a batch are suppressed together: where waiting for the device costs more than computing."""
+    return like.device.type != 'cpu'
 
 
 def image_detections(
@@ -188,13 +255,23 @@ def image_detections(
 
 def rescale_fields(image: dict[str, Any], meta: dict) -> None:
     """Bring ``bboxes``, and ``keypoints`` where there are any, to pixels of the original image."""
-    if meta.get('scale_factor') is None:
+    fields = {name: value[None] for name, value in image.items() if name in ('bboxes', 'keypoints')}
+    image.update({name: value[0] for name, value in rescaled_fields(fields, [meta]).items()})
+
+
+def rescaled_fields(fields: dict[str, Tensor], metas: Sequence[dict]) -> dict[str, Tensor]:
+    """``bboxes (B, K, 4)``, and ``keypoints (B, K, N, 2)`` where there are any, in pixels of the original images.
+
+    Raises:
+        ValueError: if an image's meta information has no ``scale_factor``.
+    """
+    if any(meta.get('scale_factor') is None for meta in metas):
         raise UserValueError("the image's meta information has no 'scale_factor', which rescale=True needs")
-    width, height = meta['scale_factor'][:2]
-    boxes = image['bboxes']
-    image['bboxes'] = boxes * constant([1 / width, 1 / height] * 2, boxes)
-    if 'keypoints' in image:
-        image['keypoints'] = image['keypoints'] / constant([width, height], boxes)
+    factors = [meta['scale_factor'][:2] for meta in metas]
+    found = dict(bboxes=fields['bboxes'] * constant([[[1 / w, 1 / h] * 2] for w, h in factors], fields['bboxes']))
+    if 'keypoints' in fields:
+        found['keypoints'] = fields['keypoints'] / constant([[[f]] for f in factors], fields['keypoints'])
+    return found
 
 
 def image_shapes(metas: Sequence[dict]) -> list[tuple[int, int]]:

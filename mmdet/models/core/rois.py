@@ -143,6 +143,12 @@ class RoISamples:
 class Proposals(Priors):
     """Regions ``boxes (B, N, 4)`` with a mask ``valid (B, N)``; iterates as ``InstanceData`` of each image."""
 
+    fields: dict[str, Tensor] | None = None
+    """Further values ``(B, N, ...)`` of the instances: scores and labels."""
+
+    images: list[InstanceData] | None = None
+    """The instances, once somebody has asked for them."""
+
     @classmethod
     def pad(cls, instances: Sequence[InstanceData], name: str = 'bboxes') -> Proposals:
         """The boxes of each image, or another field of theirs, without gradients."""
@@ -151,15 +157,39 @@ class Proposals(Priors):
         valid = pad_batch([box.new_ones(len(box), dtype=torch.bool) for box in boxes])
         return cls(pad_batch(boxes), valid, [valid.shape[1]])
 
+    @classmethod
+    def from_padded(cls, fields: dict[str, Tensor], counts: Tensor) -> Proposals:
+        """The first ``counts (B,)`` of ``fields``, ``{name: (B, N, ...)}`` with ``bboxes`` among them."""
+        boxes = fields['bboxes']
+        valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
+        proposals = cls(boxes, valid, [boxes.shape[1]])
+        proposals.fields = {name: value for name, value in fields.items() if name != 'bboxes'}
+        return proposals
+
+    @classmethod
+    def of(cls, found: Proposals | Sequence[InstanceData]) -> Proposals:
+        """A batch of what may be lists; also of a batch whose instances were handed out, and maybe changed."""
+        if isinstance(found, Proposals):
+            return found if found.images is None else cls.pad(found.images)
+        return cls.pad(found)
+
+    def _images(self) -> list[InstanceData]:
+        if self.images is None:
+            rows = [torch.arange(self.boxes.shape[1], device=self.boxes.device)[valid] for valid in self.valid]
+            values = dict(bboxes=self.boxes, **(self.fields or {}))
+            self.images = [
+                InstanceData(**{name: value[b][row] for name, value in values.items()}) for b, row in enumerate(rows)
+            ]
+        return self.images
+
     def __iter__(self) -> Iterator[InstanceData]:
-        for boxes, valid in zip(self.boxes, self.valid):
-            yield InstanceData(bboxes=boxes[valid])
+        return iter(self._images())
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: int | slice) -> Any:
-        return list(self)[index]
+        return self._images()[index]
 
 
 def with_image(boxes: Tensor) -> Tensor:

@@ -224,8 +224,13 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         )
         fields.update(self._decode(fields.pop('priors'), fields.pop('preds'), sizes, image_shapes(metas)))
         if hasattr(self._bbox_post_process, 'by_batch'):
-            return detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
+            return self._results(fields, test_cfg, metas, rescale, with_nms)
         return joints.post_process_each_image(self, fields, test_cfg.score_thr, metas, cfg, rescale, with_nms)
+
+    def _results(
+        self, fields: dict, test_cfg: TestCfg, metas: list[dict], rescale: bool, with_nms: bool
+    ) -> InstanceList:
+        return detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
 
     def _activate(self, logits: Tensor) -> Tensor:
         """Logits ``(..., cls_out_channels)`` to scores of the C classes."""

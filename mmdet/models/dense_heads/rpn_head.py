@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+from mmdet.models.core import Proposals, TestCfg, padded_detections
 from mmdet.registry import MODELS
 
 from .anchor_head import AnchorHead
@@ -57,3 +58,10 @@ class RPNHead(AnchorHead):
             cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
         return dict(loss_rpn_cls=losses['loss_cls'], loss_rpn_bbox=losses['loss_bbox'])
+
+    def _results(self, fields: dict, test_cfg: TestCfg, metas: list[dict], rescale: bool, with_nms: bool):
+        """Proposals that stay padded on a GPU, so that the second stage starts before the host knows their number."""
+        padded = padded_detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
+        if padded is not None:
+            return Proposals.from_padded(*padded)
+        return super()._results(fields, test_cfg, metas, rescale, with_nms)

@@ -8,7 +8,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdet.models.core import Assignment, PaddedGT, Proposals, RoISamples, empty_instances, unpack_gt_instances
+from mmdet.models.core import (
+    Assignment,
+    PaddedGT,
+    Proposals,
+    RoISamples,
+    empty_instances,
+    unpack_gt_instances,
+    with_image,
+)
 from mmdet.models.task_modules.joints import assign_images, sample_regions
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -110,8 +118,7 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         self, assigner, sampler, proposals: Proposals | InstanceList, gt: PaddedGT, feats: tuple[Tensor, ...]
     ) -> RoISamples:
         """Assign proposals to ground truths, then draw what to train on."""
-        if not isinstance(proposals, Proposals):
-            proposals = Proposals.pad(proposals)
+        proposals = Proposals.of(proposals)
         assignment = self.assign(assigner, proposals, gt)
         if getattr(sampler, 'by_image', True):
             return sample_regions(sampler, proposals, assignment, gt, feats)
@@ -149,8 +156,14 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         **context,
     ) -> InstanceList:
         """Boxes of each image."""
+        head = self._last(self.bbox_head)
+        if head.predicts_batch(rpn_results_list, rcnn_test_cfg):
+            batch = Proposals.of(rpn_results_list)
+            counts = [batch.boxes.shape[1]] * len(batch)
+            outs = self._refine_roi(x, with_image(batch.boxes).flatten(0, 1), batch_img_metas, counts, **context)
+            return head.predict_batch(*outs, batch.valid, batch_img_metas, rcnn_test_cfg, rescale)
         proposals = [results.bboxes for results in rpn_results_list]
-        rois, head = bbox2roi(proposals), self._last(self.bbox_head)
+        rois = bbox2roi(proposals)
         if len(rois) == 0:
             return empty_instances(
                 batch_img_metas,

@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import Proposals, RoISamples, by_batch, empty_instances, image_shapes
+from mmdet.models.core import (
+    Proposals,
+    RoISamples,
+    batches_images,
+    by_batch,
+    empty_instances,
+    greedy_options,
+    image_shapes,
+    rescaled_fields,
+    split_images,
+    stable_topk,
+    suppressed,
+)
 from mmdet.models.layers import build_linear_layer
 from mmdet.models.losses import accuracy
 from mmdet.models.task_modules.coders import clamp_boxes
@@ -228,6 +240,56 @@ class BBoxHead(BaseModule):
         index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, pred.shape[2])
         return pred.gather(1, index)[:, 0]
 
+    def predicts_batch(self, proposals: Proposals | InstanceList, rcnn_test_cfg: ConfigDict | None) -> bool:
+        """Whether :meth:`predict_batch` serves: for padded proposals on a device that the host should not wait for."""
+        return (
+            isinstance(proposals, Proposals)
+            and rcnn_test_cfg is not None
+            and hasattr(self.predict_by_feat, 'by_batch')
+            and hasattr(self._predict_by_feat_single, 'by_batch')
+            and batches_images(proposals.boxes)
+            and greedy_options(rcnn_test_cfg.nms) is not None
+        )
+
+    def predict_batch(
+        self,
+        rois: Sequence[Tensor],
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        valid: Tensor,
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """:meth:`predict_by_feat` of all images at once. The host waits twice: for the number of candidates, which is
+        that of pairs of RoI and class above ``score_thr``, and for that of the results.
+
+        Args:
+            rois, cls_scores, bbox_preds: Of each image equally many, N; ``valid (B, N)`` says which count.
+        """
+        boxes = torch.stack(list(rois))[..., 1:]
+        scores = self.activate(torch.cat(list(cls_scores))).unflatten(0, boxes.shape[:2])
+        shapes = image_shapes(batch_img_metas)
+        if bbox_preds[0] is None:
+            boxes = clamp_boxes(boxes, shapes)
+        else:
+            boxes = get_box_tensor(self.bbox_coder.decode(boxes, torch.stack(list(bbox_preds)), max_shape=shapes))
+        scores = scores[..., :-1].float().masked_fill(~valid[..., None], -1).flatten(1)  # (B, N * C)
+        count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
+        scores, index = stable_topk(scores, max(count, 1))  # (B, K)
+        roi, labels = index // self.num_classes, index % self.num_classes
+        boxes = boxes.unflatten(-1, (-1, 4)).float()  # (B, N, C or 1, 4)
+        place = index if boxes.shape[2] > 1 else roi
+        boxes = boxes.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, 4))
+        fields = dict(bboxes=boxes, scores=scores, labels=labels)
+        if rescale:
+            fields.update(rescaled_fields(fields, batch_img_metas))
+        options = greedy_options(rcnn_test_cfg.nms)
+        groups = None if options.pop('class_agnostic') else 'labels'
+        above = scores > rcnn_test_cfg.score_thr
+        return split_images(*suppressed(fields, above, options, groups, rcnn_test_cfg.max_per_img))
+
+    @by_batch
     def predict_by_feat(
         self,
         rois: Sequence[Tensor],
@@ -258,6 +320,7 @@ class BBoxHead(BaseModule):
             return None
         return self.loss_cls.get_activation(cls_score) if self.custom_cls_channels else cls_score.softmax(-1)
 
+    @by_batch
     def _predict_by_feat_single(
         self,
         roi: Tensor,
