@@ -293,6 +293,8 @@ def test_mode_switches_come_once_and_after_a_resume_too():
     for runner.epoch in (7, 8):
         yolox.before_train_epoch(runner)
         switch.before_train_epoch(runner)
+        assert yolox._restart_dataloader and switch._restart_dataloader
+        assert loader._DataLoader__initialized is (runner.epoch == 8)
     assert skipped == [('Mosaic', 'RandomAffine', 'MixUp')] and model.bbox_head.use_l1
     assert dataset.pipeline != 'old' and loader._iterator is None
     model.set_epoch = lambda epoch: setattr(model, 'epoch', epoch)

@@ -25,15 +25,17 @@ class YOLOXModeSwitchHook(Hook):
         self, num_last_epochs: int = 15, skip_type_keys: Sequence[str] = ('Mosaic', 'RandomAffine', 'MixUp')
     ) -> None:
         self.num_last_epochs, self.skip_type_keys = num_last_epochs, skip_type_keys
-        self._has_switched = False
+        self._has_switched = self._restart_dataloader = False
 
     def before_train_epoch(self, runner: Any) -> None:
         if runner.epoch + 1 < runner.max_epochs - self.num_last_epochs or self._has_switched:
+            if self._restart_dataloader:
+                runner.train_dataloader._DataLoader__initialized = True
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         runner.logger.info('No mosaic and mix-up aug now!')
         runner.train_dataloader.dataset.update_skip_type_keys(self.skip_type_keys)
-        restart_workers(runner.train_dataloader)
+        self._restart_dataloader = restart_workers(runner.train_dataloader)
         runner.logger.info('Add additional L1 loss now!')
         model = getattr(model, 'detector', model)
         model.bbox_head.use_l1 = True
