@@ -77,3 +77,41 @@ def test_overlaps_refuse_what_are_no_boxes():
     for overlaps, shape in itertools.product((bbox_overlaps, calculator), ((2, 3), (4,), (2, 6))):
         with pytest.raises(ValueError, match='boxes'):
             overlaps(torch.rand(shape), torch.rand(2, 4))
+
+
+SAMPLERS = {
+    'random': dict(type='RandomSampler'),
+    'negatives by overlap': dict(type='IoUBalancedNegSampler', floor_thr=0, floor_fraction=0.5),
+    'positives by object': dict(type='InstanceBalancedPosSampler'),
+}
+
+
+@pytest.mark.parametrize('add_gt', [False, True])
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_every_sampler_takes_no_priors_and_no_ground_truths(name, add_gt):
+    assigner = TASK_UTILS.build(dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5))
+    sampler = TASK_UTILS.build(dict(SAMPLERS[name], num=6, pos_fraction=0.5, add_gt_as_proposals=add_gt))
+    for num_priors, num_gts in itertools.product((0, 5), (0, 3)):
+        priors = InstanceData(priors=some_boxes(num_priors, 4, False))
+        gt = InstanceData(bboxes=some_boxes(num_gts, 4, False), labels=torch.zeros(num_gts, dtype=torch.long))
+        result = sampler.sample(assigner.assign(priors, gt), priors, gt)
+        assert len(result.pos_inds) == len(result.pos_priors) == len(result.pos_gt_bboxes)
+        assert len(result.neg_inds) == len(result.neg_priors)
+        assert len(result.pos_inds) + len(result.neg_inds) == min(num_priors + add_gt * num_gts, 6) or num_gts
+
+
+CODERS = [dict(type='DeltaXYWHBBoxCoder'), dict(type='TBLRBBoxCoder'), dict(type='DistancePointBBoxCoder')]
+
+
+@pytest.mark.parametrize('cfg', CODERS, ids=lambda cfg: cfg['type'])
+def test_coders_refuse_what_does_not_belong_together(cfg):
+    coder, size = TASK_UTILS.build(cfg), 2 if 'Point' in cfg['type'] else 4
+    assert coder.encode(torch.empty(0, size), torch.empty(0, 4)).shape == (0, 4)
+    assert coder.decode(torch.empty(0, size), torch.empty(0, 4), max_shape=(9, 9)).shape == (0, 4)
+    for call in (coder.encode, coder.decode):
+        for wrong in (torch.rand(2, size), torch.rand(3, size + 1)):
+            with pytest.raises(ValueError) as caught:
+                call(wrong, torch.rand(3, 4))
+            assert isinstance(caught.value, AssertionError)
+    with pytest.raises(ValueError, match='max_shape'):
+        coder.decode(torch.rand(2, 3, size), torch.rand(2, 3, 4), max_shape=[(9, 9)])

@@ -23,6 +23,17 @@ class BaseBBoxCoder(metaclass=ABCMeta):
         """Boxes of predictions relative to ``bboxes``."""
 
 
+def check_pairs(priors, values, prior_size: int = 4, value_size: int = 4) -> None:
+    """Refuse priors ``(..., prior_size)`` and values ``(..., k * value_size)`` that do not belong to each other."""
+    pairs = zip(reversed(priors.shape[:-1]), reversed(values.shape[:-1]))
+    sizes = priors.shape[-1] == prior_size and values.shape[-1] % value_size == 0
+    if not sizes or any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise UserValueError(
+            f'priors are (..., {prior_size}) and what belongs to them (..., {value_size}), '
+            f'not {tuple(priors.shape)} and {tuple(values.shape)}'
+        )
+
+
 def clamp_boxes(boxes, max_shape):
     """Clip xyxy ``(..., 4)`` to (H, W), or ``(B, N, 4)`` to one (H, W) for each image."""
     import torch
@@ -35,7 +46,7 @@ def clamp_boxes(boxes, max_shape):
         clipped = [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)]
         return torch.stack(clipped, -1).flatten(-2)
     limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
-    if limits.dim() == 2 and boxes.dim() != 3:
+    if limits.dim() == 2 and (boxes.dim() != 3 or len(limits) != len(boxes)):
         raise UserValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
     limits = limits.flip(-1).repeat(*[1] * (limits.dim() - 1), boxes.shape[-1] // 2)
     if limits.dim() == 2:

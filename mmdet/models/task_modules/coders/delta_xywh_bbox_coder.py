@@ -11,7 +11,7 @@ from torch import Tensor
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
-from .base_bbox_coder import BaseBBoxCoder, clamp_boxes
+from .base_bbox_coder import BaseBBoxCoder, check_pairs, clamp_boxes
 
 
 @TASK_UTILS.register_module()
@@ -39,6 +39,7 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Deltas of ``gt_bboxes (..., 4)`` relative to ``bboxes (..., 4)``, both xyxy with positive sides."""
         bboxes, gt_bboxes = (boxes.tensor if isinstance(boxes, BaseBoxes) else boxes for boxes in (bboxes, gt_bboxes))
+        check_pairs(bboxes, gt_bboxes)
         return bbox2delta(bboxes, gt_bboxes, self.means, self.stds)
 
     def decode(
@@ -50,8 +51,10 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
             max_shape: (H, W) of the picture, or of each picture of a batch ``(B, N, 4)``.
             wh_ratio_clip: Sides change by at most this factor or its inverse.
         """
+        bboxes = bboxes.tensor if isinstance(bboxes, BaseBoxes) else bboxes
+        check_pairs(bboxes, pred_bboxes)
         boxes = delta2bbox(
-            bboxes.tensor if isinstance(bboxes, BaseBoxes) else bboxes,
+            bboxes,
             pred_bboxes,
             self.means,
             self.stds,

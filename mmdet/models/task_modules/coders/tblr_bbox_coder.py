@@ -11,7 +11,7 @@ from mmdet.models.core import constant
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 
-from .base_bbox_coder import BaseBBoxCoder, clamp_boxes
+from .base_bbox_coder import BaseBBoxCoder, check_pairs, clamp_boxes
 
 
 @TASK_UTILS.register_module()
@@ -29,9 +29,12 @@ class TBLRBBoxCoder(BaseBBoxCoder):
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Distances ``(..., 4)`` of ``bboxes (..., 4)`` to ``gt_bboxes (..., 4)``, both xyxy."""
-        return bboxes2tblr(get_box_tensor(bboxes), get_box_tensor(gt_bboxes), self.normalizer)
+        bboxes, gt_bboxes = get_box_tensor(bboxes), get_box_tensor(gt_bboxes)
+        check_pairs(bboxes, gt_bboxes)
+        return bboxes2tblr(bboxes, gt_bboxes, self.normalizer)
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor, max_shape=None) -> Tensor:
+        check_pairs(get_box_tensor(bboxes), pred_bboxes)
         boxes = tblr2bboxes(
             get_box_tensor(bboxes), pred_bboxes, self.normalizer, max_shape=max_shape, clip_border=self.clip_border
         )

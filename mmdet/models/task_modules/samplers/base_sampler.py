@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.structures import InstanceData
@@ -60,13 +60,13 @@ class BaseSampler(metaclass=ABCMeta):
     def draw(self, assignment: Assignment, **kwargs) -> Drawn:
         """Indices ``(B, K)`` of the drawn positives and their validity, then of the negatives; no host sync."""
         limit = int(self.num * self.pos_fraction)
-        pos_keys = self.pos_sampler.pos_keys(assignment, limit, **kwargs)
+        pos_keys = _keys(self.pos_sampler.pos_keys, assignment, limit, **kwargs)
         pos, pos_valid = draw(assignment.gt_inds > 0, limit, pos_keys)
         count = pos_valid.sum(1, keepdim=True)
         room = self.num - count
         if self.neg_pos_ub >= 0:
             room = torch.minimum(room, (count.clamp(min=1) * self.neg_pos_ub).long())
-        neg_keys = self.neg_sampler.neg_keys(assignment, room, **kwargs)
+        neg_keys = _keys(self.neg_sampler.neg_keys, assignment, room, **kwargs)
         neg, neg_valid = draw(assignment.gt_inds == 0, self.num, neg_keys)
         return pos, pos_valid, neg, neg_valid & (torch.arange(neg.shape[1], device=neg.device) < room)
 
@@ -132,7 +132,7 @@ class BaseSampler(metaclass=ABCMeta):
     def _sample_pos(self, assign_result: AssignResult, num_expected: int, **kwargs) -> Tensor:
         """Indices of at most ``num_expected`` positives of one image; ``bboxes`` and ``feats`` come as keywords."""
         image = _batch_of_one(assign_result)
-        index, valid = draw(image.pos, num_expected, self.pos_keys(image, num_expected, **kwargs))
+        index, valid = draw(image.pos, num_expected, _keys(self.pos_keys, image, num_expected, **kwargs))
         return index[valid]
 
     @by_batch
@@ -140,8 +140,13 @@ class BaseSampler(metaclass=ABCMeta):
         """The same for negatives."""
         image = _batch_of_one(assign_result)
         room = image.gt_inds.new_tensor([[num_expected]])
-        index, valid = draw(image.neg, num_expected, self.neg_keys(image, room, **kwargs))
+        index, valid = draw(image.neg, num_expected, _keys(self.neg_keys, image, room, **kwargs))
         return index[valid]
+
+
+def _keys(keys: Callable, assignment: Assignment, amount: int | Tensor, **kwargs) -> Tensor | None:
+    """Keys by which candidates are drawn; a rule never meets an image without candidates."""
+    return keys(assignment, amount, **kwargs) if assignment.gt_inds.shape[1] else None
 
 
 def _batch_of_one(assign_result: AssignResult) -> Assignment:

@@ -34,6 +34,8 @@ class IoUBalancedNegSampler(RandomSampler):
             raise UserValueError(f'floor_fraction={floor_fraction} needs a floor_thr of at least 0')
         if not 0 <= floor_fraction <= 1:
             raise UserValueError(f'floor_fraction must be in [0, 1], not {floor_fraction}')
+        if num_bins < 1:
+            raise UserValueError(f'num_bins must be at least 1, not {num_bins}')
         self.floor_thr, self.floor_fraction, self.num_bins = floor_thr, floor_fraction, num_bins
 
     def neg_keys(self, assignment: Assignment, room: Tensor, **kwargs) -> Tensor:
