@@ -15,13 +15,16 @@ from mmdet.config import load_config
 from mmdet.errors import UserError, UserFileError, UserValueError
 
 
-def run_tool(tool: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """Run a tool; a mistake of the caller is one message, Ctrl-C is exit code 130 with the last checkpoint named.
+def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int:
+    """Run a tool and give its exit code, which is 0 unless the tool returns a number.
+
+    A mistake of the caller is one message, Ctrl-C is exit code 130 with the last checkpoint named.
 
     ``MMDET_DEBUG=1`` shows the traceback of mistakes as well.
     """
     try:
-        return tool(args) or 0
+        code = tool(args)
+        return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
         _leave_process_group()

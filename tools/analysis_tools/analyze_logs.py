@@ -238,4 +238,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))

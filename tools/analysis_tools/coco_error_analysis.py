@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdet.errors import UserFileError
+
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 
 KINDS = ('C75', 'C50', 'Loc', 'Sim', 'Oth', 'BG', 'FN')
@@ -121,7 +123,7 @@ def main(args):
 
     for path in (args.ann, args.result):
         if not Path(path).is_file():
-            raise FileNotFoundError(f'There is no file {path}.')
+            raise UserFileError(f'There is no file {path}.')
     truth, detections = (json.loads(Path(path).read_bytes()) for path in (args.ann, args.result))
     for iou_type in args.types:
         names, table = analyze(truth, detections, args.out_dir, iou_type, args.extended)
@@ -133,4 +135,7 @@ def main(args):
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(main, arguments))

@@ -92,4 +92,7 @@ def main(args):
 
 
 if __name__ == '__main__':
-    main(parse_args())
+    arguments = parse_args()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(main, arguments))

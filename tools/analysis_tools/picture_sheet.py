@@ -1,6 +1,7 @@
 """Put the pictures of a folder, such as tools/test.py --show-dir leaves, on one sheet."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,4 +49,6 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))

@@ -18,6 +18,8 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from PIL import Image
 
+from mmdet.errors import UserFileError
+
 # The ids of cityscapesScripts of the classes that have instances and are evaluated.
 CATEGORIES = {
     24: 'person',
@@ -71,7 +73,7 @@ def convert(root: Path, split: str, img_dir: str, gt_dir: str, workers: int) -> 
         name = picture.name.replace('_leftImg8bit.png', '_gtFine_instanceIds.png')
         truths.append(root / gt_dir / split / picture.parent.name / name)
         if not truths[-1].is_file():
-            raise FileNotFoundError(f'{truths[-1]} does not exist, the annotation of {picture}')
+            raise UserFileError(f'{truths[-1]} does not exist, the annotation of {picture}')
     for picture, truth, (shape, instances) in zip(pictures, truths, read_all(truths, workers), strict=True):
         images.append(
             dict(
@@ -113,4 +115,6 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))

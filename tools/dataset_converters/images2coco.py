@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmdet.errors import UserFileError
+
 
 def collect(folder: Path, exclude: tuple[str, ...] = ()) -> list[dict]:
     """``images`` of a COCO file for the readable pictures under a folder, by name."""
@@ -27,7 +29,7 @@ def collect(folder: Path, exclude: tuple[str, ...] = ()) -> list[dict]:
             continue
         images.append(dict(id=len(images), file_name=path.relative_to(folder).as_posix(), width=width, height=height))
     if not images:
-        raise FileNotFoundError(f'{folder} holds no pictures')
+        raise UserFileError(f'{folder} holds no pictures')
     return images
 
 
@@ -38,6 +40,8 @@ def main(argv=None):
     parser.add_argument('out', type=Path, help='JSON file to write (a bare name: into annotations/ beside img_path)')
     parser.add_argument('-e', '--exclude-extensions', nargs='+', default=(), help='extensions to leave out')
     args = parser.parse_args(argv)
+    if not args.classes.is_file():
+        raise UserFileError(f'there is no list of classes {args.classes}')
     names = [line.strip() for line in args.classes.read_text().splitlines() if line.strip()]
     categories = [dict(id=i, name=name, supercategory='none') for i, name in enumerate(names)]
     content = dict(images=collect(args.img_path, args.exclude_extensions), categories=categories)
@@ -50,4 +54,6 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))

@@ -174,4 +174,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -211,4 +212,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from mmdet.apis.launch import run_tool
+
+    sys.exit(run_tool(lambda _: main(), None))
