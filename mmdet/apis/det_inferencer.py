@@ -24,7 +24,7 @@ from mmdet.config import load_config
 from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.registry import INFERENCERS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import INSTANCE_OFFSET, encode_mask_results, mask2bbox
+from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of, encode_mask_results, mask2bbox
 from mmdet.utils import resolve_score_thresholds
 from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.score_thresholds import ScoreThresholds
@@ -355,10 +355,10 @@ class DetInferencer(BaseInferencer):
             if 'label_names' in instances:
                 result['label_names'] = list(instances.label_names)
             if 'masks' in instances:
-                masks = torch.as_tensor(instances.masks)
                 if 'bboxes' not in instances or not instances.bboxes.any():
-                    result['bboxes'] = mask2bbox(masks).tolist()
-                result['masks'] = encode_mask_results(masks)
+                    result['bboxes'] = mask2bbox(torch.as_tensor(bitmaps_of(instances.masks))).tolist()
+                coded = isinstance(instances.masks, list)  # a model with mask_format='rle'
+                result['masks'] = [dict(m) for m in instances.masks] if coded else encode_mask_results(instances.masks)
                 for mask in result['masks']:
                     mask['counts'] = mask['counts'].decode()
         if 'pred_sem_seg' in data_sample:

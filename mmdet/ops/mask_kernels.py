@@ -13,7 +13,9 @@ try:
 except ImportError:
     triton = tl = None
 
+# Bins of a program that cuts out, rows and columns of one that pastes.
 BINS = 256
+TILE = (8, 128)
 
 
 def crop(
@@ -84,5 +86,68 @@ def _bit_of(bits, row, column, stride, exists):
     return ((byte >> (7 - (column & 7))) & 1).to(tl.float32)
 
 
+def paste(masks: Tensor, boxes: Tensor, places: Tensor, size: int, tiles: int, threshold: float) -> Tensor:
+    """Masks ``(K, h, w)`` stretched over boxes ``(K, 4)`` of their images, ``(size,)`` uint8.
+
+    Args:
+        places: ``(K, 3)`` int64: where the image of each begins in the result, and its height and width.
+        tiles: Tiles of the largest image.
+        threshold: As in ``mmdet.models.core.masks.paste_masks``.
+    """
+    out = torch.empty(size, dtype=torch.uint8, device=masks.device)
+    if len(masks) and tiles:
+        paste_kernel[(len(masks) * tiles,)](
+            masks, boxes, places, out, tiles, masks.shape[1], masks.shape[2], threshold, ROWS=TILE[0], COLUMNS=TILE[1],
+            num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
+    return out
+
+
+def _paste(masks, boxes, places, out, tiles, height, width, threshold, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """One tile of one mask: zeros where it lies apart from the box."""
+    index = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
+    out += tl.load(places + index * 3)
+    rows, columns = tl.load(places + index * 3 + 1).to(tl.int32), tl.load(places + index * 3 + 2).to(tl.int32)
+    across = (columns + COLUMNS - 1) // COLUMNS
+    row = tile // across * ROWS + tl.arange(0, ROWS)
+    column = tile % across * COLUMNS + tl.arange(0, COLUMNS)
+    exists = (row < rows)[:, None] & (column < columns)[None, :]
+    target = out + row.to(tl.int64)[:, None] * columns + column[None, :]
+    x1, y1 = tl.load(boxes + index * 4), tl.load(boxes + index * 4 + 1)
+    x2, y2 = tl.load(boxes + index * 4 + 2), tl.load(boxes + index * 4 + 3)
+    first_row, first_column = tile // across * ROWS, tile % across * COLUMNS
+    # A pixel next to the box still mixes the mask's border with nothing, as far as half a cell of the mask.
+    reach_x, reach_y = (x2 - x1) / width + 1.0, (y2 - y1) / height + 1.0
+    near = (first_column < x2 + reach_x) & (first_column + COLUMNS > x1 - reach_x) & (x2 > x1)
+    near = near & (first_row < y2 + reach_y) & (first_row + ROWS > y1 - reach_y) & (y2 > y1)
+    if near:
+        x = ((((column + 0.5) - x1) / (x2 - x1) * 2.0 - 1.0 + 1.0) * width - 1.0) / 2.0
+        y = ((((row + 0.5) - y1) / (y2 - y1) * 2.0 - 1.0 + 1.0) * height - 1.0) / 2.0
+        x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
+        y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
+        left, top = tl.floor(x), tl.floor(y)
+        part_x, part_y = (x - left)[None, :], (y - top)[:, None]
+        j, i = left.to(tl.int32)[None, :], top.to(tl.int32)[:, None]
+        masks += index * height * width
+        value = _cell(masks, i, j, height, width) * ((1.0 - part_y) * (1.0 - part_x))
+        value += _cell(masks, i, j + 1, height, width) * ((1.0 - part_y) * part_x)
+        value += _cell(masks, i + 1, j, height, width) * (part_y * (1.0 - part_x))
+        value += _cell(masks, i + 1, j + 1, height, width) * (part_y * part_x)
+        if threshold >= 0:
+            tl.store(target, (value >= threshold).to(tl.uint8), mask=exists)
+        else:
+            tl.store(target, (value * 255.0).to(tl.uint8), mask=exists)
+    else:
+        tl.store(target, tl.zeros((ROWS, COLUMNS), tl.uint8), mask=exists)
+
+
+def _cell_of(mask, i, j, height, width):
+    """Probabilities of a mask, 0 beyond its border."""
+    return tl.load(mask + i * width + j, mask=(i >= 0) & (i < height) & (j >= 0) & (j < width), other=0.0)
+
+
+_cell: Any = triton.jit(_cell_of) if triton is not None else None
 _bit: Any = triton.jit(_bit_of) if triton is not None else None
 crop_kernel: Any = triton.jit(do_not_specialize=['rows', 'columns'])(_crop) if triton is not None else None
+paste_kernel: Any = triton.jit(do_not_specialize=['tiles', 'height', 'width'])(_paste) if triton is not None else None

@@ -15,7 +15,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
-from mmdet.structures.mask import INSTANCE_OFFSET, BaseInstanceMasks
+from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of
 from mmdet.utils import above_score_threshold, resolve_score_thresholds
 from mmdet.utils.score_thresholds import ScoreThresholds
 
@@ -75,7 +75,7 @@ class DetLocalVisualizer(Visualizer):
         positions = sizes = None
 
         if 'masks' in instances:
-            masks = _masks_to_numpy(instances.masks)
+            masks = bitmaps_of(instances.masks).astype(bool)
             colors = get_palette(palette if self.mask_color is None else self.mask_color, num_colors)
             image = _blend_masks(image, masks, [jitter_color(colors[label]) for label in labels], self.alpha * 0.6)
             self.set_image(image)
@@ -276,12 +276,6 @@ def _or(drawn: np.ndarray | None, image: np.ndarray) -> np.ndarray:
 
 def _to_numpy(value) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def _masks_to_numpy(masks) -> np.ndarray:
-    if isinstance(masks, BaseInstanceMasks):
-        masks = masks.to_ndarray()
-    return _to_numpy(masks).astype(bool)
 
 
 def _blend_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], alpha: float) -> np.ndarray:

@@ -6,15 +6,19 @@ Letters: B images, S slots, N masks, h and w of a mask head, H and W of an image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from mmdet.errors import UserValueError
 from mmdet.ops.crop_windows import crop_windows
 from mmdet.structures.mask import BaseInstanceMasks, BitmapMasks
 from mmdet.structures.mask.mask_target import mask_target_single
+from mmdet.structures.mask.utils import encode_window
 from mmdet.structures.mask.windows import MaskWindows, join, move_together
 
 from .constants import constant
@@ -110,14 +114,24 @@ def _sample(masks: Tensor, boxes: Tensor, rows: tuple[int, int], columns: tuple[
     return F.grid_sample(masks[:, None].float(), grid, align_corners=False)[:, 0]
 
 
+def _windows(boxes: Tensor, shape: tuple[int, int]) -> list[list[int]]:
+    """x1 y1 x2 y2 of the pixels that a mask stretched over each box can reach, within an image of ``shape``."""
+    low, high = boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1
+    limit = boxes.new_tensor([shape[1], shape[0]])
+    return torch.cat([low, high], 1).nan_to_num(0).clamp(min=0).minimum(limit.repeat(2)).long().tolist()
+
+
 def paste_masks(
     masks: Tensor, boxes: Tensor, shape: tuple[int, int], threshold: float, budget: int = PASTE_BUDGET
 ) -> Tensor:
     """Probabilities ``(N, h, w)`` within boxes ``(N, 4)`` as masks ``(N, H, W)`` of the image.
 
     bool where the probability reaches ``threshold``; at a negative threshold uint8, 0 to 255. Works through the masks
-    in parts of ``budget`` pixels, on the CPU only where a box lies. The parts do not change the result.
+    in parts of ``budget`` pixels; on the CPU, and on a GPU with Triton, only where a box lies. The parts do not change
+    the result.
     """
+    if _has_kernels(masks):
+        return paste_batch(masks, boxes, [len(masks)], [shape], threshold)[0]
     height, width = shape
     out = torch.zeros(
         len(masks), height, width, dtype=torch.bool if threshold >= 0 else torch.uint8, device=masks.device
@@ -125,10 +139,7 @@ def paste_masks(
     finish = (lambda part: part >= threshold) if threshold >= 0 else (lambda part: (part * 255).to(torch.uint8))
     boxes = boxes.float()
     if masks.device.type == 'cpu':
-        low, high = boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1
-        limit = boxes.new_tensor([width, height])
-        windows = torch.cat([low, high], 1).nan_to_num(0).clamp(min=0).minimum(limit.repeat(2)).long().tolist()
-        for i, (x1, y1, x2, y2) in enumerate(windows):
+        for i, (x1, y1, x2, y2) in enumerate(_windows(boxes, shape)):
             if x2 > x1 and y2 > y1:
                 part = _sample(masks[i : i + 1], boxes[i : i + 1], (y1, y2), (x1, x2))
                 out[i, y1:y2, x1:x2] = finish(part)[0]
@@ -138,3 +149,53 @@ def paste_masks(
         rows = slice(start, start + step)
         out[rows] = finish(_sample(masks[rows], boxes[rows], (0, height), (0, width)))
     return out
+
+
+def _has_kernels(masks: Tensor) -> bool:
+    return masks.is_cuda and type(masks) is Tensor and find_spec('triton') is not None
+
+
+def paste_batch(
+    masks: Tensor, boxes: Tensor, counts: Sequence[int], shapes: Sequence[tuple[int, int]], threshold: float
+) -> list[Tensor]:
+    """:func:`paste_masks` of the masks of several images, ``counts`` of each: on a GPU in one go, within the boxes."""
+    if not _has_kernels(masks):
+        parts = zip(masks.split(list(counts)), boxes.split(list(counts)), shapes, strict=True)
+        return [paste_masks(mask, box, shape, threshold) for mask, box, shape in parts]
+    from mmdet.ops.mask_kernels import TILE, paste
+
+    starts, places, tiles = [0], [], 0
+    for count, (height, width) in zip(counts, shapes, strict=True):
+        places += [(starts[-1] + i * height * width, height, width) for i in range(count)]
+        starts.append(starts[-1] + count * height * width)
+        tiles = max(tiles, -(-height // TILE[0]) * -(-width // TILE[1]))
+    where = torch.tensor(places, dtype=torch.int64).reshape(-1, 3).to(masks.device, non_blocking=True)
+    flat = paste(masks.float().contiguous(), boxes.float().contiguous(), where, starts[-1], tiles, float(threshold))
+    flat = flat.view(torch.bool) if threshold >= 0 else flat
+    return [
+        flat[start:stop].view(count, *shape)
+        for start, stop, count, shape in zip(starts, starts[1:], counts, shapes, strict=True)
+    ]
+
+
+def paste_rle(
+    masks: Tensor, boxes: Tensor, counts: Sequence[int], shapes: Sequence[tuple[int, int]], threshold: float
+) -> list[list[dict]]:
+    """COCO's run-length codes of what :func:`paste_batch` gives, without a mask of an image's size.
+
+    The host waits once, for the small masks of all images.
+    """
+    if threshold < 0:
+        raise UserValueError(f'run-length codes need a threshold of at least 0, not {threshold}')
+    together = torch.cat([masks.flatten(1).float(), boxes.float()], 1).cpu()
+    small, boxes = together[:, :-4].unflatten(1, masks.shape[1:]), together[:, -4:]
+    codes: list[list[dict]] = []
+    for part, box, shape in zip(small.split(list(counts)), boxes.split(list(counts)), shapes, strict=True):
+        codes.append([])
+        for i, (x1, y1, x2, y2) in enumerate(_windows(box, shape)):
+            if x2 > x1 and y2 > y1:
+                window = (_sample(part[i : i + 1], box[i : i + 1], (y1, y2), (x1, x2))[0] >= threshold).numpy()
+            else:
+                window = np.zeros((0, 0), bool)
+            codes[-1].append(encode_window(window, x1, y1, shape))
+    return codes

@@ -38,6 +38,33 @@ def encode_mask_results(mask_results: Tensor | np.ndarray | list) -> list[dict[s
     return [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in mask_results]
 
 
+def encode_window(window: np.ndarray, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """COCO run-length code of a mask of ``shape`` (H, W): ``window`` (h, w) at column x and row y, and nothing else."""
+    from pycocotools import mask as coco_mask
+
+    height, width = shape
+    columns, rows = np.nonzero(window.T)  # by column, as the code counts
+    pixels = (columns + x) * height + rows + y
+    if not len(pixels):
+        return coco_mask.frPyObjects({'counts': [height * width], 'size': [height, width]}, height, width)
+    breaks = np.flatnonzero(np.diff(pixels) != 1)
+    first, last = pixels[np.r_[0, breaks + 1]], pixels[np.r_[breaks, -1]]
+    ends = np.stack([first, last + 1], 1).reshape(-1)
+    counts = np.diff(np.r_[0, ends, height * width])
+    return coco_mask.frPyObjects({'counts': counts.tolist(), 'size': [height, width]}, height, width)
+
+
+def bitmaps_of(masks: Any) -> np.ndarray:
+    """(n, h, w) array of a tensor, an array, a container of masks, or a list of run-length codes."""
+    if isinstance(masks, list) and masks and isinstance(masks[0], dict):
+        from pycocotools import mask as coco_mask
+
+        return coco_mask.decode(masks).transpose(2, 0, 1)
+    if isinstance(masks, Tensor):
+        return masks.detach().cpu().numpy()
+    return masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
+
+
 def mask2bbox(masks: Tensor) -> Tensor:
     """(N, h, w) masks -> (N, 4) boxes around them, zeros for an empty mask."""
     columns, rows = masks.bool().any(dim=1), masks.bool().any(dim=2)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import WaitingCopies
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet.models.core import PaddedGT, RoISamples
-from mmdet.models.core.masks import crop_masks, paste_masks, sampling_axis
+from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle, sampling_axis
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks, bitmaps_of, encode_mask_results
 
 
 def test_paste_covers_the_box():
@@ -58,6 +60,75 @@ def test_windows_of_the_cpu_equal_whole_images():
             module._sample(masks[i : i + part], boxes[i : i + part], (0, 64), (0, 80)) >= 0.5 for i in range(0, 6, part)
         ]
         assert torch.equal(by_window, torch.cat(whole))
+
+
+def detections(count=9):
+    """Small masks and boxes within, around and beside an image of 61 x 150, one of them without extent."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(count, 28, 28, generator=generator)
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([150.0, 60.0]) - 10
+    boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 80], 1)
+    boxes[0] = torch.tensor([0.0, 0, 150, 61])
+    boxes[1, 2], boxes[2] = boxes[1, 0], torch.tensor([500.0, 500, 520, 530])
+    return masks, boxes
+
+
+def test_run_length_codes_are_those_of_whole_masks():
+    masks, boxes = detections()
+    shapes = [(61, 150), (80, 90)]
+    codes = paste_rle(masks, boxes, [7, 2], shapes, 0.5)
+    want = [paste_masks(masks[:7], boxes[:7], shapes[0], 0.5), paste_masks(masks[7:], boxes[7:], shapes[1], 0.5)]
+    assert [len(part) for part in codes] == [7, 2]
+    for part, whole in zip(codes, want):
+        assert part == encode_mask_results(whole)
+        assert np.array_equal(bitmaps_of(part), whole.numpy())
+    assert paste_rle(masks[:0], boxes[:0], [0], shapes[:1], 0.5) == [[]]
+    with pytest.raises(ValueError, match='at least 0'):
+        paste_rle(masks, boxes, [9], shapes[:1], -1)
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+@pytest.mark.parametrize('threshold', [0.5, -1])
+def test_masks_of_several_images_are_pasted_as_those_of_each(threshold, device):
+    masks, boxes = detections()
+    counts, shapes = [4, 0, 5], [(61, 150), (10, 10), (80, 91)]
+    pasted = paste_batch(masks.to(device), boxes.to(device), counts, shapes, threshold)
+    for part, mask, box, shape in zip(pasted, masks.split(counts), boxes.split(counts), shapes):
+        want = paste_masks(mask, box, shape, threshold)
+        assert part.shape == want.shape and part.dtype == want.dtype
+        differ = part.cpu().int() - want.int()
+        assert not differ.abs().gt(1).any() and differ.count_nonzero() <= differ.numel() * 1e-3
+
+
+@pytest.mark.usefixtures('default_scope')
+def test_a_mask_head_gives_tensors_or_codes():
+    masks, boxes = detections(5)
+    logits, metas = (
+        (masks[:, None] * 4 - 2).repeat(1, 3, 1, 1),
+        [dict(ori_shape=(61, 150), scale_factor=(1.0, 1.0))] * 2,
+    )
+
+    def predict(head=None, **options):
+        results = [
+            InstanceData(bboxes=b.clone(), labels=torch.zeros(len(b), dtype=torch.long)) for b in boxes.split([5, 0])
+        ]
+        cfg = ConfigDict(mask_thr_binary=0.5, **options)
+        return (head or mask_head()).predict_by_feat(logits.split([5, 0]), results, metas, cfg, rescale=True)
+
+    first, none = predict()
+    assert first.masks.shape == (5, 61, 150) and none.masks.shape == (0, 61, 150)
+    assert first.masks.dtype == none.masks.dtype == torch.bool
+    coded, nothing = predict(mask_format='rle')
+    assert coded.masks == encode_mask_results(first.masks) and nothing.masks == []
+    with pytest.raises(ValueError, match="'rle'"):
+        predict(mask_format='RLE')
+
+    class Own(FCNMaskHead):
+        def _predict_by_feat_single(self, mask_preds, bboxes, labels, img_meta, *args, **kwargs):
+            return torch.ones(len(bboxes), *img_meta['ori_shape'], dtype=torch.bool)
+
+    own, empty = predict(Own(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=3))
+    assert own.masks.all() and empty.masks.shape == (0, 61, 150)
 
 
 def test_targets_are_cut_out_of_the_right_mask():
@@ -141,9 +212,9 @@ def test_polygons_are_drawn_in_the_size_of_the_target():
 
 KERNEL = """
 import torch
-from test_masks import SHAPES, bitmaps, slots
+from test_masks import SHAPES, bitmaps, detections, paste_masks, slots
 from mmdet.ops.crop_windows import _mask_by_mask
-from mmdet.ops.mask_kernels import crop
+from mmdet.ops.mask_kernels import TILE, crop, paste
 masks = bitmaps(5, SHAPES[0])
 windows = masks.packed().windows
 boxes, inds, pos = (value[0] for value in slots([5], num=40))
@@ -152,10 +223,18 @@ shapes = torch.tensor([SHAPES[0]], dtype=torch.int32).repeat(40, 1)
 for size in ((28, 28), (5, 1)):
     args = windows.bits, windows.table[inds[: len(boxes)]], shapes, boxes, pos, *size
     assert torch.equal(crop(*args), _mask_by_mask(*args)), size
+
+masks, boxes = detections()
+height, width = 61, 150
+places = torch.tensor([(i * height * width, height, width) for i in range(len(masks))])
+tiles = -(-height // TILE[0]) * -(-width // TILE[1])
+for threshold in (0.5, -1.0):
+    pasted = paste(masks, boxes, places, len(masks) * height * width, tiles, threshold).view(-1, height, width)
+    assert (pasted.int() - paste_masks(masks, boxes, (height, width), threshold).int()).abs().max() <= (threshold < 0)
 """
 
 
-def test_the_kernel_reads_what_roi_align_reads():
+def test_the_kernels_in_the_interpreter():
     pytest.importorskip('triton')
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch, empty_instances
-from mmdet.models.core.masks import crop_masks, paste_masks
+from mmdet.models.core import RoISamples, by_batch, constant, empty_instances, overridden
+from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.task_modules.joints import as_samples
@@ -167,30 +167,36 @@ class FCNMaskHead(BaseModule):
     ) -> InstanceList:
         """Put ``masks (n, H, W)`` into the detections of each image.
 
+        With ``mask_format='rle'`` in ``rcnn_test_cfg`` these are COCO's run-length codes instead, and no mask of an
+        image's size is made. Pasting goes through all images at once.
+
         Args:
             mask_preds: Logits, or with ``activate_map`` probabilities, ``(n, C, h, w)`` of each image.
         """
-        for i, (results, meta) in enumerate(zip(results_list, batch_img_metas)):
-            if len(results.bboxes) == 0:
-                empty_instances(
-                    [meta],
-                    results.bboxes.device,
-                    task_type='mask',
-                    instance_results=[results],
-                    mask_thr_binary=rcnn_test_cfg.mask_thr_binary,
-                )
-                continue
-            results.masks = self._predict_by_feat_single(
-                mask_preds=mask_preds[i],
-                bboxes=results.bboxes,
-                labels=results.labels,
-                img_meta=meta,
-                rcnn_test_cfg=rcnn_test_cfg,
-                rescale=rescale,
-                activate_map=activate_map,
-            )
+        kind = rcnn_test_cfg.get('mask_format', 'tensor')
+        if kind not in ('tensor', 'rle'):
+            raise UserValueError(f"mask_format must be 'tensor' or 'rle', not {kind!r}")
+        if kind == 'tensor' and overridden(self, '_predict_by_feat_single'):
+            for results, meta, preds in zip(results_list, batch_img_metas, mask_preds):
+                if len(results.bboxes):
+                    args = preds, results.bboxes, results.labels, meta, rcnn_test_cfg, rescale, activate_map
+                    results.masks = self._predict_by_feat_single(*args)
+                else:
+                    device, threshold = results.bboxes.device, rcnn_test_cfg.mask_thr_binary
+                    empty_instances([meta], device, 'mask', [results], mask_thr_binary=threshold)
+            return results_list
+        parts = [
+            self._to_paste(preds, results.bboxes, results.labels, meta, rescale, activate_map)
+            for preds, results, meta in zip(mask_preds, results_list, batch_img_metas)
+        ]
+        masks, boxes, shapes = zip(*parts)
+        counts, paste = [len(part) for part in boxes], paste_rle if kind == 'rle' else paste_batch
+        pasted = paste(torch.cat(masks), torch.cat(boxes), counts, shapes, rcnn_test_cfg.mask_thr_binary)
+        for results, found in zip(results_list, pasted):
+            results.masks = found
         return results_list
 
+    @by_batch
     def _predict_by_feat_single(
         self,
         mask_preds: Tensor,
@@ -205,15 +211,21 @@ class FCNMaskHead(BaseModule):
 
         ``bboxes`` are in pixels of the network input; with ``rescale`` they are brought to the original image in place.
         """
-        factors = bboxes.new_tensor(img_meta['scale_factor'])
+        masks, boxes, shape = self._to_paste(mask_preds, bboxes, labels, img_meta, rescale, activate_map)
+        return paste_masks(masks, boxes, shape, rcnn_test_cfg.mask_thr_binary)
+
+    def _to_paste(
+        self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, img_meta: dict, rescale: bool, activate_map: bool
+    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Probabilities ``(n, h, w)`` of one image's labels, their boxes and the size of the image to paste into."""
         height, width = img_meta['ori_shape'][:2]
         mask_preds = mask_preds.to(bboxes) if activate_map else mask_preds.sigmoid()
         if rescale:
-            bboxes /= factors.repeat(2)
+            bboxes /= constant(img_meta['scale_factor'], like=bboxes).repeat(2)
         else:
             scale_x, scale_y = img_meta['scale_factor']
             height, width = round(height * scale_y), round(width * scale_x)
         if not self.class_agnostic:
             index = labels[:, None, None, None].expand(-1, 1, *mask_preds.shape[2:])
             mask_preds = mask_preds.gather(1, index)
-        return paste_masks(mask_preds[:, 0], bboxes, (height, width), rcnn_test_cfg.mask_thr_binary)
+        return mask_preds[:, 0], bboxes, (height, width)
