@@ -74,6 +74,7 @@ class MaskWindows:
         return MaskWindows(self.bits, self.table[torch.from_numpy(rows).to(self.table.device)])
 
     def to(self, device: torch.device, non_blocking: bool = False) -> MaskWindows:
+        """The same on another device; see :func:`move_together` for those of a batch."""
         return MaskWindows(*(value.to(device, non_blocking=non_blocking) for value in (self.bits, self.table)))
 
 
