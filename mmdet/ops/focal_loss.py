@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -95,10 +96,17 @@ class _FocalSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> Tensor:
         count, classes = logits.shape
+        want_grad = ctx.needs_input_grad[0]
+        if logits.is_cuda and logits.dtype != torch.float64 and find_spec('triton') is not None:
+            from .focal_loss_kernel import launch
+
+            total, grad = launch(logits, labels, weight, gamma, alpha, want_grad)
+            if grad is not None:
+                ctx.save_for_backward(grad)
+            return total
         row_weight = weight if weight is not None and weight.dim() == 1 else None
         element_weight = weight if row_weight is None else None
         factors = weight if row_weight is None else row_weight[:, None]
-        want_grad = ctx.needs_input_grad[0]
         grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if want_grad else None
         wide = torch.promote_types(logits.dtype, torch.float32)
         sums = logits.new_empty(count, dtype=wide)

@@ -162,6 +162,7 @@ class Proposals(Priors):
         """The first ``counts (B,)`` of ``fields``, ``{name: (B, N, ...)}`` with ``bboxes`` among them."""
         boxes = fields['bboxes']
         valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
+        boxes = boxes.masked_fill(~valid[..., None], 0)  # finite whatever the network said
         proposals = cls(boxes, valid, [boxes.shape[1]])
         proposals.fields = {name: value for name, value in fields.items() if name != 'bboxes'}
         return proposals

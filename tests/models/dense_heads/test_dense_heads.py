@@ -151,7 +151,7 @@ def test_no_sync_between_forward_and_optimizer_step(name):
 @pytest.mark.gpu
 @pytest.mark.parametrize('name', HEADS)
 def test_a_gpu_gives_the_losses_of_the_cpu(name):
-    head = build_head(name, init=False).eval()
+    head = build_head(name, init=False).train()
     expected = loss_of(head, name, 'many', 'one')
     data_samples = [sample.cuda() for sample in for_head(name, samples('many', 'one'))]
     losses = totals(head.cuda().loss([level.cuda() for level in features(2)], data_samples))

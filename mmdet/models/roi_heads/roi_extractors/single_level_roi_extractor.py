@@ -34,6 +34,8 @@ class SingleRoIExtractor(BaseRoIExtractor):
         levels = self.map_roi_levels(rois, num_levels)
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
+        if not rois.is_cpu:
+            return self._pool_everywhere(feats, rois, levels)
         # Sorted by level and pooled level by level; a level without regions still takes part in the graph, so that no
         # process of a distributed run waits for the gradient of its convolutions.
         order = levels.argsort(stable=True)
@@ -41,3 +43,14 @@ class SingleRoIExtractor(BaseRoIExtractor):
         pooled = [layer(feat, part) for layer, feat, part in zip(self.roi_layers, feats, rois[order].split(counts))]
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         return torch.cat(pooled)[back]
+
+    def _pool_everywhere(self, feats: tuple[Tensor, ...], rois: Tensor, levels: Tensor) -> Tensor:
+        """Every level pools every region, those of other levels without extent, which costs a kernel next to nothing:
+        so the host does not wait for the device to know how many each level has."""
+        pooled = None
+        for i, (layer, feat) in enumerate(zip(self.roi_layers, feats)):
+            here = levels == i
+            part = layer(feat, rois * torch.cat([torch.ones_like(here[:, None]), here[:, None].expand(-1, 4)], 1))
+            part = part * here[:, None, None, None]
+            pooled = part if pooled is None else pooled + part
+        return pooled

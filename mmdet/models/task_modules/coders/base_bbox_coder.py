@@ -38,6 +38,8 @@ def clamp_boxes(boxes, max_shape):
     """Clip xyxy ``(..., 4)`` to (H, W), or ``(B, N, 4)`` to one (H, W) for each image."""
     import torch
 
+    from mmdet.models.core.constants import constant
+
     if max_shape is None:
         return boxes
     if not isinstance(max_shape, torch.Tensor) and not isinstance(max_shape[0], (list, tuple, torch.Tensor)):
@@ -45,7 +47,10 @@ def clamp_boxes(boxes, max_shape):
         x1, y1, x2, y2 = boxes.unflatten(-1, (-1, 4)).unbind(-1)
         clipped = [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)]
         return torch.stack(clipped, -1).flatten(-2)
-    limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
+    if isinstance(max_shape, torch.Tensor) or isinstance(max_shape[0], torch.Tensor):
+        limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
+    else:
+        limits = constant([tuple(shape[:2]) for shape in max_shape], boxes)
     if limits.dim() == 2 and (boxes.dim() != 3 or len(limits) != len(boxes)):
         raise UserValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
     limits = limits.flip(-1).repeat(*[1] * (limits.dim() - 1), boxes.shape[-1] // 2)

@@ -1,0 +1,88 @@
+"""The kernel of :func:`mmdet.ops.focal_loss.focal_loss_sum`, for GPUs. Without Triton there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = tl = None
+
+BLOCK, WARPS = 4096, 8
+
+
+def launch(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float, want_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Weighted sum of the focal loss of logits ``(N, C)``, and its gradient; each logit is read once.
+
+    Args:
+        labels: Class indices (N,); all others than 0 to C - 1 mean background.
+        weight: Shape (N,) or (N, C).
+    """
+    logits = logits.contiguous()
+    count = logits.numel()
+    blocks = triton.cdiv(count, BLOCK)
+    sums = torch.zeros(blocks, dtype=torch.float32, device=logits.device)
+    grad = torch.empty_like(logits) if want_grad else logits
+    factors = logits if weight is None else weight.contiguous()
+    by_row = weight is not None and weight.dim() == 1
+    kernel[(blocks,)](
+        logits, labels.contiguous(), factors, grad, sums, count, logits.shape[1], gamma, alpha,
+        WEIGHTS=0 if weight is None else 1 if by_row else 2, SQUARE=gamma == 2.0, GRAD=want_grad,
+        BLOCK=BLOCK, num_warps=WARPS,
+    )  # fmt: skip
+    return sums.sum(), grad if want_grad else None
+
+
+def _focal(
+    logits,
+    labels,
+    weight,
+    grad,
+    sums,
+    count,
+    classes,
+    gamma,
+    alpha,
+    WEIGHTS: tl.constexpr,
+    SQUARE: tl.constexpr,
+    GRAD: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """``BLOCK`` elements in a row: a positive is a negative of the opposite logit with the opposite balance."""
+    block = tl.program_id(0).to(tl.int64)
+    place = block * BLOCK + tl.arange(0, BLOCK)
+    exists = place < count
+    row = place // classes
+    label = tl.load(labels + row, mask=exists, other=-1)
+    positive = label == place - row * classes
+    x = tl.load(logits + place, mask=exists, other=0.0).to(tl.float32)
+    x = tl.where(positive, -x, x)
+    balance = tl.where(positive, alpha, 1.0 - alpha)
+
+    small = tl.exp(-tl.abs(x))
+    series = small * (1.0 - small * (0.5 - small * (0.33333334 - small * 0.25)))
+    entropy = tl.maximum(x, 0.0) + tl.where(small < 0.01, series, tl.log(1.0 + small))  # -log(1 - p)
+    p = tl.where(x >= 0, 1.0, small) / (1.0 + small)
+    if SQUARE:
+        modulation = balance * p * p
+    else:
+        modulation = balance * tl.exp(gamma * tl.log(tl.maximum(p, 1e-37)))
+    factor = tl.where(exists, 1.0, 0.0)
+    if WEIGHTS == 1:
+        factor = tl.load(weight + row, mask=exists, other=0.0).to(tl.float32)
+    if WEIGHTS == 2:
+        factor = tl.load(weight + place, mask=exists, other=0.0).to(tl.float32)
+    tl.store(sums + block, tl.sum(modulation * entropy * factor, 0))
+    if GRAD:
+        slope = modulation * (gamma * (1.0 - p) * entropy + p) * factor
+        tl.store(grad + place, tl.where(positive, -slope, slope).to(grad.dtype.element_ty), mask=exists)
+
+
+kernel: Any = triton.jit(do_not_specialize=['count'])(_focal) if triton is not None else None
