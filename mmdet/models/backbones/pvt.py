@@ -117,7 +117,14 @@ class PVTEncoderLayer(BaseModule):
         drop_path = dict(type='DropPath', drop_prob=drop_path_rate)
         self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.attn = SpatialReductionAttention(
-            embed_dims, num_heads, attn_drop_rate, drop_rate, drop_path, qkv_bias, norm_cfg, sr_ratio
+            embed_dims,
+            num_heads,
+            attn_drop_rate,
+            drop_rate,
+            drop_path,
+            qkv_bias=qkv_bias,
+            norm_cfg=norm_cfg,
+            sr_ratio=sr_ratio,
         )
         self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.ffn = MixFFN(embed_dims, feedforward_channels, act_cfg, drop_rate, drop_path, use_conv_ffn)
