@@ -72,6 +72,12 @@ class _ExactTraining:
         self.runner.message_hub.update_info('last_validation', self._iter)
         self.runner.val_loop.run()
 
+    def is_due(self, done: int, last: int) -> bool:
+        """Whether a validation comes after ``done`` epochs or iterations, of which ``last`` are the whole training."""
+        self._decide_current_val_interval()
+        begun = self.runner.val_loop is not None and done >= self.val_begin
+        return begun and (done % self.val_interval == 0 or done == last)
+
     def show_last(self, **done: int) -> None:
         """Let the message hub name the last iteration (and epoch) that was trained, as in the run that was cut off."""
         for name, count in done.items():
@@ -102,12 +108,7 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
         return self.runner.model
 
     def _validation_is_due(self) -> bool:
-        self._decide_current_val_interval()
-        return (
-            self.runner.val_loop is not None
-            and self._epoch >= self.val_begin
-            and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
-        )
+        return self.is_due(self._epoch, self._max_epochs)
 
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')
@@ -163,12 +164,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         return self.runner.model
 
     def _validation_is_due(self) -> bool:
-        self._decide_current_val_interval()
-        return (
-            self.runner.val_loop is not None
-            and self._iter >= self.val_begin
-            and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
-        )
+        return self.is_due(self._iter, self._max_iters)
 
     def _endless_batches(self) -> Iterator[Any]:
         """Batches from the present iteration on; a sampler that ends is started again with the next epoch's seed."""
