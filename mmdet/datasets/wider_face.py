@@ -32,6 +32,7 @@ class WIDERFaceDataset(XMLDataset):
     """
 
     METAINFO = dict(classes=WIDER_FACE_CLASSES, palette=[(0, 255, 0)])
+    counts_from_one = False
 
     def load_data_list(self) -> list[dict]:
         lines = self._image_ids()
@@ -70,17 +71,8 @@ class WIDERFaceDataset(XMLDataset):
             xml_path=osp.join(self.data_prefix.get('img') or '', 'Annotations', f'{img_id}.xml'),
         )
 
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        root = self._read_xml(raw_data_info['xml_path'])
-        img_path = self._picture_path(raw_data_info, root)
-        return dict(
-            img_path=img_path,
-            img_id=raw_data_info['img_id'],
-            xml_path=raw_data_info['xml_path'],
-            flip_indices=FLIP_INDICES,
-            **self._size(root, img_path),
-            instances=self._parse_instance_info(root, minus_one=False),
-        )
+    def _other_fields(self) -> dict:
+        return dict(super()._other_fields(), flip_indices=FLIP_INDICES)
 
     def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
         return osp.join(self.data_prefix.get('img') or '', root.findtext('folder') or '', raw_data_info['file_name'])

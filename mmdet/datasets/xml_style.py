@@ -41,6 +41,8 @@ class XMLDataset(BaseDetDataset):
         img_subdir, ann_subdir: Folders under ``data_prefix['sub_data_root']``.
     """
 
+    counts_from_one = True
+
     def __init__(self, img_subdir: str = 'JPEGImages', ann_subdir: str = 'Annotations', **kwargs) -> None:
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
@@ -138,9 +140,13 @@ class XMLDataset(BaseDetDataset):
             img_id=raw_data_info['img_id'],
             xml_path=raw_data_info['xml_path'],
             **self._size(root, img_path),
-            **self._text_fields(),
-            instances=self._parse_instance_info(root, minus_one=True),
+            **self._other_fields(),
+            instances=self._parse_instance_info(root, minus_one=self.counts_from_one),
         )
+
+    def _other_fields(self) -> dict:
+        """What all samples have in common."""
+        return self._text_fields()
 
     def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
         img_path = osp.join(self.sub_data_root, raw_data_info['file_name'])

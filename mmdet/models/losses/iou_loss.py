@@ -188,21 +188,13 @@ def siou_loss(pred: Tensor, target: Tensor, eps: float = 1e-7, neg_gamma: bool =
 
 
 class BoxLoss(WeightedLoss):
-    """A loss of one number per box; a weight per coordinate is averaged over the four."""
+    """A loss of one number per box; weights ``(N,)`` or ``(N, 4)``, of which each four are averaged."""
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """``weight`` is of shape ``(N,)`` or ``(N, 4)``; see :class:`WeightedLoss` for the rest."""
-        if weight is not None and weight.dim() == pred.dim() and weight.dim() > 1:
-            weight = weight.mean(-1)
-        return super().forward(pred, target, weight, avg_factor, reduction_override, **kwargs)
+    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0, **options: Any) -> None:
+        super().__init__(reduction, loss_weight, eps=eps, **options)
+
+    def shaped_weight(self, pred: Tensor, weight: Tensor | None) -> Tensor | None:
+        return weight.mean(-1) if weight is not None and weight.dim() == pred.dim() > 1 else weight
 
 
 @MODELS.register_module()
@@ -229,7 +221,7 @@ class IoULoss(BoxLoss):
         if linear:
             warnings.warn("IoULoss(linear=True) is deprecated, use mode='linear'.", DeprecationWarning, stacklevel=2)
             mode = 'linear'
-        super().__init__(reduction, loss_weight, mode=mode, eps=eps)
+        super().__init__(eps, reduction, loss_weight, mode=mode)
         self.linear = linear
 
 
@@ -242,17 +234,8 @@ class BoundedIoULoss(WeightedLoss):
     def __init__(self, beta: float = 0.2, eps: float = 1e-3, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
         super().__init__(reduction, loss_weight, beta=beta, eps=eps)
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        weight = column_weight(weight, pred.dim())
-        return super().forward(pred, target, weight, avg_factor, reduction_override, **kwargs)
+    def shaped_weight(self, pred: Tensor, weight: Tensor | None) -> Tensor | None:
+        return column_weight(weight, pred.dim())
 
 
 @MODELS.register_module()
@@ -261,9 +244,6 @@ class GIoULoss(BoxLoss):
 
     function = staticmethod(giou_loss)
 
-    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
-        super().__init__(reduction, loss_weight, eps=eps)
-
 
 @MODELS.register_module()
 class DIoULoss(BoxLoss):
@@ -271,18 +251,12 @@ class DIoULoss(BoxLoss):
 
     function = staticmethod(diou_loss)
 
-    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
-        super().__init__(reduction, loss_weight, eps=eps)
-
 
 @MODELS.register_module()
 class CIoULoss(BoxLoss):
     """Complete IoU (arXiv:2005.03572)."""
 
     function = staticmethod(ciou_loss)
-
-    def __init__(self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
-        super().__init__(reduction, loss_weight, eps=eps)
 
 
 @MODELS.register_module()
@@ -294,7 +268,7 @@ class EIoULoss(BoxLoss):
     def __init__(
         self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0, smooth_point: float = 0.1
     ) -> None:
-        super().__init__(reduction, loss_weight, eps=eps, smooth_point=smooth_point)
+        super().__init__(eps, reduction, loss_weight, smooth_point=smooth_point)
 
 
 @MODELS.register_module()
@@ -306,4 +280,4 @@ class SIoULoss(BoxLoss):
     def __init__(
         self, eps: float = 1e-6, reduction: str = 'mean', loss_weight: float = 1.0, neg_gamma: bool = False
     ) -> None:
-        super().__init__(reduction, loss_weight, eps=eps, neg_gamma=neg_gamma)
+        super().__init__(eps, reduction, loss_weight, neg_gamma=neg_gamma)

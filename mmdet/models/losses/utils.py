@@ -163,9 +163,14 @@ class WeightedLoss(nn.Module):
         """
         reduction = self.reduction_for(reduction_override)
         options = {**self.options, **kwargs}
+        weight = self.shaped_weight(pred, weight)
         return self.loss_weight * self.function(
             pred, target, weight, reduction=reduction, avg_factor=avg_factor, **options
         )
+
+    def shaped_weight(self, pred: Tensor, weight: Tensor | None) -> Tensor | None:
+        """``weight`` as ``function`` takes it."""
+        return weight
 
     def extra_repr(self) -> str:
         options = {'reduction': self.reduction, 'loss_weight': self.loss_weight, **self.options}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.levels import check_channels, check_maps, used_levels
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 
@@ -62,7 +62,7 @@ class LastConv(BaseModule):
 
 
 @MODELS.register_module()
-class FPG(BaseModule):
+class FPG(Pyramid):
     """A grid of ``stack_times`` parallel pathways over the levels.
 
     A node sums what comes from the level before it in its own pathway ('same'), and from the pathway before it at its
@@ -108,22 +108,15 @@ class FPG(BaseModule):
         if inter_channels is None:
             inter_channels = out_channels
         widths = [inter_channels] * num_outs if isinstance(inter_channels, int) else list(inter_channels)
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self._describe(in_channels, out_channels, num_outs)
         self.inter_channels = widths
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
-        self.start_level = start_level
-        self.end_level = end_level
         self.add_extra_convs = add_extra_convs
         self.norm_cfg = norm_cfg
         self.stack_times = stack_times
         self.paths = paths
         self.skip_inds = skip_inds or [()] * num_outs
-        self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
+        used, num_extra = self._use_levels(start_level, end_level)
 
-        used = in_channels[start_level : self.backbone_end_level]
         self.lateral_convs = nn.ModuleList(
             nn.Conv2d(channels, width, 1) for channels, width in zip(used, widths, strict=False)
         )

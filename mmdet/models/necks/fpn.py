@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import conv_module_options
-from mmdet.models.necks.levels import check_channels, check_maps, used_levels
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 EXTRA_CONV_SOURCES = ('on_input', 'on_lateral', 'on_output')
 
 
 @MODELS.register_module()
-class FPN(BaseModule):
+class FPN(Pyramid):
     """Feature Pyramid Network.
 
     Args:
@@ -47,18 +46,12 @@ class FPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
     ) -> None:
         super().__init__(init_cfg)
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
+        self._describe(in_channels, out_channels, num_outs)
         self.relu_before_extra_convs = relu_before_extra_convs
         self.no_norm_on_lateral = no_norm_on_lateral
         self.fp16_enabled = False
         self.upsample_cfg = dict(upsample_cfg)
-        self.start_level = start_level
-        self.end_level = end_level
-        self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
+        used, num_extra = self._use_levels(start_level, end_level)
         self.add_extra_convs = 'on_input' if add_extra_convs is True else add_extra_convs
         if self.add_extra_convs and self.add_extra_convs not in EXTRA_CONV_SOURCES:
             raise UserValueError(
@@ -67,7 +60,6 @@ class FPN(BaseModule):
 
         shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, inplace=False)
         lateral = {**shared, 'norm_cfg': None} if no_norm_on_lateral else shared
-        used = in_channels[start_level : self.backbone_end_level]
         self.lateral_convs = nn.ModuleList(ConvModule(channels, out_channels, 1, **lateral) for channels in used)
         self.fpn_convs = nn.ModuleList(ConvModule(out_channels, out_channels, 3, padding=1, **shared) for _ in used)
         if self.add_extra_convs:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, ModuleList, xavier_init
+from mmengine.model import ModuleList, xavier_init
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
-from mmdet.models.necks.levels import check_channels, check_maps, used_levels
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 
@@ -25,7 +25,7 @@ class _Resize(nn.Module):
 
 
 @MODELS.register_module()
-class FPN_CARAFE(BaseModule):
+class FPN_CARAFE(Pyramid):
     """FPN whose upsampling is learned; the extra levels take part in the top-down path.
 
     Args:
@@ -52,21 +52,14 @@ class FPN_CARAFE(BaseModule):
         super().__init__(init_cfg)
         if order not in (('conv', 'norm', 'act'), ('act', 'conv', 'norm')):
             raise UserValueError(f"order must be ('conv', 'norm', 'act') or ('act', 'conv', 'norm'), got {order!r}")
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
-        self.start_level = start_level
-        self.end_level = end_level
-        self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
+        self._describe(in_channels, out_channels, num_outs)
+        used, num_extra = self._use_levels(start_level, end_level)
         self.upsample_cfg = dict(upsample_cfg)
         self.upsample = self.upsample_cfg['type']
 
         shared = dict(
             norm_cfg=resolve_layer(norm_cfg), bias=norm_cfg is None, act_cfg=act_cfg, inplace=False, order=order
         )
-        used = in_channels[start_level : self.backbone_end_level]
         self.lateral_convs = ModuleList(ConvModule(channels, out_channels, 1, **shared) for channels in used)
         for i in range(num_extra):
             channels = in_channels[self.backbone_end_level - 1] if i == 0 else out_channels

@@ -5,16 +5,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.models.layers.building import resolve_layer, run_checkpointed
-from mmdet.models.necks.levels import check_channels, check_maps
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 
 @MODELS.register_module()
-class HRFPN(BaseModule):
+class HRFPN(Pyramid):
     """All branches joined at the finest size, reduced, and pooled to a pyramid.
 
     Args:
@@ -35,11 +34,7 @@ class HRFPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Caffe2Xavier', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
+        self._describe(in_channels, out_channels, num_outs)
         self.with_cp = with_cp
         self.conv_cfg = resolve_layer(conv_cfg)
         self.norm_cfg = norm_cfg

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
@@ -27,6 +28,24 @@ def check_scales(num_scales: int, in_channels: Sequence[int], out_channels: Sequ
         raise UserValueError(
             f'in_channels {in_channels} and out_channels {out_channels} must name each of the {num_scales} scales'
         )
+
+
+class Pyramid(BaseModule):
+    """A neck that makes ``num_outs`` maps of ``out_channels`` from maps of ``in_channels``, finest first."""
+
+    def _describe(self, in_channels: Sequence[int], out_channels: int, num_outs: int) -> None:
+        check_channels(in_channels)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_ins = len(in_channels)
+        self.num_outs = num_outs
+
+    def _use_levels(self, start_level: int, end_level: int) -> tuple[Sequence[int], int]:
+        """The channels of the inputs that are used, and how many outputs come on top; see :func:`used_levels`."""
+        self.start_level = start_level
+        self.end_level = end_level
+        self.backbone_end_level, num_extra = used_levels(self.num_ins, self.num_outs, start_level, end_level)
+        return self.in_channels[start_level : self.backbone_end_level], num_extra
 
 
 def used_levels(num_ins: int, num_outs: int, start_level: int, end_level: int) -> tuple[int, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import GlobalPoolingCell, SumCell
-from mmdet.models.necks.levels import check_channels, check_maps, used_levels
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 # name of the cell, first and second input, output level; 'p4a' is the P4 between the first two steps (Fig. 6)
@@ -27,7 +27,7 @@ STEPS = (
 
 
 @MODELS.register_module()
-class NASFPN(BaseModule):
+class NASFPN(Pyramid):
     """The searched seven-cell pyramid on P3 to P7, ``stack_times`` times.
 
     Args:
@@ -46,17 +46,10 @@ class NASFPN(BaseModule):
         init_cfg: dict | list[dict] | None = dict(type='Caffe2Xavier', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
+        self._describe(in_channels, out_channels, num_outs)
         self.stack_times = stack_times
         self.norm_cfg = resolve_layer(norm_cfg)
-        self.start_level = start_level
-        self.end_level = end_level
-        self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
-        used = in_channels[start_level : self.backbone_end_level]
+        used, num_extra = self._use_levels(start_level, end_level)
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, norm_cfg=self.norm_cfg, act_cfg=None) for channels in used
         )

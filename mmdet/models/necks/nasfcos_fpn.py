@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, caffe2_xavier_init
+from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import resolve_layer
 from mmdet.models.layers.merge_cells import ConcatCell
-from mmdet.models.necks.levels import check_channels, check_maps, used_levels
+from mmdet.models.necks.levels import Pyramid, check_maps
 from mmdet.registry import MODELS
 
 # 'cij' merges the maps i and j into the next one; 0 to 2 are the adapted inputs. Whether the second map is convolved.
@@ -18,7 +18,7 @@ CELLS = {'c22_1': True, 'c22_2': True, 'c32': False, 'c02': False, 'c42': True, 
 
 
 @MODELS.register_module()
-class NASFCOS_FPN(BaseModule):
+class NASFCOS_FPN(Pyramid):
     """Seven merging cells on three inputs; the last three maps are the outputs P3 to P5, each with map 5 added."""
 
     def __init__(
@@ -36,18 +36,11 @@ class NASFCOS_FPN(BaseModule):
         if init_cfg is not None:
             raise UserValueError(f'NASFCOS_FPN sets its own initial weights, init_cfg={init_cfg!r} cannot be given')
         super().__init__(init_cfg)
-        check_channels(in_channels)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.num_ins = len(in_channels)
-        self.num_outs = num_outs
+        self._describe(in_channels, out_channels, num_outs)
         self.norm_cfg = resolve_layer(norm_cfg)
         self.conv_cfg = resolve_layer(conv_cfg)
-        self.start_level = start_level
-        self.end_level = end_level
         self.add_extra_convs = add_extra_convs
-        self.backbone_end_level, num_extra = used_levels(self.num_ins, num_outs, start_level, end_level)
-        used = in_channels[start_level : self.backbone_end_level]
+        used, num_extra = self._use_levels(start_level, end_level)
         self.adapt_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, bias=False, norm_cfg=dict(type='BN'), inplace=False)
             for channels in used
