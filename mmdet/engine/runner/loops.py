@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -53,7 +53,10 @@ class _ExactTraining:
     """What both training loops share."""
 
     runner: Any
+    val_begin: int
+    val_interval: int
     _iter: int
+    _decide_current_val_interval: Callable[[], None]
 
     def train_iter(self, batch_idx: int, data_batch: Any) -> None:
         """One iteration, whose randomness is a function of (seed, rank, iteration)."""
