@@ -26,14 +26,25 @@ from mmdet.models.core import (
 from mmdet.structures.bbox import get_box_tensor
 
 
-def assign_images(assigner: Any, priors: Priors, gt: PaddedGT, **predictions: Tensor) -> Assignment:
+def assign_images(assigner: Any, priors: Priors | None, gt: PaddedGT, **predictions: Tensor) -> Assignment:
     """Assign a batch by an own ``assign``, which sees the valid priors of one image at a time."""
-    boxes, inds, quality = priors.expanded(), [], []
+    inds, quality = [], []
     takes_levels = 'num_level_priors' in inspect.signature(assigner.assign).parameters
+    if priors is None:  # queries, which are matched by what they predict
+        some = next(iter(predictions.values()))
+        valid, boxes = torch.ones_like(some[..., 0], dtype=torch.bool), some
+    else:
+        valid, boxes = priors.valid, priors.expanded()
     for b, (instances, ignored) in enumerate(zip(gt.instances, gt.ignored_instances)):
-        keep = priors.valid[b]
-        pred = InstanceData(priors=boxes[b][keep], **{name: value[b][keep] for name, value in predictions.items()})
-        levels = [[int(part.sum()) for part in keep.split(priors.level_sizes)]] if takes_levels else []
+        keep = valid[b]
+        pred = InstanceData(**{name: value[b][keep] for name, value in predictions.items()})
+        if priors is not None:
+            pred.priors = boxes[b][keep]
+        levels = (
+            [[int(part.sum()) for part in keep.split(priors.level_sizes)]]
+            if takes_levels and priors is not None
+            else []
+        )
         result = assigner.assign(pred, *levels, instances, ignored)
         inds.append(torch.full_like(keep, -1, dtype=torch.long).masked_scatter(keep, result.gt_inds))
         overlaps = result.max_overlaps

@@ -2,8 +2,10 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmdet.models.core import PaddedGT, Priors
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors
 from mmdet.models.core import gt as gt_module
+from mmdet.models.task_modules.assigners import BaseAssigner
+from mmdet.models.task_modules.joints import assign_images
 from mmdet.registry import TASK_UTILS
 
 pytestmark = pytest.mark.usefixtures('default_scope')
@@ -235,3 +237,37 @@ def test_order_of_ground_truths_does_not_matter(name):
 def test_distances_to_candidates_need_predictions_with_alpha():
     with pytest.raises(ValueError, match='needs the predicted scores and bboxes'):
         assign(dict(type='ATSSAssigner', topk=3, alpha=0.8), ROW, [BOX])
+
+
+class BestScore(BaseAssigner):
+    """Each ground truth gets the query with the best score for its class; of queries without priors."""
+
+    def assign_batch(self, priors, gt, *, scores, **kwargs):
+        assert priors is None
+        of_label = scores.gather(2, gt.labels[:, None].expand(-1, scores.shape[1], -1))  # (B, Q, G)
+        best = of_label.argmax(1)
+        inds = torch.zeros(scores.shape[:2], dtype=torch.long)
+        order = torch.arange(1, best.shape[1] + 1).expand_as(best)
+        return Assignment(inds.scatter_reduce(1, best, order * gt.mask, 'amax'))
+
+
+class OwnBestScore(BestScore):
+    def assign(self, pred_instances, gt_instances, gt_instances_ignore=None, **kwargs):
+        return super().assign(pred_instances, gt_instances, gt_instances_ignore, **kwargs)
+
+
+def test_queries_are_matched_without_priors():
+    scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.3, 0.3]], [[0.1, 0.1], [0.2, 0.3], [0.5, 0.4]]])
+    truth = [instances([BOX, TALL], [1, 0]), instances([TALL], [1])]
+    gt = PaddedGT.from_instances(truth)
+    expected = torch.tensor([[2, 1, 0], [0, 0, 1]])
+    matcher = BestScore()
+    batch = matcher.assign_batch(None, gt, scores=scores)
+    assert batch.gt_inds.equal(expected)
+    assert assign_images(OwnBestScore(), None, gt, scores=scores).gt_inds.equal(expected)
+    for row, one, want in zip(scores, truth, expected):
+        assert matcher.assign(InstanceData(scores=row), one).gt_inds.equal(want)
+    targets = DenseTargets.build(batch, gt, num_classes=2)
+    assert targets.labels.tolist() == [[0, 1, 2], [2, 2, 1]]
+    assert targets.bbox_targets[0, :2].tolist() == [TALL, BOX] and not targets.bbox_targets[0, 2].any()
+    assert targets.label_weights.eq(1).all() and targets.avg_factor == 3

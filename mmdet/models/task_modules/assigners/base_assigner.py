@@ -53,24 +53,28 @@ class BaseAssigner(metaclass=ABCMeta):
         """Assign one image.
 
         Args:
-            pred_instances: ``priors (P, 4)`` and, where the rule looks at predictions, ``scores`` and ``bboxes``.
+            pred_instances: ``priors (P, 4)``, which queries have not, and, where the rule looks at predictions,
+                ``scores`` and ``bboxes``.
             gt_instances: ``bboxes`` and ``labels``.
             gt_instances_ignore: ``bboxes`` of regions that are neither object nor background.
         """
-        boxes = box_rows(pred_instances.priors)
-        count = len(boxes)
-        levels = list(kwargs.pop('num_level_priors', None) or [count])
-        valid = boxes.new_ones(1, count, dtype=torch.bool)
         predictions = {
             name: get_box_tensor(pred_instances.get(name))[None]
             for name in ('scores', 'bboxes')
             if pred_instances.get(name) is not None
         }
-        if not count:  # no rule needs a case of its own: it sees one prior that is not valid
-            boxes, valid, levels[0] = boxes.new_zeros(1, 4), valid.new_zeros(1, 1), 1
-            predictions = {name: value.new_zeros(1, 1, value.shape[-1]) for name, value in predictions.items()}
+        priors, count = None, len(pred_instances)
+        if 'priors' in pred_instances:
+            boxes = box_rows(pred_instances.priors)
+            count = len(boxes)
+            levels = list(kwargs.pop('num_level_priors', None) or [count])
+            valid = boxes.new_ones(1, count, dtype=torch.bool)
+            if not count:  # no rule needs a case of its own: it sees one prior that is not valid
+                boxes, valid, levels[0] = boxes.new_zeros(1, 4), valid.new_zeros(1, 1), 1
+                predictions = {name: value.new_zeros(1, 1, value.shape[-1]) for name, value in predictions.items()}
+            priors = Priors(boxes[None], valid, levels)
         gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
-        result = self.assign_batch(Priors(boxes[None], valid, levels), gt, **predictions, **kwargs)
+        result = self.assign_batch(priors, gt, **predictions, **kwargs)
         quality = result.quality[0, :count] if result.quality is not None else None
         single = AssignResult(len(gt_instances), result.gt_inds[0, :count], quality, labels_of(result, gt)[0, :count])
         for name, value in result.extras.items():
