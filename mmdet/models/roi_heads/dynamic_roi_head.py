@@ -55,7 +55,7 @@ class DynamicRoIHead(StandardRoIHead):
         place = min(self.train_cfg.dynamic_rcnn.beta_topk * len(sampling_results), max(len(error), 1)) - 1
         last = (pos.sum() - 1).clamp(0, place)
         if len(error):
-            self.beta_history.append(error[last].detach())  # infinite where there was no positive
+            self.beta_history.append(error.gather(0, last[None])[0].detach())  # infinite where there was no positive
         return outs
 
     def running_state(self) -> dict:
