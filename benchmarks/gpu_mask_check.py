@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 
 import numpy as np
 import torch
+from gpu_timing import median_ms
 from torchvision.ops import roi_align
 
 from mmdet.models.core import masks as module
@@ -24,18 +24,6 @@ from mmdet.structures.mask.windows import move_together
 
 IMAGE, OBJECTS, POSITIVES, DETECTIONS = (800, 1333), 20, 128, 100
 CFG = dict(mask_size=28)
-
-
-def median_ms(function, rounds: int = 10) -> float:
-    times = []
-    for turn in range(rounds + 2):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        if turn > 1:
-            times.append(time.perf_counter() - start)
-    return round(statistics.median(times) * 1000, 3)
 
 
 def ground_truth(generator: torch.Generator) -> tuple[BitmapMasks, torch.Tensor]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 
 import torch
+from gpu_timing import median_ms
 from torchvision.ops import nms as torchvision_nms
 
 from mmdet.models.core import stable_topk
@@ -104,18 +104,6 @@ def check(generator: torch.Generator) -> list[str]:
             ):
                 faults.append(f'stable_topk(largest={largest}) of {kinds} kinds of values')
     return faults
-
-
-def median_ms(function, rounds: int = 12) -> float:
-    times = []
-    for turn in range(rounds + 2):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        if turn > 1:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
 
 
 def measure(generator: torch.Generator) -> list[dict]:
