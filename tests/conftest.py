@@ -44,3 +44,11 @@ def _fake_gpu():
             torch.zeros(1).to('cuda') + 1
     except RuntimeError:
         pytest.skip('this version of torch needs a GPU even for fake tensors of one')
+
+
+@pytest.fixture
+def one_graph():
+    """Calls a module through the compiler's front end alone; whatever breaks its graph is an error."""
+    torch._dynamo.reset()
+    yield lambda module, *args: torch.compile(module, fullgraph=True, backend='eager')(*args)
+    torch._dynamo.reset()

@@ -57,7 +57,7 @@ ARROWS = {
     'checks': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets'},
     'engine': GROUND | {'registry', 'utils', 'structures', 'config'},
     # the one room that decides how a model is computed
-    'engine.acceleration': GROUND | {'ops.winograd'},
+    'engine.acceleration': GROUND | {'ops.winograd', 'engine.compilation'},
     # inputs for tests of code that builds on the package
     'testing': GROUND | {'registry', 'utils', 'structures'},
     # what users and scripts start

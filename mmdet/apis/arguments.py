@@ -80,6 +80,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='settings that overwrite those of the config, such as optim_wrapper.optimizer.lr=0.01 '
         'or model.backbone.out_indices="(0,1,2)"',
     )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile backbone, neck and heads; options are those of compile in CONFIG',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch of older PyTorch passes --local_rank, newer ones --local-rank
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

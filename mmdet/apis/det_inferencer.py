@@ -54,7 +54,7 @@ class DetInferencer(BaseInferencer):
         device: The best one that there is by default.
         palette: Colours: coco, voc, citys, random, or 'none' for those of the weights or the config.
         show_progress: A progress bar with the time left.
-        optimize: As in :func:`init_detector`.
+        optimize, compile: As in :func:`init_detector`.
 
     Example:
         >>> inferencer = DetInferencer('configs/retinanet/retinanet_r50_fpn_1x_coco.py', 'retinanet.pth')
@@ -83,6 +83,7 @@ class DetInferencer(BaseInferencer):
         palette: str = 'none',
         show_progress: bool = True,
         optimize: str | None = None,
+        compile: bool | dict = False,
     ) -> None:
         self.num_visualized_imgs = 0
         self.num_predicted_imgs = 0
@@ -97,7 +98,9 @@ class DetInferencer(BaseInferencer):
         checkpoint = None if weights is None else read_checkpoint(weights)
         cfg = stored_config(checkpoint, str(weights)) if model is None else _as_config(model)
         self.cfg = cfg
-        self.model = build_detector(cfg, checkpoint, palette, device, source=weights, optimize=optimize)
+        self.model = build_detector(
+            cfg, checkpoint, palette, device, source=weights, optimize=optimize, compile=compile
+        )
         self.pipeline = self._init_pipeline(cfg)
         self.collate_fn = self._init_collate(cfg)
         self.visualizer = self._init_visualizer(cfg)

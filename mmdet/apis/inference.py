@@ -41,6 +41,7 @@ def init_detector(
     device: str = 'cuda:0',
     cfg_options: dict | None = None,
     optimize: str | None = None,
+    compile: bool | dict = False,
 ) -> nn.Module:
     """A detector in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes`` and ``palette``) as attributes.
 
@@ -50,6 +51,7 @@ def init_detector(
         device: A CUDA device gives way to the CPU, with a note, where there is none.
         optimize: ``'fuse'`` or ``'bf16'`` for a faster detector that cannot be trained, see
             :func:`mmdet.engine.acceleration.optimize_for_inference`.
+        compile: Compile backbone, neck and heads: True, or a dict of options of ``torch.compile``.
     """
     if isinstance(config, Config):
         config = as_config(config)
@@ -60,7 +62,7 @@ def init_detector(
     else:
         raise UserTypeError(f'config must be a path or a Config, not {type(config).__name__}')
     content = checkpoint and read_checkpoint(checkpoint)
-    return build_detector(config, content, palette, device, source=checkpoint, optimize=optimize)
+    return build_detector(config, content, palette, device, source=checkpoint, optimize=optimize, compile=compile)
 
 
 def build_detector(
@@ -70,6 +72,7 @@ def build_detector(
     device: str | None = None,
     source: Any = None,
     optimize: str | None = None,
+    compile: bool | dict = False,
 ) -> nn.Module:
     """As :func:`init_detector`, from a config and the content of a checkpoint; ``source`` is its name in messages."""
     from mmengine.model import revert_sync_batchnorm
@@ -89,7 +92,7 @@ def build_detector(
             print_log(str(report), logger='current', level=30)
     model.dataset_meta = dataset_meta(cfg, checkpoint, palette)
     model.cfg = cfg
-    return optimize_for_inference(model.to(available_device(device)).eval(), optimize)
+    return optimize_for_inference(model.to(available_device(device)).eval(), optimize, compile)
 
 
 def available_device(device: str | None) -> str:

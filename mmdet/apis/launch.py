@@ -71,6 +71,8 @@ def prepare(args: argparse.Namespace) -> Any:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     args.work_dir = cfg.work_dir
+    if args.compile and not isinstance(cfg.get('compile'), dict):
+        cfg.compile = True
     cfg.setdefault('default_scope', 'mmdet')
     init_default_scope(cfg.default_scope)
     return cfg

@@ -1,4 +1,5 @@
-"""How a model is computed, as opposed to what: memory formats, Winograd's convolutions, folded norms, precision.
+"""How a model is computed, as opposed to what: memory formats, Winograd's convolutions, folded norms, precision,
+compiled networks.
 
 All of it is decided here: by keys of the config for training, by the argument ``optimize`` for prediction.
 """
@@ -12,6 +13,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
+from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.errors import UserValueError
 from mmdet.ops.winograd import WinogradConv2d
 
@@ -28,13 +30,13 @@ def lay_out(model: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
 def accelerate_training(model: nn.Module, cfg: Mapping[str, Any]) -> None:
     """Change in place how a model trains: Winograd's convolutions on CPUs, unless ``cfg`` has ``winograd=False``.
 
-    A compiled model keeps its own convolutions.
+    A compiled model keeps its own convolutions: Winograd's are no operator that a compiler can look into.
     """
-    if cfg.get('winograd', True) and not cfg.get('compile'):
+    if cfg.get('winograd', True) and compile_options(cfg.get('compile')) is None:
         use_winograd(model)
 
 
-def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
+def optimize_for_inference(model: nn.Module, how: str | None, compile: bool | Mapping | None = None) -> nn.Module:
     """Change a detector in evaluation mode in place; it cannot be trained afterwards.
 
     Args:
@@ -42,24 +44,33 @@ def optimize_for_inference(model: nn.Module, how: str | None) -> nn.Module:
             computes large 3x3 convolutions by Winograd's method: the same detections up to rounding. ``'bf16'`` does
             the same and runs the network in bfloat16 where autocast allows it, with slightly different scores and
             boxes. ``None`` leaves the model alone.
+        compile: True or options of ``torch.compile``: backbone, neck and heads are compiled, and Winograd's method is
+            left out.
 
     Raises:
-        ValueError: for another value of ``how``.
+        ValueError: for another value of ``how`` or an unknown option.
     """
-    if how is None:
-        return model
+    options = compile_options(compile)
+    if how is not None:
+        _optimize(model, how, compiled=options is not None)
+    if options is not None:
+        compile_networks(model, options)
+    return model
+
+
+def _optimize(model: nn.Module, how: str, compiled: bool) -> None:
     if how not in CHOICES:
         near = difflib.get_close_matches(str(how), CHOICES, 1, 0)
         raise UserValueError(f'optimize={how!r} is none of None, {", ".join(map(repr, CHOICES))}; nearest: {near[0]!r}')
     model.eval()
     fold_batch_norms(model)
-    use_winograd(model)
+    if not compiled:
+        use_winograd(model)
     model.to(memory_format=torch.channels_last)
     if how == 'bf16':
         device = next(model.parameters()).device.type
         detector = getattr(model, 'module', model)  # a test-time augmentation calls the steps of the one inside
         detector.forward = torch.autocast(device, dtype=torch.bfloat16)(detector.forward)
-    return model
 
 
 def fold_batch_norms(model: nn.Module) -> int:

@@ -78,7 +78,7 @@ def test_hook_gives_the_model_back():
     init_default_scope('mmdet')
     model = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
     state = copy.deepcopy(model.state_dict())
-    runner = SimpleNamespace(model=model)
+    runner = SimpleNamespace(model=model, cfg={})
     hook = HOOKS.build(dict(type='FastInferenceHook', optimize='fuse'))
     hook.before_test_epoch(runner)
     assert isinstance(runner.model[1], nn.Identity)

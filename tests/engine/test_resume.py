@@ -50,6 +50,7 @@ CASES = {
         optim_wrapper__dtype='float16',
         optim_wrapper__loss_scale=dict(init_scale=2.0**30, growth_interval=4),
     ),
+    'compiled': dict(default_hooks__checkpoint=EVERY_3, custom_hooks=[EMA], compile=dict(backend='eager')),
     'no seed given': dict(default_hooks__checkpoint=EVERY_3, randomness=dict(seed=None)),
     'different ranks seeded differently': dict(
         default_hooks__checkpoint=EVERY_3, randomness=dict(seed=3, diff_rank_seed=True)

@@ -14,6 +14,8 @@ from mmdet.registry import HOOKS
 class FastInferenceHook(Hook):
     """Tests with an optimized copy of the model; the model itself comes back afterwards.
 
+    With ``compile`` in the config the copy is compiled.
+
     Args:
         optimize: As in :func:`mmdet.engine.acceleration.optimize_for_inference`.
     """
@@ -27,7 +29,7 @@ class FastInferenceHook(Hook):
     def before_test_epoch(self, runner: Any) -> None:
         self._model = runner.model
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        runner.model = optimize_for_inference(copy.deepcopy(model), self.optimize)
+        runner.model = optimize_for_inference(copy.deepcopy(model), self.optimize, runner.cfg.get('compile'))
 
     def after_test_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         runner.model, self._model = self._model, None

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.engine.acceleration import accelerate_training, lay_out
+from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
@@ -242,6 +243,12 @@ class DetRunner(Runner):
     def train(self) -> torch.nn.Module:
         accelerate_training(self.model, self.cfg)
         return super().train()
+
+    def _maybe_compile(self, target: str) -> None:
+        """The key ``compile`` compiles the networks, not ``target``, which is the whole step with the optimizer."""
+        options = compile_options(self.cfg.get('compile'))
+        if options is not None:
+            self.logger.info(f'compiled at their first use: {", ".join(compile_networks(self.model, options))}')
 
     # ----------------------------------------------------------------------------------------------------------------
     # Checkpoints

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmdet.models import backbones
 from mmdet.models.backbones import (
     SSDVGG,
     CSPDarknet,
@@ -313,3 +314,38 @@ def test_efficientnet_b3_as_in_published_detectors():
     assert [x.shape[1] for x in outs] == [48, 136, 384]
     assert [len(stage) for stage in model.layers[1:]] == [2, 3, 3, 10, 8]
     assert model.layers[2][0].se.conv1.conv.out_channels == 24 // 4
+
+
+TWO_STAGES = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
+BRIEF = {  # less to trace
+    **dict.fromkeys((ResNet, ResNetV1d, ResNeXt, Res2Net, ResNeSt), TWO_STAGES),
+    DetectoRS_ResNet: dict(TWO_STAGES, rfp_inplanes=8, stage_with_sac=(False, True)),
+    DetectoRS_ResNeXt: TWO_STAGES,
+    SwinTransformer: dict(depths=(2, 1), num_heads=(1, 2), out_indices=(0, 1), strides=(4, 2)),
+    TridentResNet: dict(
+        depth=50,
+        base_channels=4,
+        num_branch=3,
+        test_branch_idx=1,
+        trident_dilations=(1, 2, 3),
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        out_indices=(2,),
+    ),
+}
+FIRST = {cls: dict(kwargs) for cls, kwargs, *_ in BACKBONES[::-1]} | {TridentResNet: {}}
+
+
+def test_every_backbone_is_compiled_by_the_next_test():
+    assert {cls.__name__ for cls in FIRST} == set(backbones.__all__)
+
+
+@pytest.mark.parametrize('cls', FIRST)
+def test_one_graph(cls, one_graph):
+    model = build(cls, FIRST[cls] | BRIEF.get(cls, {})).train()
+    x, outs = torch.randn(2, 3, 64, 96), []
+    for call in (lambda: one_graph(model, x), lambda: model(x)):
+        torch.manual_seed(0)  # of dropped paths
+        outs.append(call())
+    torch.testing.assert_close(*outs)

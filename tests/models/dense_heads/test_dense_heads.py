@@ -4,6 +4,7 @@ from fake_gpu import WaitingCopies
 from head_table import HEADS, LOOKS_AT_DATA, NUM_CLASSES, build_head, features, for_head, samples, totals
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmdet.models import dense_heads
 from mmdet.models.core import unpack_gt_instances
 from mmdet.registry import MODELS
 
@@ -247,3 +248,19 @@ def test_ssd_by_sigmoid():
     assert head.cls_out_channels == HEADS['SSDHead']['num_classes']
     loss = totals(head.loss(features(2), samples('many', 'empty')))['loss_cls']
     assert loss.isfinite() and loss > 0
+
+
+COMPILED = {cfg['type']: name for name, cfg in reversed(HEADS.items())}
+COMPILED |= {name: name for name in ('FCOSHead center', 'ATSSHead deformable', 'AutoAssignHead forced')}
+
+
+def test_every_head_is_compiled_by_the_next_test():
+    abstract = {'BaseDenseHead', 'AnchorFreeHead', 'CenterPrior', 'Integral'}  # and parts of losses
+    assert set(COMPILED) >= set(dense_heads.__all__) - abstract
+
+
+@pytest.mark.parametrize('name', COMPILED.values())
+def test_one_graph(name, one_graph):
+    head = build_head(name, init=False).eval()
+    feats = features(2)
+    torch.testing.assert_close(one_graph(head, feats), head(feats))

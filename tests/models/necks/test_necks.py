@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmdet.models import necks
 from mmdet.models.necks import (
     BFP,
     FPG,
@@ -230,3 +231,35 @@ def test_fpg_sums_its_connections():
     fine, coarse = identity(neck)((torch.full((1, 1, 4, 4), 1.0), torch.full((1, 1, 2, 2), 10.0)))
     assert fine.unique().tolist() == [1 + 1 + 10]  # lateral, skip and from the coarser level
     assert coarse.unique().tolist() == [10 + 10 + 12]  # lateral, skip and from the finer node
+
+
+RECURSIVE = dict(type='DetectoRS_ResNet', depth=50, base_channels=4, rfp_inplanes=8, num_stages=2, strides=(1, 2))
+RECURSIVE |= dict(dilations=(1, 1), out_indices=(0, 1))
+FIRST = {cls: (kwargs, CHANNELS) for cls, kwargs, _ in NECKS[::-1]}
+FIRST |= {
+    BFP: (dict(in_channels=8, num_levels=4, refine_level=1, refine_type='non_local'), [8] * 4),
+    DyHead: (dict(in_channels=16, out_channels=16, num_blocks=1, zero_init_offset=False), [16] * 4),
+    RFP: (
+        dict(
+            rfp_steps=2, rfp_backbone=RECURSIVE, aspp_out_channels=2, in_channels=[16, 32], out_channels=8, num_outs=2
+        ),
+        None,
+    ),
+}
+
+
+def test_every_neck_is_compiled_by_the_next_test():
+    assert {cls.__name__ for cls in FIRST} == set(necks.__all__)
+
+
+@pytest.mark.parametrize('cls', FIRST)
+def test_one_graph(cls, one_graph):
+    kwargs, channels = FIRST[cls]
+    torch.manual_seed(0)
+    neck = cls(**kwargs).eval()
+    if channels is None:  # the pyramid that looks at the picture again
+        image = torch.randn(1, 3, 64, 64)
+        inputs = image, *neck.rfp_modules[0](image)
+    else:
+        inputs = features(channels)
+    torch.testing.assert_close(one_graph(neck, inputs), neck(inputs))

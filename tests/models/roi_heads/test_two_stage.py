@@ -10,6 +10,8 @@ from mmengine.config import ConfigDict
 from torch import nn
 from two_stage_table import IMAGE, SEMANTIC, TABLE, build, htc, images, sample, total
 
+from mmdet.engine.compilation import networks
+from mmdet.models.roi_heads import bbox_heads, mask_heads
 from mmdet.registry import MODELS
 
 
@@ -159,3 +161,29 @@ def test_a_rank_without_objects():
     for name in ('Faster', 'Mask', 'Cascade Mask'):
         assert torch.tensor([*found[name, 0], *found[name, 1]]).isfinite().all()
         assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)
+
+
+COMPILED = ('Faster', 'Double', 'Mask', 'HTC')
+"""Each kind of box, mask and semantic head is in one of them."""
+
+
+def region_heads(model):
+    return [module for name, module in networks(model) if name.startswith('roi_head.')]
+
+
+def test_every_region_head_is_compiled_by_the_next_test():
+    abstract = {'BBoxHead', 'ConvFCBBoxHead', 'Shared4Conv1FCBBoxHead'}  # bases, and another number of the same layers
+    kinds = {type(head).__name__ for name in COMPILED for head in region_heads(build(name))}
+    assert kinds == {*bbox_heads.__all__, *mask_heads.__all__} - abstract
+
+
+@pytest.mark.parametrize('name', COMPILED)
+def test_one_graph(name, one_graph):
+    model = build(name).eval()
+    feats = torch.randn(3, 16, 7, 7)
+    maps = tuple(torch.randn(2, 16, 12 // s, 16 // s) for s in (1, 2))
+    for head in region_heads(model):
+        inputs = dict(FusedSemanticHead=(maps,), DoubleConvFCBBoxHead=(feats, feats)).get(type(head).__name__, (feats,))
+        if getattr(head, 'with_conv_res', False):
+            inputs = feats, feats
+        torch.testing.assert_close(one_graph(head, *inputs), head(*inputs))
