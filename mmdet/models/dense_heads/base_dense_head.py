@@ -107,9 +107,11 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
 
     def _draw(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor | None, Tensor | None]:
         """``(B, P)`` bool of the sampler's positives and negatives; None where it takes what the assignment says."""
+        if isinstance(self.sampler, PseudoSampler) and hasattr(self.sampler.sample, 'by_batch'):
+            return None, None
         if getattr(self.sampler, 'by_image', True):
             return sample_images(self.sampler, priors, assignment, gt)
-        return (None, None) if isinstance(self.sampler, PseudoSampler) else self.sampler.masks(assignment, gt)
+        return self.sampler.masks(assignment, gt)
 
     @property
     def counts_by_level(self) -> bool:

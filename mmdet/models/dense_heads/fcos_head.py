@@ -104,8 +104,8 @@ class FCOSHead(AnchorFreeHead):
         num_pos = mean_count(pos.sum())
         distances = torch.where(pos[..., None], distances, pred.detach())  # finite, and no loss, off the positives
         quality = self.centerness_target(distances) * pos
-        boxes = self.bbox_coder.decode(priors.boxes, pred)
-        targets = self.bbox_coder.decode(priors.boxes, distances)
+        points = priors.boxes.expand(len(pred), -1, -1)
+        boxes, targets = self.bbox_coder.decode(points, pred), self.bbox_coder.decode(points, distances)
         quality_sum = mean_count(quality.sum(), 1e-6)
         sizes = priors.level_sizes
         return dict(
@@ -133,7 +133,8 @@ class FCOSHead(AnchorFreeHead):
             points, strides, ranges, gt, self.center_sample_radius if self.center_sampling else None
         )
         boxes, labels = gt.gather(assignment.gt_inds)
-        return torch.where(assignment.gt_inds > 0, labels, self.num_classes), self.bbox_coder.encode(points, boxes)
+        labels = torch.where(assignment.gt_inds > 0, labels, self.num_classes)
+        return labels, self.bbox_coder.encode(points.expand(len(boxes), -1, -1), boxes)
 
     @by_batch
     def get_targets(self, points: list[Tensor], batch_gt_instances) -> tuple[list[Tensor], list[Tensor]]:

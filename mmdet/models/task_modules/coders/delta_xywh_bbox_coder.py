@@ -39,7 +39,8 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Deltas of ``gt_bboxes (..., 4)`` relative to ``bboxes (..., 4)``, both xyxy with positive sides."""
         bboxes, gt_bboxes = (boxes.tensor if isinstance(boxes, BaseBoxes) else boxes for boxes in (bboxes, gt_bboxes))
-        check_pairs(bboxes, gt_bboxes)
+        if bboxes.shape != gt_bboxes.shape or bboxes.shape[-1] != 4:
+            check_pairs(bboxes, gt_bboxes)
         return bbox2delta(bboxes, gt_bboxes, self.means, self.stds)
 
     def decode(
@@ -52,7 +53,8 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
             wh_ratio_clip: Sides change by at most this factor or its inverse.
         """
         bboxes = bboxes.tensor if isinstance(bboxes, BaseBoxes) else bboxes
-        check_pairs(bboxes, pred_bboxes)
+        if bboxes.shape != pred_bboxes.shape or bboxes.shape[-1] != 4:
+            check_pairs(bboxes, pred_bboxes)
         boxes = delta2bbox(
             bboxes,
             pred_bboxes,

@@ -26,7 +26,8 @@ class DistancePointBBoxCoder(BaseBBoxCoder):
     def encode(self, points: Tensor, gt_bboxes: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
         """Distances of ``points (..., 2)`` to ``gt_bboxes (..., 4)``, within ``[0, max_dis - eps]`` if given."""
         gt_bboxes = gt_bboxes.tensor if isinstance(gt_bboxes, BaseBoxes) else gt_bboxes
-        check_pairs(points, gt_bboxes, prior_size=2)
+        if points.shape != (*gt_bboxes.shape[:-1], 2) or gt_bboxes.shape[-1] != 4:
+            check_pairs(points, gt_bboxes, prior_size=2)
         x1, y1, x2, y2 = gt_bboxes.unbind(-1)
         x, y = points[..., 0], points[..., 1]
         distances = torch.stack([x - x1, y - y1, x2 - x, y2 - y], -1)
@@ -34,7 +35,8 @@ class DistancePointBBoxCoder(BaseBBoxCoder):
 
     def decode(self, points: Tensor, pred_bboxes: Tensor, max_shape=None) -> Tensor:
         """xyxy boxes of distances ``(..., 4)`` around ``points (..., 2)``; ``max_shape`` as in :func:`clamp_boxes`."""
-        check_pairs(points, pred_bboxes, prior_size=2)
+        if points.shape != (*pred_bboxes.shape[:-1], 2) or pred_bboxes.shape[-1] != 4:
+            check_pairs(points, pred_bboxes, prior_size=2)
         x, y = points[..., 0], points[..., 1]
         left, top, right, bottom = pred_bboxes.unbind(-1)
         boxes = torch.stack([x - left, y - top, x + right, y + bottom], -1)
