@@ -18,13 +18,23 @@ from mmdet.errors import UserValueError
 from mmdet.ops.winograd import WinogradConv2d
 
 CHOICES = ('fuse', 'bf16')
+CHANNELS_LAST_WITH_AMP = True
+"""Whether mixed precision on CUDA stores convolutions channels-last where the config does not say."""
 MIN_WINOGRAD_CHANNELS = 128
 """With fewer, Winograd's transforms cost more than the products that they save."""
 
 
 def lay_out(model: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
-    """A new model in the memory format of a config: ``channels_last=True`` stores convolutions channels-last."""
-    return model.to(memory_format=torch.channels_last) if cfg.get('channels_last', False) else model
+    """A new model in the memory format of a config: ``channels_last=True`` stores convolutions channels-last.
+
+    Where the config does not say, this is so with mixed precision on CUDA, if ``CHANNELS_LAST_WITH_AMP``.
+    """
+    wanted = cfg.get('channels_last')
+    if wanted is None:
+        wrapper = (cfg.get('optim_wrapper') or {}).get('type', '')
+        mixed = 'AmpOptimWrapper' in (wrapper if isinstance(wrapper, str) else wrapper.__name__)
+        wanted = CHANNELS_LAST_WITH_AMP and mixed and torch.cuda.is_available()
+    return model.to(memory_format=torch.channels_last) if wanted else model
 
 
 def accelerate_training(model: nn.Module, cfg: Mapping[str, Any]) -> None:

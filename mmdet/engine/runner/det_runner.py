@@ -21,6 +21,7 @@ from mmengine.dist import get_rank, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -28,6 +29,7 @@ from torch.utils.data import DataLoader
 from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
+from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
@@ -46,9 +48,8 @@ class DetRunner(Runner):
 
     Takes what :class:`mmengine.runner.Runner` takes; ``default_scope`` is 'mmdet'. With ``randomness=dict(seed=None)``
     it draws a seed, or takes that of the checkpoint to resume. With ``resume=True`` and no ``load_from`` it resumes
-    the newest readable checkpoint of ``work_dir``. ``channels_last=True`` in ``cfg`` stores the weights of convolutions
-    channels-last, which pays with mixed precision on GPUs; it is slower in single precision on CPUs, so it is off. How
-    else a model trains is decided in :mod:`mmdet.engine.acceleration`.
+    the newest readable checkpoint of ``work_dir``. How a model trains is decided in :mod:`mmdet.engine.acceleration`,
+    what a run on CUDA takes where the config says nothing in :mod:`mmdet.engine.device_defaults`.
     """
 
     _has_loaded: bool
@@ -78,6 +79,8 @@ class DetRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         if self.distributed and not dist.is_initialized() and not torch.cuda.is_available():
             dist.init_process_group('gloo')  # mmengine's own path calls torch.cuda.set_device
+        if 'cudnn_benchmark' not in env_cfg and has_bounded_sizes(self.cfg):
+            env_cfg = {**env_cfg, 'cudnn_benchmark': True}  # randomness=dict(deterministic=True) takes it back
         super().setup_env(env_cfg)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
@@ -103,6 +106,13 @@ class DetRunner(Runner):
             wrapper_cfg.setdefault('forward_sync_buffers', wrapper_cfg.pop('broadcast_buffers', False))
         else:
             wrapper_cfg.setdefault('broadcast_buffers', False)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        wrapper = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, self.model))
+        for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            if isinstance(getattr(one, 'optimizer', None), torch.optim.Optimizer):
+                keep_kernels(one.optimizer)
+        return wrapper
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
         """Say how the batch size stands to the learning rate, and scale the latter if ``enable`` is set."""
@@ -225,6 +235,7 @@ class DetRunner(Runner):
             cfg.pop('persistent_workers', None)  # torch refuses it without workers
             cfg.pop('prefetch_factor', None)
         cfg.pop('disable_subprocess_warning', None)
+        cfg.setdefault('pin_memory', torch.cuda.is_available())
         loader = DataLoader(
             dataset=dataset,
             sampler=sampler if batch_sampler is None else None,

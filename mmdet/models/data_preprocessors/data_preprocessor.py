@@ -166,17 +166,19 @@ def boxes_to_tensors(sample: DetDataSample) -> None:
 
 
 def to_device(samples: Sequence[DetDataSample], device: torch.device) -> list[DetDataSample]:
-    """Samples on ``device``; their instances cross in one copy for each data type and become views of it.
+    """Samples on ``device``; their instances and label maps cross in one copy for each data type, as views of it.
 
     Bitmaps cross together, as windows of one bit a pixel.
     """
     if device.type == 'cpu':
         return [sample.to(device) for sample in samples]
+    from mmengine.structures import PixelData
+
     slots, groups, bitmaps = [], {}, []
     for sample in samples:
-        for name in ('gt_instances', 'ignored_instances', 'proposals'):
+        for name in ('gt_instances', 'ignored_instances', 'proposals', 'gt_sem_seg'):
             instances = sample.get(name)
-            if not isinstance(instances, InstanceData):
+            if not isinstance(instances, (InstanceData, PixelData)):
                 continue
             for key, value in instances.items():
                 if isinstance(value, Tensor) and value.device.type == 'cpu':
