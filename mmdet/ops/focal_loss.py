@@ -86,6 +86,25 @@ def focal_loss_sum(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma:
     return _FocalSum.apply(logits, labels, weight, gamma, alpha)
 
 
+@torch.library.custom_op(
+    'mmdet::fused_focal_loss',
+    mutates_args=(),
+    schema='(Tensor logits, Tensor labels, Tensor? weight, float gamma, float alpha) -> (Tensor, Tensor)',
+)
+def fused_focal_loss(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """:func:`focal_loss_sum` and its gradient by one kernel, on a GPU."""
+    from .focal_loss_kernel import launch
+
+    return launch(logits, labels, weight, gamma, alpha)
+
+
+@fused_focal_loss.register_fake
+def _(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> tuple[Tensor, Tensor]:
+    return logits.new_empty((), dtype=torch.float32), torch.empty_like(logits)
+
+
 class _FocalSum(torch.autograd.Function):
     """See :func:`focal_loss_sum`.
 
@@ -98,11 +117,8 @@ class _FocalSum(torch.autograd.Function):
         count, classes = logits.shape
         want_grad = ctx.needs_input_grad[0]
         if logits.is_cuda and logits.dtype != torch.float64 and find_spec('triton') is not None:
-            from .focal_loss_kernel import launch
-
-            total, grad = launch(logits, labels, weight, gamma, alpha, want_grad)
-            if grad is not None:
-                ctx.save_for_backward(grad)
+            total, grad = fused_focal_loss(logits, labels, weight, gamma, alpha)
+            ctx.save_for_backward(grad)
             return total
         row_weight = weight if weight is not None and weight.dim() == 1 else None
         element_weight = weight if row_weight is None else None

@@ -16,9 +16,7 @@ except ImportError:
 BLOCK, WARPS = 4096, 8
 
 
-def launch(
-    logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float, want_grad: bool
-) -> tuple[Tensor, Tensor | None]:
+def launch(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> tuple[Tensor, Tensor]:
     """Weighted sum of the focal loss of logits ``(N, C)``, and its gradient; each logit is read once.
 
     Args:
@@ -29,15 +27,15 @@ def launch(
     count = logits.numel()
     blocks = triton.cdiv(count, BLOCK)
     sums = torch.zeros(blocks, dtype=torch.float32, device=logits.device)
-    grad = torch.empty_like(logits) if want_grad else logits
+    grad = torch.empty_like(logits)
     factors = logits if weight is None else weight.contiguous()
     by_row = weight is not None and weight.dim() == 1
     kernel[(blocks,)](
         logits, labels.contiguous(), factors, grad, sums, count, logits.shape[1], gamma, alpha,
-        WEIGHTS=0 if weight is None else 1 if by_row else 2, SQUARE=gamma == 2.0, GRAD=want_grad,
+        WEIGHTS=0 if weight is None else 1 if by_row else 2, SQUARE=gamma == 2.0,
         BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
-    return sums.sum(), grad if want_grad else None
+    return sums.sum(), grad
 
 
 def _focal(
@@ -52,7 +50,6 @@ def _focal(
     alpha,
     WEIGHTS: tl.constexpr,
     SQUARE: tl.constexpr,
-    GRAD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``BLOCK`` elements in a row: a positive is a negative of the opposite logit with the opposite balance."""
@@ -80,9 +77,8 @@ def _focal(
     if WEIGHTS == 2:
         factor = tl.load(weight + place, mask=exists, other=0.0).to(tl.float32)
     tl.store(sums + block, tl.sum(modulation * entropy * factor, 0))
-    if GRAD:
-        slope = modulation * (gamma * (1.0 - p) * entropy + p) * factor
-        tl.store(grad + place, tl.where(positive, -slope, slope).to(grad.dtype.element_ty), mask=exists)
+    slope = modulation * (gamma * (1.0 - p) * entropy + p) * factor
+    tl.store(grad + place, tl.where(positive, -slope, slope).to(grad.dtype.element_ty), mask=exists)
 
 
 kernel: Any = triton.jit(do_not_specialize=['count'])(_focal) if triton is not None else None
