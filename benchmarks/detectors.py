@@ -60,6 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-winograd', action='store_true', help='train by direct convolutions on the CPU too')
     parser.add_argument('--torchvision-trains-norms', action='store_true', help='and the stem and the first stage')
     parser.add_argument('--optimize', choices=['fuse', 'bf16'], help='of our inference, as in tools/test.py')
+    parser.add_argument('--compile', action='store_true', help='our networks, as compile=True does')
     parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
     return parser.parse_args()
 
@@ -232,10 +233,13 @@ def drawn_rois(model, step) -> dict:
 def training_steps(name: str, args: argparse.Namespace) -> dict:
     """Candidate -> a function that does one training step."""
     from mmdet.engine.acceleration import accelerate_training
+    from mmdet.engine.compilation import compile_networks
 
     images, targets = make_batch(args, name == 'mask_rcnn')
     ours = build_ours(name, args).train()
     accelerate_training(ours, dict(winograd=not args.no_winograd))  # as tools/train.py does
+    if args.compile:
+        compile_networks(ours)
     ours_optimizer = optimizer_of(ours)
     data = our_samples(images, targets, args)
 
@@ -272,6 +276,7 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
 
     images, targets = make_batch(args, False)
     from mmdet.engine.acceleration import optimize_for_inference
+    from mmdet.engine.compilation import compile_networks
 
     ours = build_ours(name, args).eval()
     with torch.no_grad():
@@ -280,6 +285,8 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
                 layer.weight *= CLASS_GAIN[name]
     theirs = build_theirs(name, ours, args).eval() if name in TORCHVISION else None
     ours = optimize_for_inference(ours, args.optimize)
+    if args.compile:
+        compile_networks(ours)
     data = our_samples(images, targets, args)
 
     def detect():

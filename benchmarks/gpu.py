@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
 import json
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--models', nargs='+', default=list(detectors.CONFIGS), choices=list(detectors.CONFIGS))
     parser.add_argument('--mode', nargs='+', default=['train', 'infer'], choices=['train', 'infer'])
-    parser.add_argument('--compile', nargs='*', default=['retinanet', 'faster_rcnn', 'mask_rcnn'], metavar='MODEL')
+    parser.add_argument('--compiled', nargs='*', default=['retinanet', 'faster_rcnn', 'mask_rcnn'], metavar='MODEL')
     parser.add_argument('--size', nargs=2, type=int, default=[800, 1333], metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--boxes', type=int, default=20)
@@ -43,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu'))
     args = parser.parse_args()
     return argparse.Namespace(
-        **vars(args), device='cuda', no_winograd=True, torchvision_trains_norms=False, optimize=None
+        **vars(args), device='cuda', no_winograd=True, torchvision_trains_norms=False, optimize=None, compile=False
     )
 
 
@@ -86,7 +85,7 @@ def host_syncs(step) -> dict[str, int]:
 def compiled_steps(name: str, mode: str, args: argparse.Namespace) -> dict:
     """The candidate that ``compile=True`` makes."""
     steps = detectors.training_steps if mode == 'train' else detectors.inference_steps
-    return {'compiled': steps(name, argparse.Namespace(**{**vars(args), 'compile_networks': True}))['ours']}
+    return {'compiled': steps(name, argparse.Namespace(**{**vars(args), 'compile': True}))['ours']}
 
 
 def measure(name: str, mode: str, args: argparse.Namespace) -> dict:
@@ -96,13 +95,12 @@ def measure(name: str, mode: str, args: argparse.Namespace) -> dict:
     row: dict = dict(model=name, mode=mode)
     steps['ours']()
     row['syncs'] = host_syncs(steps['ours'])
-    if name in args.compile:
+    if name in args.compiled:
         start = time.perf_counter()
-        with contextlib.suppress(ImportError):
-            steps.update(compiled_steps(name, mode, args))
-            steps['compiled']()
-            torch.cuda.synchronize()
-            row['compiling_seconds'] = round(time.perf_counter() - start, 1)
+        steps.update(compiled_steps(name, mode, args))
+        steps['compiled']()
+        torch.cuda.synchronize()
+        row['compiling_seconds'] = round(time.perf_counter() - start, 1)
     row['results'] = detectors.measure(steps, args)
     bare = row['results']['bare network']['seconds']
     row['over_bare'] = {key: round(value['seconds'] / bare, 3) for key, value in row['results'].items()}

@@ -87,6 +87,7 @@ def compile_networks(model: nn.Module, options: Mapping[str, Any] | None = None)
 
 
 def is_compiled(model: nn.Module) -> bool:
+    """Whether :func:`compile_networks` found a network in the model."""
     return any(isinstance(module._compiled_call_impl, CompiledCall) for module in model.modules())
 
 
