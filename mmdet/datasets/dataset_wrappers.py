@@ -119,7 +119,8 @@ def _brief(value) -> str:
 class MultiImageMixDataset:
     """A dataset whose transforms mix several images (Mosaic, MixUp, CopyPaste).
 
-    A transform with ``get_indices(dataset)`` is given the samples at those indices as ``results['mix_results']``.
+    A transform with ``get_indexes(dataset)``, or ``get_indices``, is given the samples at those indices as
+    ``results['mix_results']``.
     The dataset should load images and annotations only; the other transforms belong here.
 
     Args:
@@ -201,8 +202,9 @@ class MultiImageMixDataset:
     def _apply(self, transform: Callable, results: dict) -> dict:
         for _ in range(self.max_refetch):
             mixed = copy.deepcopy(results)
-            if hasattr(transform, 'get_indices'):
-                indices = transform.get_indices(self.dataset)
+            choose = getattr(transform, 'get_indexes', None) or getattr(transform, 'get_indices', None)
+            if choose is not None:
+                indices = choose(self.dataset)
                 indices = indices if isinstance(indices, Sequence) else [indices]
                 mixed['mix_results'] = [self.dataset[index] for index in indices]
                 if None in mixed['mix_results']:

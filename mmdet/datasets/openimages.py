@@ -7,7 +7,7 @@ import json
 import os.path as osp
 import pickle
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.fileio import get_local_path
@@ -68,7 +68,9 @@ class OpenImagesDataset(BaseDetDataset):
         names, self.label_id_mapping = self._parse_label_file(self.label_file)
         self._metainfo['classes'] = names
         self._metainfo['RELATION_MATRIX'] = self._get_relation_matrix(self.hierarchy_file)
-        image_labels = self._image_level_labels()
+        image_labels = None
+        if self.image_level_ann_file is not None:
+            image_labels = self._parse_img_level_ann(self.image_level_ann_file)
         sizes = self._sizes()
         data_list = []
         for img_id, file_name, instances in self._images():
@@ -81,8 +83,8 @@ class OpenImagesDataset(BaseDetDataset):
             info = dict(img_path=img_path, img_id=img_id, height=height, width=width, instances=instances)
             if image_labels is not None:
                 found = image_labels.get(img_id, [])
-                info['image_level_labels'] = np.array([label for label, _ in found], dtype=np.int64)
-                info['confidences'] = np.array([confidence for _, confidence in found], dtype=np.float32)
+                info['image_level_labels'] = np.array([item['image_level_label'] for item in found], dtype=np.int64)
+                info['confidences'] = np.array([item['confidence'] for item in found], dtype=np.float32)
             data_list.append(info)
         return data_list
 
@@ -127,33 +129,43 @@ class OpenImagesDataset(BaseDetDataset):
         shapes = {osp.splitext(osp.basename(meta['filename']))[0]: meta['ori_shape'] for meta in metas}
         return {name: dict(height=shape[0], width=shape[1]) for name, shape in shapes.items()}
 
-    def _image_level_labels(self) -> dict[str, list[tuple[int, float]]] | None:
-        if self.image_level_ann_file is None:
-            return None
+    def _parse_img_level_ann(self, img_level_ann_file: str) -> dict[str, list[dict]]:
+        """``image_level_label`` and ``confidence`` of each label of an image, by its id."""
         labels = defaultdict(list)
-        rows = self._rows(self.image_level_ann_file)
+        rows = self._rows(img_level_ann_file)
         next(rows, None)
         for row in rows:
             label, confidence = (row[column] for column in self.IMAGE_LABEL_COLUMNS)
-            labels[row[0]].append((self._label(label, self.image_level_ann_file), float(confidence)))
+            item = dict(image_level_label=self._label(label, img_level_ann_file), confidence=float(confidence))
+            labels[row[0]].append(item)
         return labels
 
     def _get_relation_matrix(self, hierarchy_file: str) -> np.ndarray:
         with get_local_path(hierarchy_file, backend_args=self.backend_args) as local_path, open(local_path) as file:
             tree = json.load(file)
-        matrix = np.eye(len(self.label_id_mapping), dtype=np.int64)
+        return self._convert_hierarchy_tree(tree, np.eye(len(self.label_id_mapping), dtype=np.int64))
 
-        def descend(node: dict, ancestors: tuple[int, ...]) -> None:
-            for child in node.get('Subcategory', ()):
-                label = self.label_id_mapping.get(child['LabelName'])
-                if label is None:
-                    descend(child, ancestors)
-                else:
-                    matrix[label, list(ancestors)] = 1
-                    descend(child, (*ancestors, label))
+    def _convert_hierarchy_tree(
+        self,
+        hierarchy_map: dict,
+        relation_matrix: np.ndarray,
+        parents: Sequence[int] = (),
+        get_all_parents: bool = True,
+    ) -> np.ndarray:
+        """Mark below a node of the tree which label descends from which, in place.
 
-        descend(tree, ())
-        return matrix
+        Args:
+            parents: Labels of the node and above it.
+            get_all_parents: Mark all ancestors, not only the nearest.
+        """
+        for child in hierarchy_map.get('Subcategory', ()):
+            label = self.label_id_mapping.get(child['LabelName'])
+            above = list(parents)
+            if label is not None:
+                relation_matrix[label, above if get_all_parents else above[-1:]] = 1
+                above.append(label)
+            self._convert_hierarchy_tree(child, relation_matrix, above, get_all_parents)
+        return relation_matrix
 
     def filter_data(self) -> list[dict]:
         """Training samples after ``filter_cfg``: ``filter_empty_gt`` and ``min_size``."""

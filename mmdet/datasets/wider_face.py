@@ -74,8 +74,8 @@ class WIDERFaceDataset(XMLDataset):
     def _other_fields(self) -> dict:
         return dict(super()._other_fields(), flip_indices=FLIP_INDICES)
 
-    def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
-        return osp.join(self.data_prefix.get('img') or '', root.findtext('folder') or '', raw_data_info['file_name'])
+    def _picture_path(self, img_info: dict, root: ElementTree.Element) -> str:
+        return osp.join(self.data_prefix.get('img') or '', root.findtext('folder') or '', img_info['file_name'])
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         instances = super()._parse_instance_info(raw_ann_info, minus_one)

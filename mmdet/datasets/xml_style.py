@@ -132,13 +132,13 @@ class XMLDataset(BaseDetDataset):
             xml_path=osp.join(self.sub_data_root, self.ann_subdir, f'{img_id}.xml'),
         )
 
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        root = self._read_xml(raw_data_info['xml_path'])
-        img_path = self._picture_path(raw_data_info, root)
+    def parse_data_info(self, img_info: dict) -> dict:
+        root = self._read_xml(img_info['xml_path'])
+        img_path = self._picture_path(img_info, root)
         return dict(
             img_path=img_path,
-            img_id=raw_data_info['img_id'],
-            xml_path=raw_data_info['xml_path'],
+            img_id=img_info['img_id'],
+            xml_path=img_info['xml_path'],
             **self._size(root, img_path),
             **self._other_fields(),
             instances=self._parse_instance_info(root, minus_one=self.counts_from_one),
@@ -148,8 +148,8 @@ class XMLDataset(BaseDetDataset):
         """What all samples have in common."""
         return self._text_fields()
 
-    def _picture_path(self, raw_data_info: dict, root: ElementTree.Element) -> str:
-        img_path = osp.join(self.sub_data_root, raw_data_info['file_name'])
+    def _picture_path(self, img_info: dict, root: ElementTree.Element) -> str:
+        img_path = osp.join(self.sub_data_root, img_info['file_name'])
         named = osp.splitext(root.findtext('filename') or '')[1]
         if named not in ('', '.jpg') and osp.exists(osp.splitext(img_path)[0] + named):
             img_path = osp.splitext(img_path)[0] + named

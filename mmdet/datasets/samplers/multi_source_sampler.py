@@ -48,17 +48,26 @@ class MultiSourceSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
 
-    def _endless(self, indices: list[int], stream: int) -> Iterator[int]:
-        """This rank's share of an endless shuffle of ``indices``."""
+    def _infinite_indices(self, sample_size: int, stream: int = 0) -> Iterator[int]:
+        """Endless passes through ``range(sample_size)``, each in an own order if ``shuffle``."""
         generator = torch.Generator()
         generator.manual_seed(self.seed + stream)
+        while True:
+            yield from torch.randperm(sample_size, generator=generator).tolist() if self.shuffle else range(sample_size)
 
-        def passes() -> Iterator[int]:
-            while True:
-                order = torch.randperm(len(indices), generator=generator) if self.shuffle else range(len(indices))
-                yield from (indices[i] for i in order)
+    def _indices_of_rank(self, sample_size: int, stream: int = 0) -> Iterator[int]:
+        """What this rank takes of them."""
+        return itertools.islice(self._infinite_indices(sample_size, stream), self.rank, None, self.world_size)
 
-        return itertools.islice(passes(), self.rank, None, self.world_size)
+    def _endless(self, indices: list[int], stream: int) -> Iterator[int]:
+        """This rank's share of an endless shuffle of ``indices``."""
+        return (indices[i] for i in self._indices_of_rank(len(indices), stream))
+
+    @property
+    def source2inds(self) -> dict[int, Iterator[int]]:
+        """What each part gives to this rank, from the start: indices within the part."""
+        sizes = map(len, self.dataset.datasets)
+        return {number: self._indices_of_rank(size, number) for number, size in enumerate(sizes)}
 
     def _sources(self) -> list[list[int]]:
         sizes = [len(part) for part in self.dataset.datasets]
@@ -86,6 +95,9 @@ class GroupMultiSourceSampler(MultiSourceSampler):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self._get_source_group_info()
+
+    def _get_source_group_info(self) -> None:
         self.groups = [self._split(indices) for indices in self._sources()]
         sizes = torch.tensor([[len(group) for group in pair] for pair in self.groups]).sum(0)
         self.group_ratio = (sizes / sizes.sum()).tolist()

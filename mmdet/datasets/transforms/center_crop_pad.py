@@ -8,6 +8,7 @@ from mmcv.transforms.utils import cache_randomness
 
 from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
 
 from .fields import move_keypoints, record_homography, select_instances, set_image, translation
@@ -96,10 +97,15 @@ class RandomCenterCropPad(BaseTransform):
         place = np.array([top, top + y2 - y1, left, left + x2 - x1], dtype=np.float32)
         return window, place, np.array([x1, y1, x2, y2])
 
+    @staticmethod
+    def _filter_boxes(patch: np.ndarray, boxes: HorizontalBoxes) -> np.ndarray:
+        """``(N,)`` bool: which boxes have their centre in the patch (x1, y1, x2, y2)."""
+        centers = boxes.centers.numpy()
+        return ((centers > patch[:2]) & (centers < patch[2:])).all(-1)
+
     def _train_aug(self, results: dict) -> dict:
         img, boxes = results['img'], results['gt_bboxes']
         height, width = img.shape[:2]
-        centers = boxes.centers.numpy()
         assert self.border is not None
         border_y, border_x = self._get_border(self.border, height), self._get_border(self.border, width)
         while True:
@@ -108,7 +114,7 @@ class RandomCenterCropPad(BaseTransform):
                 cx = np.random.randint(border_x, width - border_x)
                 cy = np.random.randint(border_y, height - border_y)
                 window, place, patch = self._crop_image_and_paste(img, (cy, cx), size)
-                keep = ((centers > patch[:2]) & (centers < patch[2:])).all(-1)
+                keep = self._filter_boxes(patch, boxes)
                 if keep.any() or not len(boxes):
                     return self._moved(results, window, keep, place[2] - patch[0], place[0] - patch[1])
 

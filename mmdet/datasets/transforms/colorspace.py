@@ -53,10 +53,13 @@ class ColorTransform(BaseTransform):
         """The image after the transform at a magnitude."""
         return img
 
+    def _transform_img(self, results: dict, mag: float) -> None:
+        img = results['img']
+        results['img'] = self.change(img, mag).astype(img.dtype)
+
     def transform(self, results: dict) -> dict:
         if not self._random_disable():
-            img = results['img']
-            results['img'] = self.change(img, self._get_mag()).astype(img.dtype)
+            self._transform_img(results, self._get_mag())
         return results
 
     def __repr__(self) -> str:

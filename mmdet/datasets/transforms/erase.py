@@ -119,17 +119,30 @@ class RandomErasing(BaseTransform):
     @autocast_box_type(HorizontalBoxes)
     def transform(self, results: dict) -> dict:
         patches = self._get_patches(results['img_shape'])
-        results['img'] = self._filled(results['img'], patches, self.img_border_value)
+        self._transform_img(results, patches)
         if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = self._filled(results['gt_seg_map'], patches, self.seg_ignore_label)
+            self._transform_seg(results, patches)
         if results.get('gt_masks') is not None:
-            masks = results['gt_masks'].to_ndarray().copy()
-            for x1, y1, x2, y2 in patches:
-                masks[:, y1:y2, x1:x2] = self.mask_border_value
-            results['gt_masks'] = BitmapMasks(masks, *results['img_shape'][:2])
+            self._transform_masks(results, patches)
         if results.get('gt_bboxes') is not None and len(results['gt_bboxes']):
-            select_instances(results, self._erased(results['gt_bboxes'].numpy(), patches) < self.bbox_erased_thr)
+            self._transform_bboxes(results, patches)
         return results
+
+    def _transform_img(self, results: dict, patches: np.ndarray) -> None:
+        results['img'] = self._filled(results['img'], patches, self.img_border_value)
+
+    def _transform_seg(self, results: dict, patches: np.ndarray) -> None:
+        results['gt_seg_map'] = self._filled(results['gt_seg_map'], patches, self.seg_ignore_label)
+
+    def _transform_masks(self, results: dict, patches: np.ndarray) -> None:
+        masks = results['gt_masks'].to_ndarray().copy()
+        for x1, y1, x2, y2 in patches:
+            masks[:, y1:y2, x1:x2] = self.mask_border_value
+        results['gt_masks'] = BitmapMasks(masks, *results['img_shape'][:2])
+
+    def _transform_bboxes(self, results: dict, patches: np.ndarray) -> None:
+        """Drop the instances that the patches erase."""
+        select_instances(results, self._erased(results['gt_bboxes'].numpy(), patches) < self.bbox_erased_thr)
 
     @staticmethod
     def _filled(img: np.ndarray, patches: np.ndarray, value) -> np.ndarray:

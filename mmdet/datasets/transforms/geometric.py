@@ -95,23 +95,45 @@ class GeomTransform(BaseTransform):
     def _get_homography_matrix(self, results: dict, mag: float) -> np.ndarray:
         return np.eye(3, dtype=np.float32)
 
+    def _matrix(self, results: dict, mag: float) -> np.ndarray:
+        return np.asarray(self._get_homography_matrix(results, mag), dtype=np.float32)
+
+    def _transform_img(self, results: dict, mag: float) -> None:
+        matrix = self._matrix(results, mag)
+        img = _warp(results['img'], matrix, self.img_border_value, _INTERPOLATION[self.interpolation])
+        set_image(results, img.astype(results['img'].dtype))
+
+    def _transform_masks(self, results: dict, mag: float) -> None:
+        matrix = self._matrix(results, mag)
+        results['gt_masks'] = _warp_masks(results['gt_masks'], matrix, self.mask_border_value)
+
+    def _transform_seg(self, results: dict, mag: float) -> None:
+        matrix = self._matrix(results, mag)
+        results['gt_seg_map'] = _warp(results['gt_seg_map'], matrix, self.seg_ignore_label, cv2.INTER_NEAREST)
+
+    def _transform_bboxes(self, results: dict, mag: float) -> None:
+        results['gt_bboxes'].project_(self._matrix(results, mag))
+        results['gt_bboxes'].clip_(results['img_shape'])
+
+    def _record_homography_matrix(self, results: dict) -> None:
+        record_homography(results, self.homography_matrix)
+
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         if self._random_disable():
             return results
-        matrix = np.asarray(self._get_homography_matrix(results, self._get_mag()), dtype=np.float32)
-        img = _warp(results['img'], matrix, self.img_border_value, _INTERPOLATION[self.interpolation])
-        set_image(results, img.astype(results['img'].dtype))
+        mag = self._get_mag()
+        self.homography_matrix = self._matrix(results, mag)
+        self._transform_img(results, mag)
         if results.get('gt_masks') is not None:
-            results['gt_masks'] = _warp_masks(results['gt_masks'], matrix, self.mask_border_value)
+            self._transform_masks(results, mag)
         if results.get('gt_seg_map') is not None:
-            results['gt_seg_map'] = _warp(results['gt_seg_map'], matrix, self.seg_ignore_label, cv2.INTER_NEAREST)
-        move_keypoints(results, matrix)
+            self._transform_seg(results, mag)
+        move_keypoints(results, self.homography_matrix)
         if results.get('gt_bboxes') is not None:
-            results['gt_bboxes'].project_(matrix)
-            results['gt_bboxes'].clip_(results['img_shape'])
+            self._transform_bboxes(results, mag)
             select_instances(results, results['gt_bboxes'].is_inside(results['img_shape']).numpy())
-        record_homography(results, matrix)
+        self._record_homography_matrix(results)
         return results
 
     def __repr__(self) -> str:
@@ -234,14 +256,31 @@ class RandomAffine(BaseTransform):
         def draw(limit: float) -> float:
             return random.uniform(-limit, limit)
 
-        angle = math.radians(draw(self.max_rotate_degree))
-        rotation = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
-        scale = random.uniform(*self.scaling_ratio_range)
-        shear_x, shear_y = (math.tan(math.radians(draw(self.max_shear_degree))) for _ in range(2))
-        shear = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
-        shift = np.eye(3)
-        shift[:2, 2] = draw(self.max_translate_ratio) * width, draw(self.max_translate_ratio) * height
-        return (shift @ shear @ rotation @ np.diag([scale, scale, 1])).astype(np.float32)
+        rotation = self._get_rotation_matrix(draw(self.max_rotate_degree))
+        scaling = self._get_scaling_matrix(random.uniform(*self.scaling_ratio_range))
+        shear = self._get_shear_matrix(draw(self.max_shear_degree), draw(self.max_shear_degree))
+        shift = self._get_translation_matrix(
+            draw(self.max_translate_ratio) * width, draw(self.max_translate_ratio) * height
+        )
+        return (shift @ shear @ rotation @ scaling).astype(np.float32)
+
+    @staticmethod
+    def _get_rotation_matrix(rotate_degrees: float) -> np.ndarray:
+        angle = math.radians(rotate_degrees)
+        return np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+
+    @staticmethod
+    def _get_scaling_matrix(scale_ratio: float) -> np.ndarray:
+        return np.diag([scale_ratio, scale_ratio, 1.0])
+
+    @staticmethod
+    def _get_shear_matrix(x_shear_degrees: float, y_shear_degrees: float) -> np.ndarray:
+        x, y = math.tan(math.radians(x_shear_degrees)), math.tan(math.radians(y_shear_degrees))
+        return np.array([[1, x, 0], [y, 1, 0], [0, 0, 1]])
+
+    @staticmethod
+    def _get_translation_matrix(x: float, y: float) -> np.ndarray:
+        return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:

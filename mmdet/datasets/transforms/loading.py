@@ -124,15 +124,13 @@ class InferencerLoader(BaseTransform):
         self.from_file = LoadImageFromFile(**kwargs)
         self.from_ndarray = LoadImageFromNDArray(**kwargs)
 
-    def transform(self, single_input: str | np.ndarray | dict) -> dict:
-        if isinstance(single_input, str):
-            results: dict = dict(img_path=single_input)
-        elif isinstance(single_input, np.ndarray):
-            results = dict(img=single_input)
-        elif isinstance(single_input, dict):
-            results = single_input
-        else:
-            raise UserTypeError(f'an input must be a path, an array or a dict, not {type(single_input).__name__}')
+    def transform(self, results: str | np.ndarray | dict) -> dict:
+        if isinstance(results, str):
+            results = dict(img_path=results)
+        elif isinstance(results, np.ndarray):
+            results = dict(img=results)
+        elif not isinstance(results, dict):
+            raise UserTypeError(f'an input must be a path, an array or a dict, not {type(results).__name__}')
         return self.from_ndarray(results) if 'img' in results else self.from_file(results)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Sequence
 
 import mmcv
 import numpy as np
@@ -13,7 +14,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from .fields import INSTANCE_KEYS, move_keypoints, select_instances, set_image
 
@@ -123,6 +124,8 @@ class Mosaic(BaseTransform):
         prob: Probability of doing it at all.
     """
 
+    PLACES = 'top_left', 'top_right', 'bottom_left', 'bottom_right'
+
     def __init__(
         self,
         img_scale: tuple[int, int] = (640, 640),
@@ -138,7 +141,7 @@ class Mosaic(BaseTransform):
         self.prob = _probability(prob)
 
     @cache_randomness
-    def get_indices(self, dataset) -> list[int]:
+    def get_indexes(self, dataset) -> list[int]:
         """The three partners."""
         return [random.randint(0, len(dataset) - 1) for _ in range(3)]
 
@@ -149,6 +152,21 @@ class Mosaic(BaseTransform):
             return results
         return self._mosaic(results, partners)
 
+    def _mosaic_combine(
+        self, loc: str, center_position_xy: Sequence[float], img_shape_wh: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where an image of (width, height) lies on the canvas, and which part of it does: both x1, y1, x2, y2.
+
+        Args:
+            loc: One of ``PLACES``, as seen from the centre (x, y).
+        """
+        (width, height), (center_x, center_y) = img_shape_wh, center_position_xy
+        x = int(center_x) - (width if loc.endswith('left') else 0)
+        y = int(center_y) - (height if loc.startswith('top') else 0)
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, 2 * self.img_scale[0]), min(y + height, 2 * self.img_scale[1])
+        return (left, top, right, bottom), (left - x, top - y, right - x, bottom - y)
+
     def _mosaic(self, results: dict, partners: list[dict]) -> dict:
         width, height = self.img_scale
         shape = (2 * height, 2 * width)
@@ -156,16 +174,15 @@ class Mosaic(BaseTransform):
         center_x = int(random.uniform(*self.center_ratio_range) * width)
         center_y = int(random.uniform(*self.center_ratio_range) * height)
         parts = [dict(results), *partners]
-        for place, part in enumerate(parts):  # top left, top right, bottom left, bottom right
+        for place, part in zip(self.PLACES, parts, strict=True):
             img = part['img']
             ratio = min(height / img.shape[0], width / img.shape[1])
             img = mmcv.imresize(img, (int(img.shape[1] * ratio), int(img.shape[0] * ratio)))
-            h, w = img.shape[:2]
-            x = center_x if place % 2 else center_x - w
-            y = center_y if place >= 2 else center_y - h
-            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, shape[1]), min(y + h, shape[0])
-            canvas[top:bottom, left:right] = img[top - y : bottom - y, left - x : right - x]
-            _move(part, ratio, x, y, shape)
+            (left, top, right, bottom), (x1, y1, x2, y2) = self._mosaic_combine(
+                place, (center_x, center_y), img.shape[1::-1]
+            )
+            canvas[top:bottom, left:right] = img[y1:y2, x1:x2]
+            _move(part, ratio, left - x1, top - y1, shape)
         _join_instances(results, parts)
         set_image(results, canvas)
         _drop_outside(results, shape, self.bbox_clip_border)
@@ -191,12 +208,15 @@ class CachedMosaic(_Cached, Mosaic):
         super().__init__(*args, **kwargs)
         self._start_cache(4, max_cached_images, random_pop)
 
+    def get_indexes(self, cache: list[dict]) -> list[int]:
+        return super().get_indexes(cache)
+
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         self.cache.push(results)
         if len(self.cache.items) <= 4 or random.uniform(0, 1) > self.prob:
             return results
-        return self._mosaic(results, [self.cache.take(i) for i in self.get_indices(self.cache.items)])
+        return self._mosaic(results, [self.cache.take(i) for i in self.get_indexes(self.cache.items)])
 
 
 @TRANSFORMS.register_module()
@@ -229,7 +249,7 @@ class MixUp(BaseTransform):
         self.bbox_clip_border = bbox_clip_border
 
     @cache_randomness
-    def get_indices(self, dataset) -> int:
+    def get_indexes(self, dataset) -> int:
         """The partner: an image with boxes, if ``max_iters`` draws find one."""
         for _ in range(self.max_iters):
             index = random.randint(0, len(dataset) - 1)
@@ -312,12 +332,15 @@ class CachedMixUp(_Cached, MixUp):
         self.prob = _probability(prob)
         self._start_cache(2, max_cached_images, random_pop)
 
+    def get_indexes(self, cache: list[dict]) -> int:
+        return super().get_indexes(cache)
+
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
         self.cache.push(results)
         if len(self.cache.items) <= 1 or random.uniform(0, 1) > self.prob:
             return results
-        return self._mix(results, self.cache.take(self.get_indices(self.cache.items)))
+        return self._mix(results, self.cache.take(self.get_indexes(self.cache.items)))
 
 
 @TRANSFORMS.register_module()
@@ -348,7 +371,7 @@ class CopyPaste(BaseTransform):
         self.paste_by_box = paste_by_box
 
     @cache_randomness
-    def get_indices(self, dataset) -> int:
+    def get_indexes(self, dataset) -> int:
         """The picture whose objects are pasted."""
         return random.randint(0, len(dataset) - 1)
 
@@ -356,7 +379,7 @@ class CopyPaste(BaseTransform):
     def transform(self, results: dict) -> dict:
         (other,) = _partners(results, 1, 'CopyPaste')
         for sample in (results, other):
-            self._ensure_masks(sample)
+            sample['gt_masks'] = self.get_gt_masks(sample)
         if self.selected:
             self._select_object(other)
         pasted = self._copy_paste(results, other)
@@ -364,12 +387,13 @@ class CopyPaste(BaseTransform):
             pasted.pop('gt_masks')
         return pasted
 
-    def _ensure_masks(self, results: dict) -> None:
+    def get_gt_masks(self, results: dict) -> BitmapMasks | PolygonMasks:
+        """The masks of a sample; with ``paste_by_box`` those of its boxes where it has none."""
         if 'gt_masks' in results:
-            return
+            return results['gt_masks']
         if not self.paste_by_box:
             raise UserKeyError('CopyPaste needs gt_masks: load masks, or set paste_by_box=True')
-        results['gt_masks'] = results['gt_bboxes'].create_masks(results['img'].shape[:2])
+        return results['gt_bboxes'].create_masks(results['img'].shape[:2])
 
     @cache_randomness
     def _get_selected_inds(self, num_bboxes: int) -> np.ndarray:
@@ -381,7 +405,12 @@ class CopyPaste(BaseTransform):
         keep[self._get_selected_inds(len(keep))] = True
         select_instances(results, keep)
 
-    def _copy_paste(self, results: dict, other: dict) -> dict:
+    def _get_updated_masks(self, masks: BitmapMasks | PolygonMasks, composed_mask: np.ndarray) -> BitmapMasks:
+        """What stays visible of masks under ``composed_mask (H, W)``."""
+        return BitmapMasks(np.where(composed_mask, 0, masks.to_ndarray()), *composed_mask.shape)
+
+    def _copy_paste(self, dst_results: dict, src_results: dict) -> dict:
+        results, other = dst_results, src_results
         if len(other['gt_bboxes']) == 0:
             return results
         above = other['gt_masks'].to_ndarray().any(0)
@@ -390,8 +419,7 @@ class CopyPaste(BaseTransform):
                 f'CopyPaste needs images of one size, not {results["img"].shape[:2]} and {above.shape}: '
                 'resize, crop and pad before it'
             )
-        masks = results['gt_masks'].to_ndarray()
-        visible = BitmapMasks(np.where(above, 0, masks), *above.shape)
+        visible = self._get_updated_masks(results['gt_masks'], above)
         boxes = visible.get_bboxes(type(results['gt_bboxes']))
         unmoved = ((boxes.tensor - results['gt_bboxes'].tensor).abs() <= self.bbox_occluded_thr).all(-1).numpy()
         keep = unmoved | (visible.masks.sum((1, 2)) > self.mask_occluded_thr)

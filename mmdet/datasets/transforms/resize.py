@@ -49,36 +49,52 @@ class Resize(_Resize):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        img = results['img']
-        height, width = img.shape[:2]
+        height, width = results['img'].shape[:2]
         if self.scale:
             results['scale'] = (self.scale, self.scale) if isinstance(self.scale, int) else self.scale
         else:
             results['scale'] = tuple(
                 int(side * factor + 0.5) for side, factor in zip((width, height), self.scale_factor, strict=True)
             )
-        size = self.new_size((width, height), results['scale']) if self.keep_ratio else tuple(results['scale'])
-        if size != (width, height):
+        self._resize_img(results)
+        self._resize_bboxes(results)
+        self._resize_masks(results)
+        self._resize_seg(results)
+        self._resize_keypoints(results)
+        self._record_homography_matrix(results)
+        return results
+
+    def _resize_img(self, results: dict) -> None:
+        img = results['img']
+        before = img.shape[1::-1]
+        size = self.new_size(before, results['scale']) if self.keep_ratio else tuple(results['scale'])
+        if size != before:
             img = mmcv.imresize(img, size, interpolation=self.interpolation, backend=self.backend)
         results['img'] = img
         results['img_shape'] = img.shape[:2]
-        results['scale_factor'] = self.factors((width, height), size)
+        results['scale_factor'] = self.factors(before, size)
         results['keep_ratio'] = self.keep_ratio
-        self._resize_annotations(results, size)
-        return results
 
-    def _resize_annotations(self, results: dict, size: tuple[int, int]) -> None:
+    def _resize_bboxes(self, results: dict) -> None:
         if results.get('gt_bboxes') is not None:
             results['gt_bboxes'].rescale_(results['scale_factor'])
             if self.clip_object_border:
                 results['gt_bboxes'].clip_(results['img_shape'])
+
+    def _resize_masks(self, results: dict) -> None:
         if results.get('gt_masks') is not None:
             results['gt_masks'] = results['gt_masks'].resize(results['img_shape'])
+
+    def _resize_seg(self, results: dict) -> None:
         if results.get('gt_seg_map') is not None:
+            size = results['img_shape'][::-1]
             results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], size, interpolation='nearest')
-        matrix = np.diag([*results['scale_factor'], 1]).astype(np.float32)
-        move_keypoints(results, matrix)
-        record_homography(results, matrix)
+
+    def _resize_keypoints(self, results: dict) -> None:
+        move_keypoints(results, _scaling(results))
+
+    def _record_homography_matrix(self, results: dict) -> None:
+        record_homography(results, _scaling(results))
 
     def __repr__(self) -> str:
         return (
@@ -192,6 +208,10 @@ class RandomChoiceResize(_RandomChoiceResize):
         self.scales = [tuple(x) if isinstance(x, list) else x for x in scales] if isinstance(scales, list) else [scales]
         self.resize_cfg = dict(type=resize_type, **resize_kwargs)
         self.resize = TRANSFORMS.build({'scale': 0, **self.resize_cfg})
+
+
+def _scaling(results: dict) -> np.ndarray:
+    return np.diag([*results['scale_factor'], 1]).astype(np.float32)
 
 
 def _as_tuples(scale):

@@ -42,15 +42,23 @@ class RandomFlip(_RandomFlip):
         if results.get('gt_seg_map') is not None:
             results['gt_seg_map'] = self._flip_seg_map(results['gt_seg_map'], direction)
             results['swap_seg_labels'] = self.swap_seg_labels
+        move_keypoints(results, self._matrix(results))
+        if direction != 'vertical' and results.get('gt_keypoints') is not None and 'flip_indices' in results:
+            results['gt_keypoints'] = results['gt_keypoints'][:, list(results['flip_indices'])]
+        self._record_homography_matrix(results)
+
+    @staticmethod
+    def _matrix(results: dict) -> np.ndarray:
+        (height, width), direction = results['img_shape'], results['flip_direction']
         matrix = np.eye(3, dtype=np.float32)
         if direction != 'vertical':
             matrix[0] = -1, 0, width
         if direction != 'horizontal':
             matrix[1] = 0, -1, height
-        move_keypoints(results, matrix)
-        if direction != 'vertical' and results.get('gt_keypoints') is not None and 'flip_indices' in results:
-            results['gt_keypoints'] = results['gt_keypoints'][:, list(results['flip_indices'])]
-        record_homography(results, matrix)
+        return matrix
+
+    def _record_homography_matrix(self, results: dict) -> None:
+        record_homography(results, self._matrix(results))
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:

@@ -69,10 +69,16 @@ class Albu(BaseTransform):
         self.skip_img_without_anno = skip_img_without_anno
         self.keymap = keymap or {'img': 'image', 'gt_masks': 'masks', 'gt_bboxes': 'bboxes'}
         self.aug = albumentations.Compose(
-            [self._build(cfg) for cfg in self.transforms], bbox_params=self._build_bbox_params()
+            [self.albu_builder(cfg) for cfg in self.transforms], bbox_params=self._build_bbox_params()
         )
 
-    def _build(self, cfg: dict):
+    @staticmethod
+    def mapper(d: dict, keymap: dict) -> dict:
+        """``d`` with its keys renamed by ``keymap``; the others stay."""
+        return {keymap.get(key, key): value for key, value in d.items()}
+
+    def albu_builder(self, cfg: dict):
+        """The transform of albumentations, or of a class, that a config asks for."""
         args = dict(cfg)
         kind = args.pop('type')
         if isinstance(kind, str):
@@ -84,7 +90,7 @@ class Albu(BaseTransform):
                 raise UserValueError(f'albumentations {self.library.__version__} has no {kind!r}; nearest: {near}')
             kind = getattr(self.library, kind)
         if 'transforms' in args:
-            args['transforms'] = [self._build(inner) for inner in args['transforms']]
+            args['transforms'] = [self.albu_builder(inner) for inner in args['transforms']]
         return kind(**args)
 
     def _build_bbox_params(self):

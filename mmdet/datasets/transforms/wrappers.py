@@ -92,12 +92,24 @@ class ProposalBroadcaster(BaseTransform):
             raise UserKeyError(
                 'ProposalBroadcaster needs proposals: set proposal_file and load them with LoadProposals'
             )
-        as_boxes = dict(results, gt_bboxes=results.pop('proposals'))
+        return self._process_output(self._apply_transforms(self._process_input(results)))
+
+    def _process_input(self, data: dict) -> list[dict]:
+        """The sample without proposals, and one that has them for boxes."""
+        as_boxes = dict(data, gt_bboxes=data.pop('proposals'))
         for key in ('proposals', 'gt_bboxes_labels', 'gt_masks', 'gt_seg_map', 'gt_ignore_flags', 'gt_keypoints'):
             as_boxes.pop(key, None)
+        return [data, as_boxes]
+
+    def _apply_transforms(self, inputs: list[dict]) -> list[dict]:
+        """Both through the transforms, with the same random numbers."""
         with cache_random_params(self.transforms):
-            moved = self.transforms(as_boxes)
-            results = self.transforms(results)
+            moved = [self.transforms(sample) for sample in reversed(inputs)]
+        return moved[::-1]
+
+    def _process_output(self, output_scatters: list[dict]) -> dict:
+        """The sample with its proposals."""
+        results, moved = output_scatters
         boxes = moved['gt_bboxes']
         results['proposals'] = boxes.numpy() if isinstance(boxes, BaseBoxes) else boxes
         return results

@@ -24,11 +24,11 @@ class MemoryProfilerHook(Hook):
         if not Path('/proc/meminfo').is_file():
             raise UserRuntimeError('MemoryProfilerHook reads /proc/meminfo, which only Linux has')
 
-    def _record(self) -> str:
+    def _record_memory_information(self, runner: Any) -> None:
         machine, process = _fields('/proc/meminfo'), _fields('/proc/self/status')
         available = machine['MemAvailable']
         swap = machine['SwapTotal'] - machine['SwapFree']
-        return (
+        runner.logger.info(
             f'Memory information available_memory: {available} MB, used_memory: {machine["MemTotal"] - available} MB, '
             f'memory_utilization: {100 * (1 - available / machine["MemTotal"]):.1f} %, used_swap_memory: {swap} MB, '
             f'current_process_memory: {process["VmRSS"]} MB'
@@ -36,15 +36,15 @@ class MemoryProfilerHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval):
-            runner.logger.info(self._record())
+            self._record_memory_information(runner)
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval):
-            runner.logger.info(self._record())
+            self._record_memory_information(runner)
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval):
-            runner.logger.info(self._record())
+            self._record_memory_information(runner)
 
 
 def _fields(path: str) -> dict[str, int]:

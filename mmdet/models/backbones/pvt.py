@@ -154,10 +154,14 @@ class AbsolutePositionEmbedding(BaseModule):
     def init_weights(self) -> None:
         trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    def resize_pos_embed(self, pos_embed: Tensor, input_shape: tuple[int, int], mode: str = 'bilinear') -> Tensor:
+        """``(1, h * w, C)`` of the grid ``pos_shape`` as ``(1, H * W, C)``."""
+        grid = nlc_to_nchw(pos_embed, self.pos_shape)
+        return nchw_to_nlc(F.interpolate(grid, input_shape, mode=mode))
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int], mode: str = 'bilinear') -> Tensor:
         """Tokens ``(B, H * W, C)`` plus the embedding, resized to their grid."""
-        grid = nlc_to_nchw(self.pos_embed, self.pos_shape)
-        return self.drop(x + nchw_to_nlc(F.interpolate(grid, hw_shape, mode='bilinear')))
+        return self.drop(x + self.resize_pos_embed(self.pos_embed, hw_shape, mode))
 
 
 @MODELS.register_module()

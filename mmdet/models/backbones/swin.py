@@ -49,6 +49,11 @@ class WindowMSA(BaseModule):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
+    @staticmethod
+    def double_step_seq(step1: int, len1: int, step2: int, len2: int) -> Tensor:
+        """``(1, len1 * len2)``: all sums ``i * step1 + j * step2``, row by row."""
+        return (torch.arange(len1)[:, None] * step1 + torch.arange(len2) * step2).reshape(1, -1)
+
     def init_weights(self) -> None:
         trunc_normal_(self.relative_position_bias_table, std=0.02)
 

@@ -46,9 +46,9 @@ class TridentConv(BaseModule):
             return self.trident_dilations
         return (self.trident_dilations[self.test_branch_idx],)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """(branches*B, C, H, W) -> the same of the outputs"""
-        parts = x.chunk(len(self.dilations))
+        parts = inputs.chunk(len(self.dilations))
         outs = [
             F.conv2d(part, self.weight, self.bias, self.stride, dilation * (self.weight.shape[-1] // 2), dilation)
             for part, dilation in zip(parts, self.dilations, strict=True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.utils.util_random import ensure_rng
+
 
 class AssignResult:
     """The assignment of one image: what ``BaseAssigner.assign`` returns.
@@ -43,6 +45,35 @@ class AssignResult:
             'labels': self.labels,
             **self._extra_properties,
         }
+
+    @classmethod
+    def random(cls, **kwargs) -> AssignResult:
+        """Any assignment, for tests.
+
+        Args:
+            num_preds, num_gts: Priors and ground truths, 0 to 15 and 0 to 7 of them by default.
+            p_ignore, p_assigned: Shares of the ignored and, of the others, of the assigned priors; 0.3 and 0.5.
+            p_use_label: Probability of labels, 0.5.
+            num_classes: 3.
+            rng: A ``numpy.random.RandomState``, a seed or None.
+        """
+        rng = ensure_rng(kwargs.get('rng'))
+        num_gts, num_preds = kwargs.get('num_gts'), kwargs.get('num_preds')
+        num_gts = int(rng.randint(0, 8)) if num_gts is None else num_gts
+        num_preds = int(rng.randint(0, 16)) if num_preds is None else num_preds
+        ignored, assigned = (
+            torch.from_numpy(rng.rand(num_preds) < kwargs.get(name, share))
+            for name, share in (('p_ignore', 0.3), ('p_assigned', 0.5))
+        )
+        assigned = assigned & ~ignored if num_gts else torch.zeros_like(assigned)
+        gt_inds = torch.from_numpy(rng.randint(1, max(num_gts, 1) + 1, num_preds))
+        gt_inds = torch.where(assigned, gt_inds, torch.where(ignored, -1, 0))
+        overlaps = torch.from_numpy(rng.rand(num_preds).astype('float32')) * assigned
+        labels = None
+        if rng.rand() < kwargs.get('p_use_label', 0.5):
+            classes = torch.from_numpy(rng.randint(0, max(kwargs.get('num_classes', 3), 1), num_gts))
+            labels = torch.where(assigned, classes[(gt_inds - 1).clamp(min=0)] if num_gts else -1, -1)
+        return cls(num_gts, gt_inds, overlaps, labels)
 
     def __repr__(self) -> str:
         parts = [f'num_gts={self.num_gts!r}']

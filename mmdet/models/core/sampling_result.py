@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmdet.structures.bbox import BaseBoxes, cat_boxes
+from mmdet.utils.util_random import ensure_rng
 
 from .assign_result import AssignResult
 
@@ -72,8 +73,31 @@ class SamplingResult:
                 setattr(self, name, value.to(device))
         return self
 
+    @property
+    def info(self) -> dict:
+        """Indices, boxes and ground truths of what was drawn."""
+        boxes = 'pos_inds neg_inds pos_bboxes neg_bboxes'
+        matches = 'pos_is_gt num_gts pos_assigned_gt_inds num_pos num_neg avg_factor'
+        return {name: getattr(self, name) for name in f'{boxes} {matches}'.split()}
+
+    @classmethod
+    def random(cls, rng: Any = None, **kwargs) -> SamplingResult:
+        """A draw of random boxes, for tests; ``kwargs`` are those of :meth:`AssignResult.random`."""
+        rng = ensure_rng(rng)
+        result = AssignResult.random(rng=rng, **{'p_use_label': 1.0, **kwargs})
+        if result.labels is None:
+            result.labels = torch.full_like(result.gt_inds, -1)
+        priors, gt_bboxes = (_random_boxes(count, rng) for count in (result.num_preds, result.num_gts))
+        pos, neg = (result.gt_inds > 0).nonzero().flatten(), (result.gt_inds == 0).nonzero().flatten()
+        return cls(pos, neg, priors, gt_bboxes, result, torch.zeros(len(priors), dtype=torch.uint8))
+
     def __repr__(self) -> str:
         return f'<SamplingResult(num_gts={self.num_gts}, num_pos={len(self.pos_inds)}, num_neg={len(self.neg_inds)})>'
+
+
+def _random_boxes(count: int, rng: Any) -> Tensor:
+    low, high = torch.from_numpy(rng.rand(2, count, 2).astype('float32')).sort(0).values
+    return torch.cat([low, high], -1)
 
 
 def results_of(samples: Any) -> list[SamplingResult]:

@@ -87,7 +87,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
                 for sample in samples:
                     boxes_to_tensors(sample)
             samples = to_device(samples, self.device)
-            for sample, shape in zip(samples, self._pad_shapes(images)):
+            for sample, shape in zip(samples, self._get_pad_shape(dict(inputs=images))):
                 sample.set_metainfo(dict(batch_input_shape=tuple(inputs.shape[-2:]), pad_shape=shape))
             if training and self.pad_mask:
                 self.pad_gt_masks(samples)  # packed masks take the new size without a copy
@@ -129,8 +129,9 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     def _padded(self, side: int) -> int:
         return -(-side // self.pad_size_divisor) * self.pad_size_divisor
 
-    def _pad_shapes(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
-        return [(self._padded(image.shape[-2]), self._padded(image.shape[-1])) for image in images]
+    def _get_pad_shape(self, data: dict) -> list[tuple[int, int]]:
+        """Height and width of each of the ``inputs`` after padding to a multiple of ``pad_size_divisor``."""
+        return [(self._padded(image.shape[-2]), self._padded(image.shape[-1])) for image in data['inputs']]
 
     def pad_gt_masks(self, batch_data_samples: Sequence[DetDataSample]) -> None:
         """Pad the masks of samples, in place, to the size of the batch."""

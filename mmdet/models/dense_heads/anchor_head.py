@@ -140,6 +140,10 @@ class AnchorHead(BaseDenseHead):
             return joints.targets_of_each_image(self, priors, gt, metas)
         return self._build_targets(priors, self._assign(self.assigner, priors, gt), gt)
 
+    def get_num_level_anchors_inside(self, num_level_anchors: list[int], inside_flags: Tensor) -> list[int]:
+        """How many anchors of each level the flags ``(P,)`` keep."""
+        return [int(level.sum()) for level in inside_flags.split(list(num_level_anchors))]
+
     def _check_shapes(self, metas: list[dict]) -> None:
         """Refuse pictures without room for any anchor, by their shapes alone: they are known on the host."""
         border = self.train_cfg.get('allowed_border', -1)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
 from mmengine.model import bias_init_with_prob, normal_init
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, per_level, split_levels, stable_topk
@@ -33,7 +34,17 @@ class CenterPrior(nn.Module):
         self.sigma = nn.Parameter(torch.ones(num_classes, 2))
         self.strides, self.force_topk, self.topk = strides, force_topk, topk
 
-    def forward(self, points: list[Tensor], gt: PaddedGT, inside: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, anchor_points_list: list[Tensor], gt_instances: InstanceData, inside_gt_bbox_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both of :meth:`weigh` for the n ground truths of one image, ``(P, n)``."""
+        gt, count = PaddedGT.from_instances([gt_instances]), len(gt_instances)
+        if not count:
+            return inside_gt_bbox_mask.to(self.mean.dtype), inside_gt_bbox_mask
+        weight, inside = self.weigh(anchor_points_list, gt, inside_gt_bbox_mask.T[None])
+        return weight[0].T, inside[0].T
+
+    def weigh(self, points: list[Tensor], gt: PaddedGT, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Weights ``(B, G, P)``, and which points count for a box ``(B, G, P)``.
 
         Args:
@@ -99,7 +110,7 @@ class AutoAssignHead(FCOSHead):
         points, gt = priors.boxes[0], PaddedGT.from_instances(batch_gt_instances)
         levels = split_levels(points, priors.level_sizes, 0)
         inside, distances = self.get_targets(levels, batch_gt_instances)
-        weight, inside = self.center_prior(levels, gt, inside)
+        weight, inside = self.center_prior.weigh(levels, gt, inside)
 
         pred = flatten_levels(bbox_preds, 4)
         boxes, targets = self.bbox_coder.decode(points, pred), self.bbox_coder.decode(points, distances)
@@ -112,8 +123,8 @@ class AutoAssignHead(FCOSHead):
             * flatten_levels(objectnesses, 1).float().sigmoid()
         )  # (B, P, C)
 
-        loss_pos = self.get_pos_loss(confidence, loss_bbox.view_as(weight), gt, weight)
-        loss_neg = self.get_neg_loss(confidence, gt, overlap, inside)
+        loss_pos = self._pos_loss(confidence, loss_bbox.view_as(weight), gt, weight)
+        loss_neg = self._neg_loss(confidence, gt, overlap, inside)
         total = weight.sum((1, 2))
         loss_center = torch.where(inside.any(-1).any(-1), gt.mask.sum(1) / total.clamp(min=EPS), total * 0)
         return dict(
@@ -145,7 +156,46 @@ class AutoAssignHead(FCOSHead):
         distances = self.bbox_coder.encode(points, gt.boxes[:, :, None])
         return (distances.amin(-1) > 0) & gt.mask[..., None], distances
 
-    def get_pos_loss(self, confidence: Tensor, loss_bbox: Tensor, gt: PaddedGT, center_weight: Tensor) -> Tensor:
+    def get_pos_loss_single(
+        self,
+        cls_score: Tensor,
+        objectness: Tensor,
+        reg_loss: Tensor,
+        gt_instances: InstanceData,
+        center_prior_weights: Tensor,
+    ) -> tuple[Tensor]:
+        """The loss of the positives of one image.
+
+        Args:
+            cls_score, objectness: ``(P, C)`` and ``(P, 1)`` probabilities.
+            reg_loss, center_prior_weights: ``(P, n)``.
+        """
+        if not len(gt_instances):
+            return (reg_loss.sum() * 0,)
+        gt, confidence = PaddedGT.from_instances([gt_instances]), (cls_score * objectness)[None]
+        return (self._pos_loss(confidence, reg_loss.T[None], gt, center_prior_weights.T[None]),)
+
+    def get_neg_loss_single(
+        self,
+        cls_score: Tensor,
+        objectness: Tensor,
+        gt_instances: InstanceData,
+        ious: Tensor,
+        inside_gt_bbox_mask: Tensor,
+    ) -> tuple[Tensor]:
+        """The loss of the negatives of one image.
+
+        Args:
+            cls_score, objectness: ``(P, C)`` and ``(P, 1)`` probabilities.
+            ious: ``(P,)`` of the predicted box with its best ground truth.
+            inside_gt_bbox_mask: ``(P, n)`` which points count for a ground truth.
+        """
+        gt, inside = PaddedGT.from_instances([gt_instances]), inside_gt_bbox_mask.T[None]
+        if not len(gt_instances):
+            inside = inside.new_zeros(1, 1, len(cls_score))
+        return (self._neg_loss((cls_score * objectness)[None], gt, ious.reshape(1, -1), inside),)
+
+    def _pos_loss(self, confidence: Tensor, loss_bbox: Tensor, gt: PaddedGT, center_weight: Tensor) -> Tensor:
         """Eq. 5 and 6, summed. ``confidence (B, P, C)``, ``loss_bbox`` and ``center_weight (B, G, P)``."""
         labels = gt.labels[..., None].expand_as(loss_bbox)
         score = confidence.transpose(1, 2).gather(1, labels) * torch.exp(-loss_bbox)
@@ -154,7 +204,7 @@ class AutoAssignHead(FCOSHead):
         score = torch.where(gt.mask, (score * weight).sum(-1), 1.0)
         return _entropy(score.clamp(max=1), 1.0).sum() * self.pos_loss_weight
 
-    def get_neg_loss(self, confidence: Tensor, gt: PaddedGT, overlap: Tensor, inside: Tensor) -> Tensor:
+    def _neg_loss(self, confidence: Tensor, gt: PaddedGT, overlap: Tensor, inside: Tensor) -> Tensor:
         """Focal loss of the points off the objects, inside them by how badly they fit (Eq. 9), summed.
 
         Args:

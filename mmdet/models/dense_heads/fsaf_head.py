@@ -98,6 +98,60 @@ class FSAFHead(RetinaHead):
             pos_recall=recall,
         )
 
+    def calculate_pos_recall(
+        self, cls_scores: list[Tensor], labels_list: list[Tensor], pos_inds: list[Tensor]
+    ) -> Tensor:
+        """Percentage of positives whose class scores best and above ``score_threshold``.
+
+        Args:
+            cls_scores: ``(B, A * C, H, W)`` logits of each level.
+            labels_list, pos_inds: ``(B * P_level,)`` classes and which are positive, of each level.
+        """
+        scores = [flatten_levels([level], self.cls_out_channels).flatten(0, 1) for level in cls_scores]
+        scores, labels, pos = torch.cat(scores), torch.cat(labels_list), torch.cat(pos_inds).bool()
+        return accuracy(self._activate(scores), labels, 1, self.score_threshold, pos)
+
+    def collect_loss_level_single(
+        self, cls_loss: Tensor, reg_loss: Tensor, assigned_gt_inds: Tensor, labels_seq: Tensor
+    ) -> tuple[Tensor]:
+        """The mean loss ``(n,)`` on one level of each ground truth in ``labels_seq (n,)``, 1e6 where it has no prior.
+
+        Args:
+            cls_loss, reg_loss: ``(P,)`` or, summed over their last axis, ``(P, k)``.
+            assigned_gt_inds: ``(P,)``, numbered as ``labels_seq``.
+        """
+        loss = sum(x.sum(-1) if x.dim() == 2 else x for x in (cls_loss, reg_loss))
+        match = assigned_gt_inds == labels_seq[:, None]  # (n, P)
+        mean = torch.where(match, loss, 0.0).sum(1) / match.sum(1).clamp(min=1)
+        return (torch.where(match.any(1), mean, 1e6),)
+
+    def reweight_loss_single(
+        self,
+        cls_loss: Tensor,
+        reg_loss: Tensor,
+        assigned_gt_inds: Tensor,
+        labels: Tensor,
+        level: int,
+        min_levels: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Both losses of one level, summed over what is trained there, and which of its priors stay positive.
+
+        Args:
+            cls_loss: ``(P, C)``.
+            reg_loss: ``(P,)`` or ``(P, 4)``.
+            assigned_gt_inds: ``(P,)``, -1 where there is none.
+            min_levels: Level of the least loss of each ground truth.
+        """
+        pos = assigned_gt_inds >= 0
+        chosen = pos.clone()
+        if len(min_levels):
+            chosen = pos & (min_levels[assigned_gt_inds.clamp(min=0)] == level)
+        dropped = pos & ~chosen
+        label = labels.clamp(0, cls_loss.shape[1] - 1)[:, None]
+        cls_loss = cls_loss * torch.ones_like(cls_loss).scatter(1, label, (~dropped)[:, None].to(cls_loss.dtype))
+        reg_loss = reg_loss * (~dropped).reshape(-1, *[1] * (reg_loss.dim() - 1))
+        return cls_loss.sum(), reg_loss.sum(), chosen
+
     def select_levels(self, loss: Tensor, targets: DenseTargets, num_gt: int) -> Tensor:
         """``(B, P)`` bool: positives on the level where the mean loss of their ground truth is least.
 

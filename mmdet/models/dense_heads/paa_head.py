@@ -78,11 +78,11 @@ class PAAHead(ATSSHead):
         pred = self.bbox_coder.decode(anchors, preds)
         boxes = torch.where(targets.pos[..., None], targets.bbox_targets, pred.detach())
         with torch.no_grad():
-            losses = self.get_pos_loss(
+            losses = self._ranking_loss(
                 logits.flatten(0, 1), pred.flatten(0, 1), targets.labels.flatten(), boxes.flatten(0, 1)
             )
             num_gt = max(1, *map(len, batch_gt_instances))
-            pos = self.paa_reassign(losses.view_as(targets.labels), targets, num_gt)
+            pos = self._reassign(losses.view_as(targets.labels), targets, num_gt)
         labels = torch.where(pos, targets.labels, self.num_classes)
         weight, num_pos, sizes = pos.to(pred.dtype), pos.sum(), targets.level_sizes
         quality = bbox_overlaps(pred.detach(), boxes, is_aligned=True) * weight
@@ -95,13 +95,105 @@ class PAAHead(ATSSHead):
             ),
         )
 
-    def get_pos_loss(self, logits: Tensor, pred: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
+    def get_pos_loss(
+        self,
+        anchors: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        label: Tensor,
+        label_weight: Tensor,
+        bbox_target: Tensor,
+        bbox_weight: Tensor,
+        pos_inds: Tensor,
+    ) -> tuple[Tensor]:
+        """Loss of the positives ``pos_inds (n,)`` among the P anchors of one image, ``(n,)``.
+
+        Args:
+            cls_score, bbox_pred: ``(P, C)`` logits and ``(P, 4)`` deltas.
+            bbox_target: ``(P, 4)`` boxes.
+        """
+        if not len(pos_inds):
+            return (cls_score.new_zeros(0),)
+        pred = self.bbox_coder.decode(anchors[pos_inds], bbox_pred[pos_inds])
+        loss_cls = self.loss_cls(
+            cls_score[pos_inds], label[pos_inds], label_weight[pos_inds], avg_factor=1.0, reduction_override='none'
+        )
+        loss_bbox = self.loss_bbox(
+            pred, bbox_target[pos_inds], bbox_weight[pos_inds].mean(-1), avg_factor=1.0, reduction_override='none'
+        )
+        return (loss_cls.sum(-1) + loss_bbox,)
+
+    def paa_reassign(
+        self,
+        pos_losses: Tensor,
+        label: Tensor,
+        label_weight: Tensor,
+        bbox_weight: Tensor,
+        pos_inds: Tensor,
+        pos_gt_inds: Tensor,
+        anchors: list[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Labels ``(P,)``, both weights and the number of positives of one image after the reassignment.
+
+        Args:
+            pos_losses, pos_inds, pos_gt_inds: Loss, place and ground truth of the n positives before it, ``(n,)``.
+            anchors: ``(P_level, 4)`` of each level.
+        """
+        if not len(pos_inds):
+            return label, label_weight, bbox_weight, 0
+        gt_inds = torch.zeros_like(label).scatter(0, pos_inds, pos_gt_inds + 1)[None]
+        losses = label_weight.new_zeros(1, len(label)).scatter(1, pos_inds[None], pos_losses[None])
+        targets = DenseTargets(
+            label[None],
+            label_weight[None],
+            bbox_weight[None],
+            bbox_weight[None],
+            pos=gt_inds > 0,
+            avg_factor=label_weight.new_tensor(1.0),
+            gt_inds=gt_inds,
+            level_sizes=[len(level) for level in anchors],
+        )
+        pos = self._reassign(losses, targets, int(pos_gt_inds.max()) + 1)[0]
+        dropped = (gt_inds[0] > 0) & ~pos
+        label = label.masked_fill(dropped, self.num_classes)
+        return label, label_weight, bbox_weight.masked_fill(dropped[:, None], 0), int(pos.sum())
+
+    def gmm_separation_scheme(self, gmm_assignment, scores, pos_inds_gmm: Tensor) -> tuple[Tensor, Tensor]:
+        """The positives and the ignored among the candidates ``pos_inds_gmm (n,)`` of one ground truth.
+
+        Args:
+            gmm_assignment, scores: ``(n,)`` component, 0 the lower one, and log-likelihood, in ascending order of the
+                loss.
+        """
+        lower, scores = torch.as_tensor(gmm_assignment) == 0, torch.as_tensor(scores)
+        kept = self._lower_part(lower[None], scores[None])[0].to(pos_inds_gmm.device)
+        return pos_inds_gmm[kept], pos_inds_gmm.new_empty(0)
+
+    def score_voting(
+        self, det_bboxes: Tensor, det_labels: Tensor, mlvl_bboxes: Tensor, mlvl_nms_scores: Tensor, score_thr: float
+    ) -> tuple[Tensor, Tensor]:
+        """Detections ``(n, 5)`` whose boxes are means of the boxes around them, and their labels, class by class.
+
+        Args:
+            mlvl_bboxes, mlvl_nms_scores: ``(P, 4)`` and ``(P, C)``, from which the detections were drawn.
+        """
+        prior, labels = (mlvl_nms_scores[:, : self.num_classes] > score_thr).nonzero(as_tuple=True)
+        candidates = InstanceData(bboxes=mlvl_bboxes[prior], scores=mlvl_nms_scores[prior, labels], labels=labels)
+        order = det_labels.argsort(stable=True)
+        boxes, det_labels = det_bboxes[order], det_labels[order]
+        if len(boxes):
+            boxes = torch.cat(
+                [self._vote(InstanceData(bboxes=boxes[:, :4], labels=det_labels), candidates), boxes[:, 4:]], 1
+            )
+        return boxes, det_labels
+
+    def _ranking_loss(self, logits: Tensor, pred: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
         """Loss ``(n,)`` by which anchors are ranked (Eq. 7): of the class and of the decoded box."""
         loss_cls = self.loss_cls(logits, labels, avg_factor=1.0, reduction_override='none')
         loss_bbox = self.loss_bbox(pred, boxes, avg_factor=1.0, reduction_override='none')
         return loss_cls.sum(-1) + loss_bbox
 
-    def paa_reassign(self, losses: Tensor, targets: DenseTargets, num_gt: int) -> Tensor:
+    def _reassign(self, losses: Tensor, targets: DenseTargets, num_gt: int) -> Tensor:
         """``(B, P)`` bool: the positives that remain. One transfer from the device and one back.
 
         Args:
@@ -133,10 +225,10 @@ class PAAHead(ATSSHead):
         kept = torch.zeros_like(valid)
         if fit.any():
             lower, scores = split_by_mixture(values[fit], valid[fit], self.covariance_type)
-            kept[fit] = self.gmm_separation_scheme(lower & valid[fit], scores)
+            kept[fit] = self._lower_part(lower & valid[fit], scores)
         return torch.zeros_like(kept).scatter(1, order, kept)
 
-    def gmm_separation_scheme(self, lower: Tensor, scores: Tensor) -> Tensor:
+    def _lower_part(self, lower: Tensor, scores: Tensor) -> Tensor:
         """Scheme (c) of Fig. 3: of the lower component up to its likeliest value.
 
         Args:
@@ -188,10 +280,10 @@ class PAAHead(ATSSHead):
         candidates = dict(bboxes=anchors['bboxes'][prior], scores=scores[prior, labels], labels=labels)
         detections = image_detections(dict(candidates), test_cfg, None, with_nms)
         if self.with_score_voting and len(detections):
-            detections.bboxes = self.score_voting(detections, InstanceData(**candidates))
+            detections.bboxes = self._vote(detections, InstanceData(**candidates))
         return detections
 
-    def score_voting(self, detections: InstanceData, candidates: InstanceData) -> Tensor:
+    def _vote(self, detections: InstanceData, candidates: InstanceData) -> Tensor:
         """Boxes ``(n, 4)`` of ``detections`` as means of the ``candidates`` of their class (Eq. 9)."""
         overlap = bbox_overlaps(detections.bboxes, candidates.bboxes)
         vote = (detections.labels[:, None] == candidates.labels) & (overlap > 0.01)

@@ -130,6 +130,34 @@ class RepPointsHead(AnchorFreeHead):
         sides = x.amin(1), y.amin(1), x.amax(1), y.amax(1)
         return torch.stack(sides, 1)
 
+    def centers_to_bboxes(self, point_list: list[list[Tensor]]) -> list[list[Tensor]]:
+        """The initial boxes ``(P_level, 4)`` of locations ``(P_level, 3)``, lists by image of lists by level."""
+        return [
+            [torch.cat([p[:, :2] - half, p[:, :2] + half], 1) for p, half in zip(points, self._half_sides())]
+            for points in point_list
+        ]
+
+    def _half_sides(self) -> list[float]:
+        return [0.5 * self.point_base_scale * stride for stride in self.point_strides]
+
+    def offset_to_pts(self, center_list: list[list[Tensor]], pred_list: list[Tensor]) -> list[Tensor]:
+        """Points ``(B, P_level, 2 * N)`` in pixels, x first, of each level.
+
+        Args:
+            center_list: Locations ``(P_level, 3)``, lists by image of lists by level.
+            pred_list: Offsets ``(B, 2 * N, H, W)`` of each level in strides, y first.
+        """
+        points = []
+        for level, (pred, stride) in enumerate(zip(pred_list, self.point_strides)):
+            centers = torch.stack([centers[level][:, :2] for centers in center_list])
+            offsets = flatten_levels([pred], 2 * self.num_points).unflatten(-1, (-1, 2)).flip(-1)
+            points.append((offsets * stride + centers[:, :, None]).flatten(-2))
+        return points
+
+    def _bbox_decode(self, points: Tensor, bbox_pred: Tensor, stride: int, max_shape: tuple[int, int]) -> Tensor:
+        """Boxes ``(n, 4)`` of one level in the picture, from its locations and predictions in strides."""
+        return clamp_boxes(bbox_pred * stride + points[:, :2].repeat(1, 2), max_shape)
+
     def gen_grid_from_reg(self, reg: Tensor, previous_boxes: Tensor) -> tuple[Tensor, Tensor]:
         """A grid of points ``(B, 2 * N, H, W)`` and its box ``(B, 4, H, W)``: ``previous_boxes`` moved by ``reg``."""
         center = (previous_boxes[:, :2] + previous_boxes[:, 2:]) / 2
@@ -143,8 +171,8 @@ class RepPointsHead(AnchorFreeHead):
         grid = torch.stack([y[:, :, None].expand(-1, -1, k, -1, -1), x[:, None].expand(-1, k, -1, -1, -1)], 3)
         return grid.flatten(1, 3), torch.cat([left, top, left + width, top + height], 1)
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
-        return multi_apply(self.forward_single, x)
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+        return multi_apply(self.forward_single, feats)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
         """Class logits with both sets of points in training, with the box of the refined set otherwise."""

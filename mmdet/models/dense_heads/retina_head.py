@@ -101,9 +101,9 @@ class RetinaSepBNHead(AnchorHead):
         self.retina_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, 3, padding=1)
 
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         scores, boxes = [], []
-        for feature, cls_tower, reg_tower in zip(x, self.cls_convs, self.reg_convs):
+        for feature, cls_tower, reg_tower in zip(feats, self.cls_convs, self.reg_convs):
             scores.append(self.retina_cls(cls_tower(feature)))
             boxes.append(self.retina_reg(reg_tower(feature)))
         return scores, boxes

@@ -60,9 +60,13 @@ class EQLV2Loss(WeightedLoss):
         """One channel more than classes, for objectness."""
         return num_classes + 1
 
-    def get_activation(self, cls_score: Tensor) -> Tensor:
+    def get_channel_num(self, num_classes: int) -> int:
+        """The old name of :meth:`get_cls_channels`."""
+        return self.get_cls_channels(num_classes)
+
+    def get_activation(self, pred: Tensor) -> Tensor:
         """Scores of shape (N, C + 1), the last for background."""
-        scores = cls_score.sigmoid()
+        scores = pred.sigmoid()
         objectness = scores[..., -1:]
         classes = scores[..., :-1] * objectness if self.test_with_obj else scores[..., :-1]
         return torch.cat([classes, 1 - objectness], -1)
@@ -83,18 +87,27 @@ class EQLV2Loss(WeightedLoss):
         weight = torch.ones_like(cls_score[:, 0]) if weight is None else weight
         column = column_weight(weight, 2)
 
-        balance = torch.sigmoid(self.gamma * (self.pos_neg - self.mu))  # Eq. 6
-        pos_weight = F.pad(1 + self.alpha * (1 - balance), (0, 1), value=1.0)
-        neg_weight = F.pad(balance, (0, 1), value=1.0)
+        pos_weight, neg_weight = self._weights()
         scale = (pos_weight * target + neg_weight * (1 - target)) * column
         loss = F.binary_cross_entropy_with_logits(cls_score, target, reduction='none')
         loss = weight_reduce_loss(loss, scale, 'sum') / max(len(cls_score), 1)
-        self._collect(cls_score.detach(), target, scale)
+        self.collect_grad(cls_score.detach(), target, scale)
         return self.loss_weight * loss
 
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """Weights ``(C + 1,)`` of positives and negatives."""
+        balance = torch.sigmoid(self.gamma * (self.pos_neg - self.mu))  # Eq. 6
+        return F.pad(1 + self.alpha * (1 - balance), (0, 1), value=1.0), F.pad(balance, (0, 1), value=1.0)
+
+    def get_weight(self, pred: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of each score as positive and as negative, of the shape ``(N, C + 1)`` of ``pred``."""
+        pos_weight, neg_weight = self._weights()
+        return pos_weight.expand_as(pred), neg_weight.expand_as(pred)
+
     @torch.no_grad()
-    def _collect(self, cls_score: Tensor, target: Tensor, scale: Tensor) -> None:
-        gradient = (cls_score.sigmoid() - target).abs() * scale
+    def collect_grad(self, pred: Tensor, target: Tensor, weight: Tensor) -> None:
+        """Add what the elements, scaled by ``weight``, give to the gradients; all are ``(N, C + 1)``."""
+        gradient = (pred.sigmoid() - target).abs() * weight
         sums = torch.stack([(gradient * target).sum(0), (gradient * (1 - target)).sum(0)])[:, :-1].float()
         if self.use_distributed and dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,16 @@ class L2Loss(WeightedLoss):
         if reduction != 'mean':
             avg_factor = None
         return self.loss_weight * l2_loss(pred, target, weight, reduction, avg_factor)
+
+    @staticmethod
+    def random_choice(gallery, num: int):
+        """``num`` elements of a tensor or list, drawn without repetition, as a tensor, or as an array from a list."""
+        if num > len(gallery):
+            raise UserValueError(f'{num} elements cannot be drawn from {len(gallery)}')
+        chosen = torch.randperm(len(gallery))[:num]
+        return (
+            gallery[chosen.to(gallery.device)] if isinstance(gallery, Tensor) else np.asarray(gallery)[chosen.numpy()]
+        )
 
     def update_weight(
         self, pred: Tensor, target: Tensor, weight: Tensor | None, avg_factor: float | Tensor | None

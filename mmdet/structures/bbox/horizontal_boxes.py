@@ -36,8 +36,15 @@ class HorizontalBoxes(BaseBoxes):
         if in_mode == 'cxcywh':
             self.tensor = self.cxcywh_to_xyxy(self.tensor)
 
-    cxcywh_to_xyxy = staticmethod(bbox_cxcywh_to_xyxy)
-    xyxy_to_cxcywh = staticmethod(bbox_xyxy_to_cxcywh)
+    @staticmethod
+    def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+        """Corners of boxes ``(..., 4)`` given by centre and sides."""
+        return bbox_cxcywh_to_xyxy(boxes)
+
+    @staticmethod
+    def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+        """Centre and sides of boxes ``(..., 4)`` given by their corners."""
+        return bbox_xyxy_to_cxcywh(boxes)
 
     @property
     def cxcywh(self) -> Tensor:

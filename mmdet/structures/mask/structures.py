@@ -430,6 +430,9 @@ class PolygonMasks(BaseInstanceMasks):
         _check_same_kind(cls, masks)
         return cls([polygons for m in masks for polygons in m.masks], masks[0].height, masks[0].width)
 
+    def _polygon_area(self, x: np.ndarray, y: np.ndarray) -> float:
+        return polygon_area(np.stack([x, y], -1).reshape(-1))
+
     @property
     def areas(self) -> np.ndarray:
         """(N,) areas; overlapping polygons of one object count twice."""

@@ -74,7 +74,7 @@ def run(cfg, make, seed, boxes):
         results = make(boxes)
         if cfg['type'] == 'RandomCenterCropPad':
             results['img'] = results['img'].astype(np.float32)
-        if hasattr(transform, 'get_indices') and not cfg['type'].startswith('Cached'):
+        if hasattr(transform, 'get_indexes') and not cfg['type'].startswith('Cached'):
             results['mix_results'] = [make(BOXES) for _ in range(3 if cfg['type'] == 'Mosaic' else 1)]
         results = transform(results)
     return results

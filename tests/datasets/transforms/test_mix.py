@@ -62,7 +62,7 @@ def test_mixup_looks_for_boxes():
             return dict(instances=[1] if index == 2 else [])
 
     random.seed(0)
-    assert MixUp(max_iters=100).get_indices(Few()) == 2
+    assert MixUp(max_iters=100).get_indexes(Few()) == 2
 
 
 def test_cached_mosaic_waits_for_partners(sample):

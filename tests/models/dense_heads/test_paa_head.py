@@ -48,7 +48,11 @@ def test_voting(default_scope):
         scores=torch.tensor([0.9, 0.6, 0.8, 0.7]),
         labels=torch.tensor([1, 1, 2, 1]),
     )
-    voted = head.score_voting(candidates[[0, 3]], candidates)
+    scores = torch.zeros(4, head.num_classes).scatter(1, candidates.labels[:, None], candidates.scores[:, None])
+    detections = torch.cat([candidates.bboxes, candidates.scores[:, None]], 1)[[0, 3]]
+    voted, labels = head.score_voting(detections, candidates.labels[[0, 3]], candidates.bboxes, scores, 0.05)
+    assert labels.tolist() == [1, 1] and voted[:, 4].tolist() == detections[:, 4].tolist()
+    voted = voted[:, :4]
     share = math.exp(-((1 / 6) ** 2) / 0.025) * 0.6
     bottom = (0.9 * 10 + share * 12) / (0.9 + share)
     torch.testing.assert_close(voted, torch.tensor([[0, 0, 10, bottom], [50, 50, 60, 60]]))

@@ -52,6 +52,25 @@ class CenterRegionAssigner(BaseAssigner):
         area = (gt_bboxes[..., 2] - gt_bboxes[..., 0]) * (gt_bboxes[..., 3] - gt_bboxes[..., 1])
         return area.argsort(dim=-1, descending=True, stable=True).argsort(-1)
 
+    def assign_one_hot_gt_indices(
+        self, is_prior_in_gt_core: Tensor, is_prior_in_gt_shadow: Tensor, gt_priority: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(P,)`` ground truths, counted from 1, whose core a prior lies in, and pairs ``(k, 2)`` of a prior and the
+        ground truth, counted from 0, in whose shadow it lies or which lost it to another.
+
+        Args:
+            is_prior_in_gt_core, is_prior_in_gt_shadow: ``(P, n)`` bool.
+            gt_priority: ``(n,)``, the highest wins; the last one by default.
+        """
+        core, count = is_prior_in_gt_core, is_prior_in_gt_core.shape[1]
+        if not count:
+            return core.new_zeros(len(core), dtype=torch.long), core.new_zeros(0, 2, dtype=torch.long)
+        order = torch.arange(count, device=core.device) if gt_priority is None else gt_priority
+        best = torch.where(core, order, -1).argmax(1)
+        inds = torch.where(core.any(1), best + 1, 0)
+        own = torch.arange(1, count + 1, device=core.device) == inds[:, None]
+        return inds, ((core | is_prior_in_gt_shadow) & ~own).nonzero()
+
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
         """``extras['shadowed']``: ``(B, G, P)`` bool, in the shadow of which boxes a prior lies."""
         boxes = priors.expanded().float()

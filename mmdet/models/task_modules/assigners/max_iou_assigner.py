@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.models.core import Assignment, BestMatch, PaddedGT, Priors
+from mmdet.models.core import Assignment, AssignResult, BestMatch, PaddedGT, Priors
 from mmdet.registry import TASK_UTILS
 
 from .base_assigner import BaseAssigner, in_ignored_region
@@ -72,6 +72,25 @@ class MaxIoUAssigner(BaseAssigner):
         inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
         inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
         return Assignment(inds.masked_fill(~usable, -1), match.score)
+
+    def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
+        """The assignment of one image by given overlaps ``(n, P)`` of its ground truths."""
+        num_gts, num_priors = overlaps.shape
+        usable = overlaps.new_ones(1, num_priors, dtype=torch.bool)
+        inds = torch.zeros(1, num_priors, dtype=torch.long, device=overlaps.device)
+        best = overlaps.new_zeros(1, num_priors)
+        if overlaps.numel():
+            match = BestMatch(usable, start=-1.0)
+            match.update(overlaps[None], slice(0, num_gts))
+            inds, best = self.by_threshold(match), match.score
+            if self.match_low_quality:
+                mask = usable.new_ones(1, num_gts)
+                for place, hit in enumerate(self.claims(overlaps[None], ~usable[:, None], mask).unbind(1), 1):
+                    inds = inds.masked_fill(hit, place)
+        labels = torch.full_like(inds[0], -1)
+        if num_gts:
+            labels = torch.where(inds[0] > 0, gt_labels[(inds[0] - 1).clamp(min=0)], labels)
+        return AssignResult(num_gts, inds[0], best[0], labels)
 
     def overlaps(self, gt_boxes: Tensor, boxes: Tensor, **kwargs) -> Tensor:
         """``(B, g, P)`` of ground truths ``(B, g, 4)`` with priors ``(B, P, 4)``."""

@@ -13,13 +13,13 @@ from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 
-from .utils import meshgrid, valid_grid
+from .utils import PriorGrid, valid_grid
 
 DeviceType = torch.device | str | None
 
 
 @TASK_UTILS.register_module()
-class AnchorGenerator:
+class AnchorGenerator(PriorGrid):
     """Anchors of several scales and aspect ratios around every cell of every level.
 
     Args:
@@ -129,9 +129,23 @@ class AnchorGenerator:
         # Integers are stepped in their own kind: half precision cannot count pixels.
         x = (torch.arange(width, device=device) * stride_x).to(dtype)
         y = (torch.arange(height, device=device) * stride_y).to(dtype)
-        xx, yy = meshgrid(x, y)
+        xx, yy = self._meshgrid(x, y)
         anchors = (torch.stack([xx, yy, xx, yy], -1)[:, None] + base).view(-1, 4)
         return HorizontalBoxes(anchors) if self.use_box_type else anchors
+
+    def single_level_grid_anchors(
+        self,
+        base_anchors: Tensor,
+        featmap_size: tuple[int, int],
+        stride: tuple[int, int] = (16, 16),
+        device: DeviceType = 'cuda',
+    ) -> Tensor:
+        """``base_anchors (A, 4)`` at every position of a level, ``(H * W * A, 4)``; an old form of
+        :meth:`single_level_grid_priors`."""
+        height, width = featmap_size
+        x, y = torch.arange(width, device=device) * stride[0], torch.arange(height, device=device) * stride[1]
+        xx, yy = self._meshgrid(x, y)
+        return (torch.stack([xx, yy, xx, yy], -1).type_as(base_anchors)[:, None] + base_anchors.to(device)).view(-1, 4)
 
     def sparse_priors(
         self,
@@ -301,9 +315,16 @@ class YOLOAnchorGenerator(AnchorGenerator):
 
     def gen_base_anchors(self) -> list[Tensor]:
         return [
-            torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for w, h in sizes])
-            for sizes, (x, y) in zip(self.base_sizes, self.centers)
+            self.gen_single_level_base_anchors([_pair(size) for size in sizes], center)
+            for sizes, center in zip(self.base_sizes, self.centers)
         ]
+
+    def gen_single_level_base_anchors(
+        self, base_sizes_per_level: Sequence[tuple[int, int]], center: tuple[float, float] | None = None
+    ) -> Tensor:
+        """Anchors ``(A, 4)`` of the sizes (width, height) of one level, around ``center`` or (0, 0)."""
+        x, y = (0.0, 0.0) if center is None else center
+        return torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for w, h in base_sizes_per_level])
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(strides={self.strides}, base_sizes={self.base_sizes})'

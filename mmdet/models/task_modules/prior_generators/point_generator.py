@@ -12,19 +12,19 @@ from torch.nn.modules.utils import _pair
 from mmdet.errors import UserValueError
 from mmdet.registry import TASK_UTILS
 
-from .utils import meshgrid, valid_grid
+from .utils import PriorGrid, valid_grid
 
 DeviceType = torch.device | str | None
 
 
 @TASK_UTILS.register_module()
-class PointGenerator:
+class PointGenerator(PriorGrid):
     """Points of a single level, the corner of each cell."""
 
     def grid_points(self, featmap_size: tuple[int, int], stride: int = 16, device: DeviceType = 'cuda') -> Tensor:
         """``(H * W, 3)``: x, y, stride."""
         height, width = featmap_size
-        x, y = meshgrid(torch.arange(width, device=device) * stride, torch.arange(height, device=device) * stride)
+        x, y = self._meshgrid(torch.arange(width, device=device) * stride, torch.arange(height, device=device) * stride)
         return torch.stack([x, y, torch.full_like(x, stride)], -1)
 
     def valid_flags(self, featmap_size: tuple, valid_size: tuple, device: DeviceType = 'cuda') -> Tensor:
@@ -33,7 +33,7 @@ class PointGenerator:
 
 
 @TASK_UTILS.register_module()
-class MlvlPointGenerator:
+class MlvlPointGenerator(PriorGrid):
     """One point in every cell of every level.
 
     Args:
@@ -82,7 +82,7 @@ class MlvlPointGenerator:
         stride_x, stride_y = self.strides[level_idx]
         x = ((torch.arange(width, device=device) + self.offset) * stride_x).to(dtype)
         y = ((torch.arange(height, device=device) + self.offset) * stride_y).to(dtype)
-        xx, yy = meshgrid(x, y)
+        xx, yy = self._meshgrid(x, y)
         if not with_stride:
             return torch.stack([xx, yy], -1)
         return torch.stack([xx, yy, torch.full_like(xx, stride_x), torch.full_like(yy, stride_y)], -1)

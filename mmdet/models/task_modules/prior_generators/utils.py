@@ -6,9 +6,14 @@ from torch import Tensor
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
 
-def meshgrid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """All pairs of ``x`` and ``y`` in row-major order, each ``(len(y) * len(x),)``."""
-    return x.repeat(len(y)), y[:, None].expand(-1, len(x)).reshape(-1)
+class PriorGrid:
+    """What all prior generators have in common."""
+
+    @staticmethod
+    def _meshgrid(x: Tensor, y: Tensor, row_major: bool = True) -> tuple[Tensor, Tensor]:
+        """All pairs of ``x`` and ``y``, each ``(len(y) * len(x),)``, row by row; else ``y`` first."""
+        xx, yy = x.repeat(len(y)), y[:, None].expand(-1, len(x)).reshape(-1)
+        return (xx, yy) if row_major else (yy, xx)
 
 
 def valid_grid(size: tuple[int, int], valid: tuple[int, int], num_base: int, device: torch.device | str) -> Tensor:
