@@ -31,7 +31,7 @@ def launch(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, 
     factors = logits if weight is None else weight.contiguous()
     by_row = weight is not None and weight.dim() == 1
     kernel[(blocks,)](
-        logits, labels.contiguous(), factors, grad, sums, count, logits.shape[1], gamma, alpha,
+        logits, labels.contiguous(), factors, grad, sums, count, gamma, alpha, CLASSES=logits.shape[1],
         WEIGHTS=0 if weight is None else 1 if by_row else 2, SQUARE=gamma == 2.0,
         BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
@@ -45,20 +45,25 @@ def _focal(
     grad,
     sums,
     count,
-    classes,
     gamma,
     alpha,
+    CLASSES: tl.constexpr,
     WEIGHTS: tl.constexpr,
     SQUARE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """``BLOCK`` elements in a row: a positive is a negative of the opposite logit with the opposite balance."""
     block = tl.program_id(0).to(tl.int64)
-    place = block * BLOCK + tl.arange(0, BLOCK)
+    start = block * BLOCK
+    place = start + tl.arange(0, BLOCK)
     exists = place < count
-    row = place // classes
+    # 32 bits and a constant divisor: other divisions would take longer than all the rest.
+    first = start // CLASSES
+    inside = (start - first * CLASSES).to(tl.int32) + tl.arange(0, BLOCK)
+    step = inside // CLASSES
+    row = first + step
     label = tl.load(labels + row, mask=exists, other=-1)
-    positive = label == place - row * classes
+    positive = label == inside - step * CLASSES
     x = tl.load(logits + place, mask=exists, other=0.0).to(tl.float32)
     x = tl.where(positive, -x, x)
     balance = tl.where(positive, alpha, 1.0 - alpha)

@@ -174,7 +174,7 @@ def paste_batch(
     flat = flat.view(torch.bool) if threshold >= 0 else flat
     return [
         flat[start:stop].view(count, *shape)
-        for start, stop, count, shape in zip(starts, starts[1:], counts, shapes, strict=True)
+        for start, stop, count, shape in zip(starts[:-1], starts[1:], counts, shapes, strict=True)
     ]
 
 

@@ -231,6 +231,13 @@ tiles = -(-height // TILE[0]) * -(-width // TILE[1])
 for threshold in (0.5, -1.0):
     pasted = paste(masks, boxes, places, len(masks) * height * width, tiles, threshold).view(-1, height, width)
     assert (pasted.int() - paste_masks(masks, boxes, (height, width), threshold).int()).abs().max() <= (threshold < 0)
+
+from mmdet.models.core import masks as module
+batch = masks, boxes, [len(masks) - 1, 0, 1], [(61, 150), (9, 9), (40, 30)], 0.5
+want = module.paste_batch(*batch)
+module._has_kernels = lambda x: True
+for found, expected in zip(module.paste_batch(*batch), want, strict=True):
+    assert torch.equal(found, expected)
 """
 
 
