@@ -8,9 +8,8 @@ import os
 import sys
 import time
 
-from mmdet.errors import UserFileError, UserValueError
-
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir)))
+from mmdet.errors import UserFileError, UserValueError
 
 
 def parse_args(argv=None):

@@ -86,3 +86,19 @@ def test_mistakes_of_users_are_user_errors(path):
     raised = [node.exc for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))) if isinstance(node, ast.Raise)]
     names = [ast.unparse(exc.func if isinstance(exc, ast.Call) else exc) for exc in raised if exc is not None]
     assert not bare & set(names), f'{path} raises one of {sorted(bare)}; mmdet.errors has the class for users'
+
+
+SCRIPTS = [path for path in sorted(ROOT.parent.glob('tools/**/*.py')) + sorted(ROOT.parent.glob('demo/*.py'))]
+
+
+@pytest.mark.parametrize('path', SCRIPTS, ids=lambda path: path.name)
+def test_scripts_take_the_package_beside_them(path):
+    """And not another one that is installed: its folder is put first before anything of it is imported."""
+    text = path.read_text(encoding='utf-8')
+    imports = [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'mmdet'
+    ]
+    places = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith('sys.path.insert(0, ')]
+    assert not imports or (places[:1] and places[0] < min(imports))

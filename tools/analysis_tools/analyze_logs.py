@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError, UserKeyError, UserValueError
 
 PANELS = ('loss', 'metric', 'other')

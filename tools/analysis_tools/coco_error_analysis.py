@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdet.errors import UserFileError
-
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.errors import UserFileError
 
 KINDS = ('C75', 'C50', 'Loc', 'Sim', 'Oth', 'BG', 'FN')
 COLORS = ('#ffffff', '#c6dbef', '#6baed6', '#fdd0a2', '#fd8d3c', '#c7c1e0', '#f4a3a3')

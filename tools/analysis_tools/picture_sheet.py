@@ -1,11 +1,13 @@
 """Put the pictures of a folder, such as tools/test.py --show-dir leaves, on one sheet."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError, UserValueError
 
 SUFFIXES = {'.jpg', '.jpeg', '.png'}

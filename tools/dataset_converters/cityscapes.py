@@ -18,6 +18,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from PIL import Image
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError
 
 # The ids of cityscapesScripts of the classes that have instances and are evaluated.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError
 
 

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.utils.class_names import VOC_CLASSES
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 # Each class has its own hue range (of 180, as in OpenCV) and its own texture; the ranges overlap with neither the
 # other classes nor the dull background.

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'assignment': 'Assignment best_of_candidates labels_of',
         'constants': 'constant',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
-        'joints': 'by_batch empty_instances images_to_levels levels_to_images overridden select_single_mlvl unmap',
+        'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',
         'ordering': 'stable_topk',

@@ -1,4 +1,4 @@
-"""Names that research code overrides or imports, and the test whether it did."""
+"""Names that research code overrides or imports."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ def by_batch(method: Callable) -> Callable:
     """Mark the single-image face of a batched method: nobody needs to call it image by image."""
     method.by_batch = True  # type: ignore[attr-defined]
     return method
-
-
-def overridden(obj: Any, name: str) -> bool:
-    """Whether research code replaced a method that was marked with :func:`by_batch`."""
-    return not getattr(getattr(type(obj), name), 'by_batch', False)
 
 
 def unmap(data: Tensor, count: int, inds: Tensor, fill: float = 0) -> Tensor:

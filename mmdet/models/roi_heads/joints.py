@@ -8,6 +8,10 @@ from typing import Any
 from mmengine.config import ConfigDict
 from torch import Tensor, cat, nn
 
+from mmdet.models.core import empty_instances
+from mmdet.structures.mask import encode_mask_results
+from mmdet.utils import InstanceList
+
 OF_ROI_HEADS = ('bbox_loss', 'mask_loss')
 OF_HEADS = ('get_targets', '_get_targets_single', 'loss_and_target', 'refine_bboxes')
 
@@ -33,3 +37,25 @@ def targets_of_images(
         for result in sampling_results
     ]
     return tuple(cat(column) if concat else list(column) for column in zip(*singles))
+
+
+def masks_of_each_image(
+    mask_head: Any,
+    mask_preds: Sequence[Tensor],
+    results_list: InstanceList,
+    metas: Sequence[dict],
+    rcnn_test_cfg: ConfigDict,
+    rescale: bool,
+    activate_map: bool,
+) -> InstanceList:
+    """Detections with the masks of an own ``_predict_by_feat_single``, which images without objects do not meet."""
+    for results, meta, preds in zip(results_list, metas, mask_preds):
+        if len(results.bboxes):
+            args = preds, results.bboxes, results.labels, meta, rcnn_test_cfg, rescale, activate_map
+            results.masks = mask_head._predict_by_feat_single(*args)
+        else:
+            device, threshold = results.bboxes.device, rcnn_test_cfg.mask_thr_binary
+            empty_instances([meta], device, 'mask', [results], mask_thr_binary=threshold)
+        if rcnn_test_cfg.get('mask_format') == 'rle':
+            results.masks = encode_mask_results(results.masks)
+    return results_list

@@ -33,7 +33,7 @@ class DetTTAModel(BaseTTAModel):
               pixels of the original image) of the boxes that are kept from it. The scales have to come before the
               flips in ``TestTimeAug``.
 
-    Masks are merged along with ``merge='nms'``.
+    Masks are merged along with ``merge='nms'``; run-length codes (``mask_format='rle'``) cannot be.
     """
 
     def __init__(self, tta_cfg: dict | None = None, **kwargs) -> None:
@@ -63,6 +63,10 @@ class DetTTAModel(BaseTTAModel):
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
         """One data sample for each image from those of its augmented versions."""
+        if any(isinstance(s.pred_instances.get('masks'), list) for samples in data_samples_list for s in samples):
+            raise UserValueError(
+                "test-time augmentation merges masks, not run-length codes: leave mask_format='rle' out of test_cfg."
+            )
         return [self._merge_single_sample(data_samples) for data_samples in data_samples_list]
 
     def _merge_single_sample(self, data_samples: Sequence[DetDataSample]) -> DetDataSample:

@@ -127,6 +127,8 @@ def test_a_mask_head_gives_tensors_or_codes():
         def _predict_by_feat_single(self, mask_preds, bboxes, labels, img_meta, *args, **kwargs):
             return torch.ones(len(bboxes), *img_meta['ori_shape'], dtype=torch.bool)
 
+    coded, nothing = predict(Own(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=3), mask_format='rle')
+    assert coded.masks == encode_mask_results(torch.ones(5, 61, 150)) and nothing.masks == []
     own, empty = predict(Own(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=3))
     assert own.masks.all() and empty.masks.shape == (0, 61, 150)
 

@@ -119,3 +119,15 @@ def test_means_of_boxes_scores_and_masks():
     left = torch.tensor([[[1.0, 0.0]]])
     assert merge_aug_masks([left, left], [META, FLIPPED]).tolist() == [[[0.5, 0.5]]]
     assert merge_aug_masks([left, left], [META, FLIPPED], weights=[3, 1]).tolist() == [[[0.75, 0.25]]]
+
+
+def test_run_length_codes_are_refused():
+    class Own(DetTTAModel):
+        def _merge_single_sample(self, data_samples):
+            raise AssertionError('not reached')
+
+    coded = [sample([[0, 0, 4, 4]], [0.5], masks=[dict(size=[4, 4], counts=b'')]) for _ in range(2)]
+    for kind in (DetTTAModel, Own):
+        model = kind(tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)), module=Detector())
+        with pytest.raises(ValueError, match="leave mask_format='rle' out"):
+            model.merge_preds([coded])

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch, constant, empty_instances, overridden
+from mmdet.models.core import RoISamples, by_batch, constant
 from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
+from mmdet.models.roi_heads import joints
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
@@ -176,15 +177,9 @@ class FCNMaskHead(BaseModule):
         kind = rcnn_test_cfg.get('mask_format', 'tensor')
         if kind not in ('tensor', 'rle'):
             raise UserValueError(f"mask_format must be 'tensor' or 'rle', not {kind!r}")
-        if kind == 'tensor' and overridden(self, '_predict_by_feat_single'):
-            for results, meta, preds in zip(results_list, batch_img_metas, mask_preds):
-                if len(results.bboxes):
-                    args = preds, results.bboxes, results.labels, meta, rcnn_test_cfg, rescale, activate_map
-                    results.masks = self._predict_by_feat_single(*args)
-                else:
-                    device, threshold = results.bboxes.device, rcnn_test_cfg.mask_thr_binary
-                    empty_instances([meta], device, 'mask', [results], mask_thr_binary=threshold)
-            return results_list
+        if not hasattr(self._predict_by_feat_single, 'by_batch'):
+            options = rcnn_test_cfg, rescale, activate_map
+            return joints.masks_of_each_image(self, mask_preds, results_list, batch_img_metas, *options)
         parts = [
             self._to_paste(preds, results.bboxes, results.labels, meta, rescale, activate_map)
             for preds, results, meta in zip(mask_preds, results_list, batch_img_metas)
