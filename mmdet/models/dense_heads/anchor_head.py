@@ -219,7 +219,7 @@ class AnchorHead(BaseDenseHead):
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Anchors and valid flags, lists by image of lists by level: references to one grid."""
         pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
-        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device))
+        return joints.priors_as_lists(self._make_priors(tuple(featmap_sizes), pads, device))
 
     @by_batch
     def get_targets(
@@ -302,7 +302,7 @@ class AnchorHead(BaseDenseHead):
         bbox_targets: Tensor,
         bbox_weights: Tensor,
         avg_factor: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Class and box loss of one level, or of the whole pyramid dressed as one.
 
         Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
@@ -53,7 +55,7 @@ class CenterPrior(nn.Module):
         """
         flat = torch.cat(points)
         stride = per_level(self.strides, [len(level) for level in points], flat)
-        weight = 1
+        weight: Any = 1
         for axis in (0, 1):
             center = (gt.boxes[..., axis] + gt.boxes[..., axis + 2])[..., None] / 2
             shift = self.mean[gt.labels, axis][..., None]

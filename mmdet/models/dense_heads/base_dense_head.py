@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -171,7 +172,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             score_factors: ``[(B, A, H, W)]`` logits whose sigmoid multiplies the scores, such as centerness.
         """
         cfg = self.test_cfg if cfg is None else cfg
-        outputs = cls_scores, bbox_preds, score_factors, self._priors(cls_scores)
+        outputs: tuple[Any, ...] = cls_scores, bbox_preds, score_factors, self._priors(cls_scores)
         if hasattr(self._predict_by_feat_single, 'by_batch'):
             return self._predict_batch(*outputs, batch_img_metas, cfg, rescale, with_nms)
         return joints.detections_of_each_image(self, *outputs, batch_img_metas, cfg, rescale, with_nms)
@@ -181,7 +182,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         self,
         cls_score_list: list[Tensor],
         bbox_pred_list: list[Tensor],
-        score_factor_list: list[Tensor | None],
+        score_factor_list: list[Any],
         mlvl_priors: list[Tensor],
         img_meta: dict,
         cfg: ConfigType,

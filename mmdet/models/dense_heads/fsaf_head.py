@@ -107,8 +107,8 @@ class FSAFHead(RetinaHead):
             cls_scores: ``(B, A * C, H, W)`` logits of each level.
             labels_list, pos_inds: ``(B * P_level,)`` classes and which are positive, of each level.
         """
-        scores = [flatten_levels([level], self.cls_out_channels).flatten(0, 1) for level in cls_scores]
-        scores, labels, pos = torch.cat(scores), torch.cat(labels_list), torch.cat(pos_inds).bool()
+        scores = torch.cat([flatten_levels([level], self.cls_out_channels).flatten(0, 1) for level in cls_scores])
+        labels, pos = torch.cat(labels_list), torch.cat(pos_inds).bool()
         return accuracy(self._activate(scores), labels, 1, self.score_threshold, pos)
 
     def collect_loss_level_single(

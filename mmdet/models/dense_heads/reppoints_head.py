@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -183,7 +184,7 @@ class RepPointsHead(AnchorFreeHead):
             start = kernel / self.dcn_pad * half
         cls_feat, pts_feat = self.cls_convs(x), self.reg_convs(x)
         first = self.reppoints_pts_init_out(self.relu(self.reppoints_pts_init_conv(pts_feat)))
-        box = None
+        box: Any = None
         if self.use_grid_points:
             box = x.new_ones(1, 4, 1, 1) * half
             box[:, :2] *= -1
@@ -235,7 +236,7 @@ class RepPointsHead(AnchorFreeHead):
         )
         if hasattr(self.loss_by_feat_single, 'by_batch'):
             logits = flatten_levels(cls_scores, self.cls_out_channels)
-            losses = [[loss] for loss in self._losses(logits, first, refined, init, refine, stride)]
+            losses = tuple([loss] for loss in self._losses(logits, first, refined, init, refine, stride))
         else:
             losses = joints.losses_of_points(self, cls_scores, first, refined, init, refine)
         return dict(zip(('loss_cls', 'loss_pts_init', 'loss_pts_refine'), losses))
@@ -277,7 +278,7 @@ class RepPointsHead(AnchorFreeHead):
         init: DenseTargets,
         refine: DenseTargets,
         stride: Tensor | float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Class loss and the box losses of both sets, in units of the initial box.
 
         Args:
@@ -310,7 +311,7 @@ class RepPointsHead(AnchorFreeHead):
         stride: Tensor | float,
         avg_factor_init: Tensor,
         avg_factor_refine: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """The losses of one level.
 
         Args:
@@ -330,7 +331,7 @@ class RepPointsHead(AnchorFreeHead):
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Locations ``(P_level, 4)`` (x, y, stride, stride) and valid flags, lists by image of lists by level."""
         pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
-        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device, with_stride=True))
+        return joints.priors_as_lists(self._make_priors(tuple(featmap_sizes), pads, device, with_stride=True))
 
     @by_batch
     def get_targets(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mmdet.registry import MODELS
@@ -94,6 +96,7 @@ class RetinaSepBNHead(AnchorHead):
         self.relu = nn.ReLU(inplace=True)
         self.cls_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
         self.reg_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
+        towers: Any
         for towers in (self.cls_convs, self.reg_convs):
             for tower in towers[1:]:
                 for layer, first in zip(tower, towers[0]):

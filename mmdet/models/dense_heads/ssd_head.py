@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class SSDHead(AnchorHead):
         loss_cls: Ranks the negatives too.
         loss_bbox: Smooth L1 with ``train_cfg.smoothl1_beta`` where it is None.
     """
+
+    in_channels: Any  # of each level, unlike other heads
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.model import ModuleList
@@ -202,8 +203,9 @@ class CascadeRoIHead(BaseRoIHead):
         return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
 
     def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
-        stages = self._masks_of_stages(x, rois, **context)
-        return sum(preds.sigmoid() for preds in stages) / len(stages), True
+        stages: Any = self._masks_of_stages(x, rois, **context)
+        total: Any = sum(preds.sigmoid() for preds in stages)
+        return total / len(stages), True
 
     def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:
         """Mask logits of each stage."""

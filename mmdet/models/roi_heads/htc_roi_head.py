@@ -68,7 +68,7 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             return feats
         semantic = self.semantic_roi_extractor([semantic_feat], rois)
         if semantic.shape[-2:] != feats.shape[-2:]:
-            semantic = F.adaptive_avg_pool2d(semantic, feats.shape[-2:])
+            semantic = F.adaptive_avg_pool2d(semantic, (feats.shape[-2], feats.shape[-1]))
         return feats + semantic
 
     def _bbox_forward(

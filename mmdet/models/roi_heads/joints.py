@@ -28,7 +28,7 @@ def knows_lists(roi_head: nn.Module) -> bool:
 
 def targets_of_images(
     bbox_head: Any, sampling_results: Sequence, rcnn_train_cfg: ConfigDict, concat: bool
-) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
+) -> tuple[Any, ...]:
     """Targets by an own ``_get_targets_single``, joined or one list of each kind."""
     singles = [
         bbox_head._get_targets_single(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class StandardRoIHead(BaseRoIHead):
 
     def init_mask_head(self, mask_roi_extractor: ConfigType | None, mask_head: ConfigType) -> None:
         self.share_roi_extractor = mask_roi_extractor is None
-        if self.share_roi_extractor:
+        if mask_roi_extractor is None:
             self.mask_roi_extractor = self.bbox_roi_extractor
         else:
             self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
@@ -126,7 +127,8 @@ class StandardRoIHead(BaseRoIHead):
         """``mask_preds`` and ``mask_feats`` of RoIs, or of the rows ``pos_inds`` of the box features."""
         if (rois is None) == (pos_inds is None or bbox_feats is None):
             raise UserValueError('give either rois, or pos_inds with bbox_feats')
-        if rois is None:
+        feats: Any
+        if bbox_feats is not None and rois is None:
             feats = bbox_feats[pos_inds]
         else:
             feats = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
@@ -149,7 +151,7 @@ class StandardRoIHead(BaseRoIHead):
         return self._mask_forward(x, rois)['mask_preds'], False
 
 
-def split_rows(value: Tensor | Sequence | None, counts: list[int]) -> Sequence:
+def split_rows(value: Any, counts: list[int]) -> Sequence:
     """Rows of each image; None for each where there is nothing."""
     if value is None:
         return [None] * len(counts)

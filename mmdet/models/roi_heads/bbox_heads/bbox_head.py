@@ -6,6 +6,7 @@ Letters: B images, S slots, K = B * S regions, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -312,8 +313,8 @@ class BBoxHead(BaseModule):
             for i, meta in enumerate(batch_img_metas)
         ]
 
-    def activate(self, cls_score: Tensor | Sequence[Tensor] | None) -> Tensor | None:
-        """Scores ``(k, C + 1)`` of logits; of several stages, those of their mean."""
+    def activate(self, cls_score: Any) -> Any:
+        """Scores ``(k, C + 1)`` of logits; of several stages, those of their mean; None of None."""
         if isinstance(cls_score, (list, tuple)):
             cls_score = sum(cls_score) / float(len(cls_score))
         if cls_score is None:

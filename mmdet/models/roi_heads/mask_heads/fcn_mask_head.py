@@ -6,6 +6,7 @@ Letters: B images, S slots of positives, K = B * S regions, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule, build_upsample_layer
@@ -103,6 +104,7 @@ class FCNMaskHead(BaseModule):
 
     def init_weights(self) -> None:
         super().init_weights()
+        module: Any
         for module in (self.upsample, self.conv_logits):
             if module is None:
                 continue

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -51,7 +53,7 @@ class ResLayer(BaseModule):
         )
         self.add_module(f'layer{stage + 1}', layer)
         if pretrained is not None:
-            self.init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+            self.init_cfg: Any = dict(type='Pretrained', checkpoint=pretrained)
         elif init_cfg is None:
             self.init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
