@@ -77,9 +77,8 @@ def check(generator: torch.Generator) -> list[str]:
                 boxes, scores, kinds, valid = (value[b] for value in data)
                 taken = valid.nonzero()[:, 0]
                 found = index[b, : int(counts[b])]
-                for device in ('cuda', 'cpu'):
-                    if device == 'cpu' and num > 5000:
-                        continue
+                # torchvision's GPU kernel rounds the threshold, which shows where overlaps are round numbers.
+                for device in ('cpu',) if coarse else ('cuda', 'cpu') if num <= 5000 else ('cuda',):
                     want = taken.to(device)[
                         by_group(*(value[taken].to(device) for value in (boxes, scores, kinds)), threshold)
                     ]
