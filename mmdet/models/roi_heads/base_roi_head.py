@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
@@ -144,7 +145,8 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         )
         if not self.with_mask:
             return results
-        return self.predict_mask(x, *context.values(), metas, results, rescale=rescale)
+        predict_mask: Callable[..., InstanceList] = self.predict_mask  # which takes the context of its class
+        return predict_mask(x, *context.values(), metas, results, rescale=rescale)
 
     def predict_bbox(
         self,
@@ -230,6 +232,6 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         raise NotImplementedError(f'{type(self).__name__} has neither _predicted_masks nor predict_mask')
 
     @staticmethod
-    def _last(heads: nn.Module) -> nn.Module:
+    def _last(heads: nn.Module) -> Any:
         """The head that makes the results: the only one, or that of the last stage."""
         return heads[-1] if isinstance(heads, nn.ModuleList) else heads

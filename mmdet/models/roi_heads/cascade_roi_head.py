@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from mmengine.model import ModuleList
@@ -203,9 +202,8 @@ class CascadeRoIHead(BaseRoIHead):
         return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
 
     def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
-        stages: Any = self._masks_of_stages(x, rois, **context)
-        total: Any = sum(preds.sigmoid() for preds in stages)
-        return total / len(stages), True
+        first, *others = stages = self._masks_of_stages(x, rois, **context)
+        return sum((preds.sigmoid() for preds in others), first.sigmoid()) / len(stages), True
 
     def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:
         """Mask logits of each stage."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,16 +58,12 @@ class DynamicRoIHead(StandardRoIHead):
             self.beta_history.append(error.gather(0, last[None])[0].detach())  # infinite where there was no positive
         return outs
 
-    @property
-    def _assigner(self) -> Any:
-        return self.bbox_assigner
-
     def running_state(self) -> dict:
         """What a resumed run needs beside the weights."""
         return dict(
             iou_history=list(self.iou_history),
             beta_history=list(self.beta_history),
-            threshold=self._assigner.pos_iou_thr,
+            threshold=self.bbox_assigner.pos_iou_thr,
             beta=self.bbox_head.loss_bbox.beta,
         )
 
@@ -80,7 +75,7 @@ class DynamicRoIHead(StandardRoIHead):
         self._set(state['threshold'], state['beta'])
 
     def _set(self, threshold: float, beta: float) -> None:
-        assigner = self._assigner
+        assigner = self.bbox_assigner
         assigner.pos_iou_thr = assigner.neg_iou_thr = assigner.min_pos_iou = threshold
         self.bbox_head.loss_bbox.beta = beta
 

@@ -89,13 +89,11 @@ class HybridTaskCascadeRoIHead(CascadeRoIHead):
             before = head(feats, before, return_logits=False)
         return dict(mask_preds=self.mask_head[stage](feats, before, return_feat=False))
 
-    def _masks_of_stages(
-        self, x: tuple[Tensor, ...], rois: Tensor, semantic_feat: Tensor | None = None
-    ) -> list[Tensor]:
+    def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:
         """Of the last stage alone, which the published results are of; the flow carries the others into it."""
-        return [self._mask_forward(self.num_stages - 1, x, rois, semantic_feat)['mask_preds']]
+        return [self._mask_forward(self.num_stages - 1, x, rois, **context)['mask_preds']]
 
-    def predict_mask(
+    def predict_mask(  # type: ignore[override]  # 3.x has the semantic features second
         self,
         x: tuple[Tensor, ...],
         semantic_heat: Tensor | None,

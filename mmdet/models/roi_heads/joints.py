@@ -18,7 +18,7 @@ OF_HEADS = ('get_targets', '_get_targets_single', 'loss_and_target', 'refine_bbo
 
 def knows_lists(roi_head: nn.Module) -> bool:
     """Whether a method that sees samples is not one of ours: only with packed slots do rows match its lists."""
-    owners = [(roi_head, OF_ROI_HEADS)]
+    owners: list[tuple[Any, tuple[str, ...]]] = [(roi_head, OF_ROI_HEADS)]
     for name in ('bbox_head', 'mask_head'):
         heads = getattr(roi_head, name, None)
         owners += [(head, OF_HEADS) for head in (heads if isinstance(heads, nn.ModuleList) else [heads])]
@@ -28,7 +28,7 @@ def knows_lists(roi_head: nn.Module) -> bool:
 
 def targets_of_images(
     bbox_head: Any, sampling_results: Sequence, rcnn_train_cfg: ConfigDict, concat: bool
-) -> tuple[Any, ...]:
+) -> tuple[Tensor | list[Tensor], ...]:
     """Targets by an own ``_get_targets_single``, joined or one list of each kind."""
     singles = [
         bbox_head._get_targets_single(

@@ -27,7 +27,8 @@ class StandardRoIHead(BaseRoIHead):
     """
 
     def init_assigner_sampler(self) -> None:
-        self.bbox_assigner = self.bbox_sampler = None
+        self.bbox_assigner: Any = None
+        self.bbox_sampler: Any = None
         if self.train_cfg:
             self.bbox_assigner = TASK_UTILS.build(self.train_cfg.assigner)
             self.bbox_sampler = TASK_UTILS.build(self.train_cfg.sampler, default_args=dict(context=self))
@@ -127,8 +128,7 @@ class StandardRoIHead(BaseRoIHead):
         """``mask_preds`` and ``mask_feats`` of RoIs, or of the rows ``pos_inds`` of the box features."""
         if (rois is None) == (pos_inds is None or bbox_feats is None):
             raise UserValueError('give either rois, or pos_inds with bbox_feats')
-        feats: Any
-        if bbox_feats is not None and rois is None:
+        if bbox_feats is not None and pos_inds is not None:
             feats = bbox_feats[pos_inds]
         else:
             feats = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
@@ -151,7 +151,7 @@ class StandardRoIHead(BaseRoIHead):
         return self._mask_forward(x, rois)['mask_preds'], False
 
 
-def split_rows(value: Any, counts: list[int]) -> Sequence:
+def split_rows(value: Tensor | None, counts: list[int]) -> Sequence:
     """Rows of each image; None for each where there is nothing."""
     if value is None:
         return [None] * len(counts)

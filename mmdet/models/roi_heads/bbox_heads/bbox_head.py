@@ -6,7 +6,7 @@ Letters: B images, S slots, K = B * S regions, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import overload
 
 import torch
 from mmengine.config import ConfigDict
@@ -30,7 +30,7 @@ from mmdet.models.core import (
     suppressed,
 )
 from mmdet.models.layers import build_linear_layer
-from mmdet.models.losses import accuracy
+from mmdet.models.losses.accuracy import accuracy
 from mmdet.models.task_modules.coders import clamp_boxes
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
@@ -169,12 +169,13 @@ class BBoxHead(BaseModule):
     @by_batch
     def get_targets(
         self, sampling_results: RoISamples | Sequence, rcnn_train_cfg: ConfigDict, concat: bool = True
-    ) -> Targets:
+    ) -> Targets | tuple[Tensor | list[Tensor], ...]:
         """Targets of all regions, in the order of their RoIs; of each image, if not ``concat``."""
         if not concat or not hasattr(self._get_targets_single, 'by_batch'):
             return targets_of_images(self, sampling_results, rcnn_train_cfg, concat)
         samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
-        return self._targets(*samples.rows('boxes', 'gt_boxes', 'gt_labels', 'pos', 'valid'), rcnn_train_cfg)
+        boxes, gt_boxes, gt_labels, pos, valid = samples.rows('boxes', 'gt_boxes', 'gt_labels', 'pos', 'valid')
+        return self._targets(boxes, gt_boxes, gt_labels, pos, valid, rcnn_train_cfg)
 
     @by_batch
     def loss_and_target(
@@ -188,7 +189,7 @@ class BBoxHead(BaseModule):
         reduction_override: str | None = None,
     ) -> dict:
         """``loss_bbox``, a dict of losses, and ``bbox_targets``."""
-        targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
+        targets: Targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
         losses = self.loss(cls_score, bbox_pred, rois, *targets, reduction_override=reduction_override)
         return dict(loss_bbox=losses, bbox_targets=targets)
 
@@ -313,12 +314,16 @@ class BBoxHead(BaseModule):
             for i, meta in enumerate(batch_img_metas)
         ]
 
-    def activate(self, cls_score: Any) -> Any:
+    @overload
+    def activate(self, cls_score: Tensor | Sequence[Tensor]) -> Tensor: ...
+    @overload
+    def activate(self, cls_score: None) -> None: ...
+    def activate(self, cls_score: Tensor | Sequence[Tensor] | None) -> Tensor | None:
         """Scores ``(k, C + 1)`` of logits; of several stages, those of their mean; None of None."""
-        if isinstance(cls_score, (list, tuple)):
-            cls_score = sum(cls_score) / float(len(cls_score))
         if cls_score is None:
             return None
+        if not isinstance(cls_score, Tensor):
+            cls_score = sum(cls_score[1:], cls_score[0]) / float(len(cls_score))
         return self.loss_cls.get_activation(cls_score) if self.custom_cls_channels else cls_score.softmax(-1)
 
     @by_batch

@@ -37,7 +37,8 @@ class ConvFCBBoxHead(BBoxHead):
         *args,
         **kwargs,
     ) -> None:
-        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+        kwargs.update(init_cfg=init_cfg)
+        super().__init__(*args, **kwargs)
         if num_cls_convs + num_reg_convs and num_shared_fcs:
             raise UserValueError('convolutions of a branch cannot follow shared fully connected layers')
         self.num_shared_convs, self.num_shared_fcs = num_shared_convs, num_shared_fcs

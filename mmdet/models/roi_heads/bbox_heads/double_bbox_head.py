@@ -77,7 +77,7 @@ class DoubleConvFCBBoxHead(BBoxHead):
         self.fc_cls = nn.Linear(fc_out_channels, self.cls_channels)
         self.relu = nn.ReLU()
 
-    def forward(self, x_cls: Tensor, x_reg: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_cls: Tensor, x_reg: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # two inputs
         x_reg = self.res_block(x_reg)
         for conv in self.conv_branch:
             x_reg = conv(x_reg)

@@ -24,7 +24,7 @@ class HTCMaskHead(FCNMaskHead):
             width = self.conv_out_channels
             self.conv_res = ConvModule(width, width, 1, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg)
 
-    def forward(
+    def forward(  # type: ignore[override]  # both outputs by default, as in 3.x
         self, x: Tensor, res_feat: Tensor | None = None, return_logits: bool = True, return_feat: bool = True
     ) -> Tensor | list[Tensor]:
         """Mask logits ``(K, C, h, w)`` and the features that they come from, or the one that is asked for."""

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -49,10 +47,11 @@ class SingleRoIExtractor(BaseRoIExtractor):
     def _pool_everywhere(self, feats: tuple[Tensor, ...], rois: Tensor, levels: Tensor) -> Tensor:
         """Every level pools every region, those of other levels without extent, which costs a kernel next to nothing:
         so the host does not wait for the device to know how many each level has."""
-        pooled: Any = None
+        pooled: Tensor | None = None
         for i, (layer, feat) in enumerate(zip(self.roi_layers, feats)):
             here = levels == i
             part = layer(feat, rois * torch.cat([torch.ones_like(here[:, None]), here[:, None].expand(-1, 4)], 1))
             part = part * here[:, None, None, None]
             pooled = part if pooled is None else pooled + part
+        assert pooled is not None  # there is a level
         return pooled

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -9,6 +7,7 @@ from mmdet.errors import UserValueError
 from mmdet.models.backbones import ResNet
 from mmdet.models.layers import ResLayer as _ResLayer
 from mmdet.registry import MODELS
+from mmdet.utils import MultiConfig
 
 
 @MODELS.register_module()
@@ -53,7 +52,7 @@ class ResLayer(BaseModule):
         )
         self.add_module(f'layer{stage + 1}', layer)
         if pretrained is not None:
-            self.init_cfg: Any = dict(type='Pretrained', checkpoint=pretrained)
+            self.init_cfg: MultiConfig = dict(type='Pretrained', checkpoint=pretrained)
         elif init_cfg is None:
             self.init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
