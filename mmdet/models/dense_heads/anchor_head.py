@@ -6,6 +6,7 @@ Letters: B images, P anchors of all levels, A anchors per location, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -103,7 +104,7 @@ class AnchorHead(BaseDenseHead):
         self.conv_cls = nn.Conv2d(self.in_channels, self.num_base_priors * self.cls_out_channels, 1)
         self.conv_reg = nn.Conv2d(self.in_channels, self.num_base_priors * self.reg_dim, 1)
 
-    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
         """Class logits ``(B, A * C, H, W)`` and box predictions ``(B, A * reg_dim, H, W)`` of one level."""
         return self.conv_cls(x), self.conv_reg(x)
 
@@ -193,8 +194,8 @@ class AnchorHead(BaseDenseHead):
         """
         if not hasattr(self.loss_by_feat_single, 'by_batch'):
             return joints.losses_by_single(self, outputs, anchors, targets, avg_factor)
-        flat = flatten_outputs(*outputs)
-        return tuple([value] for value in self._losses(*flat, anchors, targets, avg_factor))
+        values: list[Any] = [*flatten_outputs(*outputs), anchors, targets, avg_factor]
+        return tuple([loss] for loss in self._losses(*values))
 
     def _losses(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
@@ -219,7 +220,7 @@ class AnchorHead(BaseDenseHead):
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Anchors and valid flags, lists by image of lists by level: references to one grid."""
         pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
-        return joints.priors_as_lists(self._make_priors(tuple(featmap_sizes), pads, device))
+        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device))
 
     @by_batch
     def get_targets(
@@ -252,6 +253,7 @@ class AnchorHead(BaseDenseHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
         unmap_outputs: bool = True,
+        *,
         with_samples: bool = False,
     ) -> tuple[DenseTargets, list]:
         """Targets, with their anchors, and, if asked for, the sampling result of each image."""
@@ -311,8 +313,8 @@ class AnchorHead(BaseDenseHead):
             anchors: ``(B, P, 4)``. The targets begin with ``(B, P)`` too.
         """
         targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets, bbox_weights)
-        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
-        return self._losses(*flat, anchors, targets, avg_factor)
+        logits, deltas = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
+        return self._losses(logits, deltas, anchors, targets, avg_factor)
 
 
 class AnchorsInTargets:
@@ -332,6 +334,6 @@ class AnchorsInTargets:
         unmap_outputs: bool = True,
     ) -> tuple:
         """As :class:`AnchorHead`'s, with the anchors first."""
-        return flat_anchors, *super()._get_targets_single(
+        return flat_anchors, *super()._get_targets_single(  # type: ignore[misc]  # the anchor head's, next in line
             flat_anchors, valid_flags, gt_instances, img_meta, gt_instances_ignore, level_sizes=num_level_anchors
         )

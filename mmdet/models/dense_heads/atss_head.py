@@ -57,7 +57,7 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
         self.cls_convs, self.reg_convs = self._tower(), self._tower()
-        kernel: Any = dict(kernel_size=self.pred_kernel_size, padding=self.pred_kernel_size // 2)
+        kernel: dict[str, Any] = dict(kernel_size=self.pred_kernel_size, padding=self.pred_kernel_size // 2)
         self.atss_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, **kernel)
         self.atss_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, **kernel)
         self.atss_centerness = nn.Conv2d(self.feat_channels, self.num_base_priors, **kernel)
@@ -66,13 +66,14 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         return multi_apply(self.forward_single, x, self.scales)
 
-    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
+    # Each level has a scale of its own, as in 3.x.
+    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Class logits ``(B, A * C, H, W)``, boxes ``(B, A * 4, H, W)`` and centerness logits ``(B, A, H, W)``."""
         cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
         # Deltas are decoded in single precision.
         return self.atss_cls(cls_feat), scale(self.atss_reg(reg_feat)).float(), self.atss_centerness(reg_feat)
 
-    def loss_by_feat(
+    def loss_by_feat(  # type: ignore[override]  # a third output, as in 3.x
         self, cls_scores, bbox_preds, centernesses, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
     ) -> dict:
         anchors, targets = self._anchors_and_targets(
@@ -85,7 +86,7 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
         total = mean_count(sum(quality))
         return dict(loss_cls=loss_cls, loss_bbox=[loss / total for loss in loss_bbox], loss_centerness=loss_centerness)
 
-    def _losses(
+    def _losses(  # type: ignore[override]  # one value more, of the third output
         self, logits: Tensor, preds: Tensor, centerness: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Focal loss, GIoU weighted by centerness, and centerness (Sec. 3), and the sum of the weights."""
@@ -117,8 +118,10 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
             anchors: ``(B, P, 4)``; ``cls_score (B, A * C, H, W)`` and so on.
         """
         targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets)
-        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim), ([centerness], 1))
-        return self._losses(*flat, anchors, targets, avg_factor)
+        logits, preds, centerness = flatten_outputs(
+            ([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim), ([centerness], 1)
+        )
+        return self._losses(logits, preds, centerness, anchors, targets, avg_factor)
 
     def centerness_target(self, anchors: Tensor, gts: Tensor) -> Tensor:
         """FCOS's centerness (Eq. 3 there) of the anchors' centres ``(..., 4)`` in boxes ``(..., 4)``; 0 outside."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Scale
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from mmdet.models.core import PaddedGT, by_batch, flatten_levels, mean_count, per_level, split_levels, stable_topk
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import bbox_overlaps
+from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 
 from .fcos_head import FCOSHead
 
@@ -55,13 +53,14 @@ class CenterPrior(nn.Module):
         """
         flat = torch.cat(points)
         stride = per_level(self.strides, [len(level) for level in points], flat)
-        weight: Any = 1
+        factors = []
         for axis in (0, 1):
             center = (gt.boxes[..., axis] + gt.boxes[..., axis + 2])[..., None] / 2
             shift = self.mean[gt.labels, axis][..., None]
             sigma = self.sigma[gt.labels, axis][..., None]
             distance = ((flat[:, axis] - center) / stride - shift) ** 2
-            weight = weight * torch.exp(-distance / (2 * sigma**2))
+            factors.append(torch.exp(-distance / (2 * sigma**2)))
+        weight = factors[0] * factors[1]
         if self.force_topk:
             nearest = stable_topk(weight, self.topk)[1]
             forced = torch.zeros_like(inside).scatter(-1, nearest, True)
@@ -99,7 +98,10 @@ class AutoAssignHead(FCOSHead):
         normal_init(self.conv_cls, std=0.01, bias=bias_init_with_prob(0.02))
         normal_init(self.conv_reg, std=0.01, bias=4.0)
 
-    def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    # Each level has a scale and a stride, as in 3.x.
+    def forward_single(  # type: ignore[override]
+        self, x: Tensor, scale: Scale, stride: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, distances in pixels, and logits of the objectness."""
         reg_feat = self.reg_convs(x)
         bbox_pred = scale(self.conv_reg(reg_feat)).float().clamp(min=0) * stride

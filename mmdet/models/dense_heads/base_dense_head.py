@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -91,7 +90,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         key = self.prior_generator, sizes, pads, str(maps[0].device)
         return self._grids.get(key, lambda: self._make_priors(sizes, pads, maps[0].device))
 
-    def _make_priors(self, sizes: tuple, pads: tuple | None, device: torch.device | str, **options) -> Priors:
+    def _make_priors(self, sizes: Sequence[tuple], pads: tuple | None, device: torch.device | str, **options) -> Priors:
         generator = self.prior_generator
         levels = [get_box_tensor(level) for level in generator.grid_priors(sizes, device=device, **options)]
         if pads is None:
@@ -146,12 +145,13 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         gt_instances, ignored, metas = unpack_gt_instances(batch_data_samples)
         outs = self(x)
         losses = self.loss_by_feat(*outs, gt_instances, metas, ignored)
-        return losses, self.predict_by_feat(*outs, batch_img_metas=metas, cfg=proposal_cfg)
+        # A head has too few outputs to reach the arguments given by name.
+        return losses, self.predict_by_feat(*outs, batch_img_metas=metas, cfg=proposal_cfg)  # type: ignore[misc]
 
     def predict(self, x: tuple[Tensor, ...], batch_data_samples: Sequence, rescale: bool = False) -> InstanceList:
         """Detections of each image; in pixels of the original image if ``rescale``."""
         metas = [sample.metainfo for sample in batch_data_samples]
-        return self.predict_by_feat(*self(x), batch_img_metas=metas, rescale=rescale)
+        return self.predict_by_feat(*self(x), batch_img_metas=metas, rescale=rescale)  # type: ignore[misc]  # as above
 
     @torch.no_grad()
     def predict_by_feat(
@@ -159,7 +159,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         cls_scores: list[Tensor],
         bbox_preds: list[Tensor],
         score_factors: list[Tensor] | None = None,
-        batch_img_metas: list[dict] | None = None,
+        batch_img_metas: list[dict] = None,  # type: ignore[assignment]  # noqa: RUF013
         cfg: OptConfigType = None,
         rescale: bool = False,
         with_nms: bool = True,
@@ -170,9 +170,10 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             cls_scores: ``[(B, A * C, H, W)]`` logits.
             bbox_preds: ``[(B, A * reg_dim, H, W)]``.
             score_factors: ``[(B, A, H, W)]`` logits whose sigmoid multiplies the scores, such as centerness.
+            batch_img_metas: Needed; it has a default, as in 3.x, for it follows an optional argument.
         """
         cfg = self.test_cfg if cfg is None else cfg
-        outputs: tuple[Any, ...] = cls_scores, bbox_preds, score_factors, self._priors(cls_scores)
+        outputs = cls_scores, bbox_preds, score_factors, self._priors(cls_scores)
         if hasattr(self._predict_by_feat_single, 'by_batch'):
             return self._predict_batch(*outputs, batch_img_metas, cfg, rescale, with_nms)
         return joints.detections_of_each_image(self, *outputs, batch_img_metas, cfg, rescale, with_nms)
@@ -182,7 +183,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         self,
         cls_score_list: list[Tensor],
         bbox_pred_list: list[Tensor],
-        score_factor_list: list[Any],
+        score_factor_list: list[Tensor | None],
         mlvl_priors: list[Tensor],
         img_meta: dict,
         cfg: ConfigType,
@@ -195,7 +196,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         return self._predict_batch(
             [score[None] for score in cls_score_list],
             [pred[None] for pred in bbox_pred_list],
-            None if score_factor_list[0] is None else [factor[None] for factor in score_factor_list],
+            [factor[None] for factor in score_factor_list if factor is not None] or None,
             Priors(torch.cat(priors)[None], valid, [len(level) for level in priors]),
             [img_meta],
             self.test_cfg if cfg is None else cfg,

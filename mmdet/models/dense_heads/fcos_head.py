@@ -78,7 +78,10 @@ class FCOSHead(AnchorFreeHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         return multi_apply(self.forward_single, x, self.scales, self.strides)
 
-    def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    # Each level has a scale and a stride, as in 3.x.
+    def forward_single(  # type: ignore[override]
+        self, x: Tensor, scale: Scale, stride: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, distances (in strides while training with ``norm_on_bbox``, else pixels), centerness logits."""
         cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
         cls_score = self.conv_cls(cls_feat)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, flatten_levels, split_levels
-from mmdet.models.losses import accuracy
+from mmdet.models.losses.accuracy import accuracy
 from mmdet.registry import MODELS
 
 from .retina_head import RetinaHead
@@ -37,7 +37,7 @@ class FSAFHead(RetinaHead):
                 dict(type='Normal', name='retina_reg', std=0.01, bias=0.25),
             ]
             init_cfg = dict(type='Normal', layer='Conv2d', std=0.01, override=override)
-        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)  # type: ignore[misc]  # never given by position
         self.score_threshold = score_threshold
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,9 +107,10 @@ class FSAFHead(RetinaHead):
             cls_scores: ``(B, A * C, H, W)`` logits of each level.
             labels_list, pos_inds: ``(B * P_level,)`` classes and which are positive, of each level.
         """
-        scores = torch.cat([flatten_levels([level], self.cls_out_channels).flatten(0, 1) for level in cls_scores])
+        logits = torch.cat([flatten_levels([level], self.cls_out_channels).flatten(0, 1) for level in cls_scores])
         labels, pos = torch.cat(labels_list), torch.cat(pos_inds).bool()
-        return accuracy(self._activate(scores), labels, 1, self.score_threshold, pos)
+        # One tensor for one k.
+        return accuracy(self._activate(logits), labels, 1, self.score_threshold, pos)  # type: ignore[return-value]
 
     def collect_loss_level_single(
         self, cls_loss: Tensor, reg_loss: Tensor, assigned_gt_inds: Tensor, labels_seq: Tensor

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.models.core import DenseTargets, by_batch, flatten_outputs, mean_count, multi_apply, per_level
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import bbox_overlaps
+from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 from mmdet.utils import reduce_mean
 
 from . import joints
@@ -77,7 +77,8 @@ class GFLHead(AnchorsInTargets, AnchorHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         return multi_apply(self.forward_single, x, self.scales)
 
-    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
+    # Each level has a scale of its own, as in 3.x.
+    def forward_single(self, x: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Class logits ``(B, C, H, W)`` and logits of the distributions ``(B, 4 * (n + 1), H, W)``."""
         return self.gfl_cls(self.cls_convs(x)), scale(self.gfl_reg(self.reg_convs(x))).float()
 
@@ -152,8 +153,8 @@ class GFLHead(AnchorsInTargets, AnchorHead):
             anchors: ``(B, P, 4)``; ``cls_score (B, C, H, W)`` and so on.
         """
         targets = joints.level_targets(self.num_classes, labels, label_weights, bbox_targets)
-        flat = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
-        return self._losses(*flat, anchors, targets, avg_factor, stride[0])
+        logits, corners = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], self.reg_dim))
+        return self._losses(logits, corners, anchors, targets, avg_factor, stride[0])
 
     def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
         distances = self.integral(preds) * self._candidate_strides(sizes, preds)

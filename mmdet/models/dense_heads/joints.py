@@ -341,8 +341,8 @@ def losses_of_points(
     head, cls_scores: Sequence[Tensor], first: Tensor, refined: Tensor, init: DenseTargets, refine: DenseTargets
 ) -> tuple[list[Tensor], ...]:
     """The same for RepPoints, whose ``loss_by_feat_single`` is called level by level."""
-    fields = [first, refined, refine.labels, refine.label_weights]
-    fields += [init.bbox_targets, init.bbox_weights, refine.bbox_targets, refine.bbox_weights]
+    fields: tuple[Tensor, ...] = (first, refined, refine.labels, refine.label_weights)
+    fields += (init.bbox_targets, init.bbox_weights, refine.bbox_targets, refine.bbox_weights)
     levels = zip(cls_scores, *(split_levels(field, refine.level_sizes) for field in fields), head.point_strides)
     factors = dict(avg_factor_init=init.avg_factor, avg_factor_refine=refine.avg_factor)
     return tuple(map(list, zip(*(head.loss_by_feat_single(*level, **factors) for level in levels))))

@@ -27,7 +27,7 @@ from mmdet.models.core import (
     split_levels,
 )
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import bbox_overlaps
+from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 
 from . import joints
 from .anchor_head import AnchorHead
@@ -66,7 +66,7 @@ class PAAHead(ATSSHead):
         lists = joints.ImageTargets.of(targets)
         return (*lists, results) if return_sampling_results else lists
 
-    def loss_by_feat(
+    def loss_by_feat(  # type: ignore[override]  # a third output, as in 3.x
         self, cls_scores, bbox_preds, iou_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
     ) -> dict:
         anchors, targets = self._anchors_and_targets(

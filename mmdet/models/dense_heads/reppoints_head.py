@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -184,7 +183,7 @@ class RepPointsHead(AnchorFreeHead):
             start = kernel / self.dcn_pad * half
         cls_feat, pts_feat = self.cls_convs(x), self.reg_convs(x)
         first = self.reppoints_pts_init_out(self.relu(self.reppoints_pts_init_conv(pts_feat)))
-        box: Any = None
+        box = None
         if self.use_grid_points:
             box = x.new_ones(1, 4, 1, 1) * half
             box[:, :2] *= -1
@@ -195,7 +194,7 @@ class RepPointsHead(AnchorFreeHead):
         offset = damped - kernel
         scores = self.reppoints_cls_out(self.relu(self.reppoints_cls_conv(cls_feat, offset)))
         refined = self.reppoints_pts_refine_out(self.relu(self.reppoints_pts_refine_conv(pts_feat, offset)))
-        if self.use_grid_points:
+        if box is not None:
             refined = self.gen_grid_from_reg(refined, box.detach())[0]
         else:
             refined = refined + first.detach()
@@ -331,7 +330,7 @@ class RepPointsHead(AnchorFreeHead):
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Locations ``(P_level, 4)`` (x, y, stride, stride) and valid flags, lists by image of lists by level."""
         pads = tuple(tuple(meta['pad_shape'][:2]) for meta in batch_img_metas)
-        return joints.priors_as_lists(self._make_priors(tuple(featmap_sizes), pads, device, with_stride=True))
+        return joints.priors_as_lists(self._make_priors(featmap_sizes, pads, device, with_stride=True))
 
     @by_batch
     def get_targets(

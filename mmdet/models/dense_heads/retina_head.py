@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from mmdet.registry import MODELS
@@ -94,13 +92,13 @@ class RetinaSepBNHead(AnchorHead):
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
-        self.reg_convs = nn.ModuleList(self._tower() for _ in range(self.num_ins))
-        towers: Any
-        for towers in (self.cls_convs, self.reg_convs):
+        cls_towers = [self._tower() for _ in range(self.num_ins)]
+        reg_towers = [self._tower() for _ in range(self.num_ins)]
+        for towers in (cls_towers, reg_towers):
             for tower in towers[1:]:
                 for layer, first in zip(tower, towers[0]):
                     layer.conv = first.conv
+        self.cls_convs, self.reg_convs = nn.ModuleList(cls_towers), nn.ModuleList(reg_towers)
         self.retina_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, 3, padding=1)
 

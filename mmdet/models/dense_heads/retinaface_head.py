@@ -58,7 +58,7 @@ class RetinaFaceHead(AnchorHead):
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         return multi_apply(self.forward_single, x)
 
-    def loss_by_feat(
+    def loss_by_feat(  # type: ignore[override]  # a third output, as in 3.x
         self,
         cls_scores,
         bbox_preds,
@@ -94,7 +94,7 @@ class RetinaFaceHead(AnchorHead):
         offsets = self.landmark_coder.encode(anchors, points.gather(1, index).unflatten(-1, (-1, 2)))
         return torch.where(known, offsets, 0.0), known.to(offsets.dtype)
 
-    def predict_by_feat(
+    def predict_by_feat(  # type: ignore[override]  # a third output, as in 3.x
         self,
         cls_scores,
         bbox_preds,

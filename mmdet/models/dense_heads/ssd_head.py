@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class SSDHead(AnchorHead):
         loss_bbox: Smooth L1 with ``train_cfg.smoothl1_beta`` where it is None.
     """
 
-    in_channels: Any  # of each level, unlike other heads
+    in_channels: Sequence[int]  # type: ignore[assignment]  # of each level, unlike other heads
 
     def __init__(
         self,
@@ -123,7 +122,8 @@ class SSDHead(AnchorHead):
         flat = flatten_outputs(*outputs)
         if not hasattr(self.loss_by_feat_single, 'by_batch'):
             return joints.losses_by_image(self, flat, anchors, targets)
-        return tuple([value] for value in self._losses(*flat, anchors, targets, avg_factor))
+        logits, deltas = flat
+        return tuple([loss] for loss in self._losses(logits, deltas, anchors, targets, avg_factor))
 
     def _losses(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Tensor
@@ -144,6 +144,6 @@ class SSDHead(AnchorHead):
         self, cls_score, bbox_pred, anchor, labels, label_weights, bbox_targets, bbox_weights, avg_factor
     ) -> tuple[Tensor, Tensor]:
         """Class and box loss of one image: ``cls_score (P, C + 1)``, all other values ``(P,)`` or ``(P, 4)``."""
-        batch = [value[None] for value in (cls_score, bbox_pred, anchor)]
+        logits, deltas, anchors = (value[None] for value in (cls_score, bbox_pred, anchor))
         targets = [value[None] for value in (labels, label_weights, bbox_targets, bbox_weights)]
-        return self._losses(*batch, joints.level_targets(self.num_classes, *targets), avg_factor)
+        return self._losses(logits, deltas, anchors, joints.level_targets(self.num_classes, *targets), avg_factor)
