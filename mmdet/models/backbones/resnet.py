@@ -148,13 +148,13 @@ class Bottleneck(BaseModule):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
-        if self.with_plugins:
+        if plugins is not None:
             for position, channels in zip(PLUGIN_POSITIONS, (width, width, planes * self.expansion), strict=True):
                 chosen = [plugin['cfg'] for plugin in plugins if plugin['position'] == position]
                 setattr(self, f'{position}_plugin_names', self.make_block_plugins(channels, chosen))
 
     def _conv2_cfg(self) -> dict | None:
-        if not self.with_dcn:
+        if self.dcn is None:
             return self.conv_cfg
         cfg = dict(self.dcn)
         if cfg.pop('fallback_on_stride', False):
@@ -341,7 +341,7 @@ class ResNet(Backbone):
 
     def _zero_init_cfg(self) -> dict | None:
         last_norm = {BasicBlock: 'norm2', Bottleneck: 'norm3'}.get(self.block)  # no derived class, as published
-        return last_norm and dict(type='Constant', val=0, override=dict(name=last_norm))
+        return dict(type='Constant', val=0, override=dict(name=last_norm)) if last_norm else None
 
     def make_stage_plugins(self, plugins: list[dict], stage_idx: int) -> list[dict]:
         """The ``plugins`` of one stage, as the blocks take them."""

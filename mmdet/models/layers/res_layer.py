@@ -95,15 +95,15 @@ class SimplifiedBasicBlock(BaseModule):
                 f'SimplifiedBasicBlock takes no dcn ({dcn!r}), no plugins ({plugins!r}) and no with_cp ({with_cp})'
             )
         self.with_norm = norm_cfg is not None
-        bias = not self.with_norm
+        bias = norm_cfg is None
         self.conv1 = build_conv_layer(
             conv_cfg, inplanes, planes, 3, stride=stride, padding=dilation, dilation=dilation, bias=bias
         )
-        if self.with_norm:
+        if norm_cfg is not None:
             self.norm1_name, norm1 = build_norm_layer(norm_cfg, planes, postfix=1)
             self.add_module(self.norm1_name, norm1)
         self.conv2 = build_conv_layer(conv_cfg, planes, planes, 3, padding=1, bias=bias)
-        if self.with_norm:
+        if norm_cfg is not None:
             self.norm2_name, norm2 = build_norm_layer(norm_cfg, planes, postfix=2)
             self.add_module(self.norm2_name, norm2)
         self.relu = nn.ReLU(inplace=True)
@@ -128,9 +128,9 @@ class SimplifiedBasicBlock(BaseModule):
 
     def _forward(self, x: Tensor) -> Tensor:
         out = self.conv1(x)
-        if self.with_norm:
+        if self.norm1 is not None:
             out = self.norm1(out)
         out = self.conv2(self.relu(out))
-        if self.with_norm:
+        if self.norm2 is not None:
             out = self.norm2(out)
         return out + (x if self.downsample is None else self.downsample(x))
