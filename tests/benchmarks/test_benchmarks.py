@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ TINY = {
 
 def run(name, options, folder):
     environment = os.environ | dict(OMP_NUM_THREADS='1')
-    command = [sys.executable, str(FOLDER / f'{name}.py'), *options.split()]
+    command = [sys.executable, str(FOLDER / f'{name}.py'), *shlex.split(options)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -79,10 +80,10 @@ LIMITS = {
 @pytest.mark.parametrize('config', LIMITS)
 def test_reading_path(config, tmp_path):
     path = FOLDER.parent / 'configs' / config
-    loss, prediction = json.loads(run('reading_path', f'{path} --size 128 160 --json', tmp_path))
+    loss, prediction = json.loads(run('reading_path', f'"{path}" --size 128 160 --json', tmp_path))
     assert (loss['step'], prediction['step']) == ('loss', 'predict')
     assert 0 < loss['files'] < loss['functions'] < loss['lines']
     files, moves = LIMITS[config]
     assert loss['files'] <= files and loss['files'] < loss['moves'] <= moves
-    table = run('reading_path', f'{path} --size 128 160 --walk loss', tmp_path)
+    table = run('reading_path', f'"{path}" --size 128 160 --walk loss', tmp_path)
     assert f'{path.stem}  loss' in table and 'models/detectors/' in table.splitlines()[0]
