@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from mmengine.structures import InstanceData
@@ -13,7 +13,6 @@ from mmdet.models.core import Assignment, PaddedGT, Priors, by_batch, labels_of
 from mmdet.models.core.gt import box_rows
 from mmdet.structures.bbox import get_box_tensor
 
-from ..joints import assign_images
 from .assign_result import AssignResult
 
 
@@ -80,21 +79,6 @@ class BaseAssigner(metaclass=ABCMeta):
         for name, value in result.extras.items():
             single.set_extra_property(name, value[0, ..., :count])
         return single
-
-
-def assign_each(
-    assigner: BaseAssigner,
-    priors: Priors,
-    gt_instances: Sequence[InstanceData],
-    ignored: Sequence[InstanceData | None] | None = None,
-    gt: PaddedGT | None = None,
-    **predictions: Tensor,
-) -> Assignment:
-    """Assign a batch by an assigner of any kind, image by image where its ``assign`` is overridden."""
-    gt = PaddedGT.from_instances(gt_instances, ignored) if gt is None else gt
-    if hasattr(assigner.assign, 'by_batch'):
-        return assigner.assign_batch(priors, gt, **predictions)
-    return assign_images(assigner, priors, gt, **predictions)
 
 
 def in_ignored_region(
