@@ -34,7 +34,7 @@ def main(args):
     from rich.progress import track
 
     from mmdet.apis import inference_detector, init_detector
-    from mmdet.apis.inference import build_visualizer, compose, inference_pipeline
+    from mmdet.apis.inference import build_inference_pipeline, build_visualizer
     from mmdet.utils import resolve_score_thresholds
 
     if not os.path.isfile(args.video):
@@ -44,7 +44,7 @@ def main(args):
     if not ok:
         raise UserValueError(f'{args.video!r} cannot be read as a video')
     model = init_detector(args.config, args.checkpoint, device=args.device)
-    pipeline = compose(inference_pipeline(model.cfg))
+    pipeline = build_inference_pipeline(model.cfg)
     thresholds = resolve_score_thresholds(args.class_thresholds or args.score_thr, model.dataset_meta.get('classes'))
     visualizer = build_visualizer(model.cfg, model.dataset_meta)
 

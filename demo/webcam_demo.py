@@ -27,7 +27,7 @@ def main(args):
     import cv2
 
     from mmdet.apis import inference_detector, init_detector
-    from mmdet.apis.inference import build_visualizer, compose, inference_pipeline
+    from mmdet.apis.inference import build_inference_pipeline, build_visualizer
     from mmdet.utils import resolve_score_thresholds
 
     camera = cv2.VideoCapture(args.camera_id)
@@ -40,7 +40,7 @@ def main(args):
             'this build of OpenCV has no windows (opencv-python-headless); install opencv-python'
         ) from None
     model = init_detector(args.config, args.checkpoint, device=args.device)
-    pipeline = compose(inference_pipeline(model.cfg))
+    pipeline = build_inference_pipeline(model.cfg)
     thresholds = resolve_score_thresholds(args.class_thresholds or args.score_thr, model.dataset_meta.get('classes'))
     visualizer = build_visualizer(model.cfg, model.dataset_meta)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from mmengine import registry as root
 from mmengine.registry import Registry
+from mmengine.registry import registry as mmengine_module
+from mmengine.utils import get_object_from_string
 
 from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.lazy import modules_that_export
@@ -21,6 +28,10 @@ class UnknownNameError(UserKeyError):
 
 class AbsentNameError(UnknownNameError):
     """A ``type`` that MMDetection 3.x registers and this package does not have yet."""
+
+
+class UnimportedNameError(UnknownNameError):
+    """A ``type`` that could only be found by importing what a file names, while that is not allowed."""
 
 
 class UnknownArgumentError(UserTypeError, UserValueError):
@@ -91,6 +102,12 @@ class LazyRegistry(Registry):
         try:
             found = super().get(key)
         except RuntimeError as error:
+            if _CLOSED.get():
+                raise UnimportedNameError(
+                    f'The config that came with the weights names {str(key)[:200]!r}, which no imported module has '
+                    'registered, and nothing is imported for such a config. If you trust it, import the module that '
+                    'registers the name first, or give a config file.'
+                ) from None
             raise UnknownNameError(f'{key!r} cannot be imported: {error.__context__ or error}') from error
         if found is None:
             if is_absent(key):
@@ -144,6 +161,62 @@ class LazyRegistry(Registry):
         near = difflib.get_close_matches(name, sorted(known - {name}), n=3, cutoff=0.6)
         hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
         return f'{getattr(cls, "__name__", cls)} has no argument {name!r} (given {cfg[name]!r}).{hint}'
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Building without importing
+_CLOSED: ContextVar[bool] = ContextVar('closed', default=False)
+
+
+@contextlib.contextmanager
+def only_registered() -> Iterator[None]:
+    """Let every registry, mmengine's own too, build from what is registered and import nothing that a config names.
+
+    The tables of this package and the locations of a registry still count: code that is imported already gave them.
+    A dotted name counts where it is that of a registered class or function.
+    """
+    token = _CLOSED.set(True)
+    try:
+        yield
+    finally:
+        _CLOSED.reset(token)
+
+
+def _all_nodes() -> Iterator[Registry]:
+    waiting = [node for node in vars(root).values() if isinstance(node, Registry)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += node.children.values()
+
+
+def is_scope(name: object) -> bool:
+    """Whether a registry that is imported already has this scope."""
+    return any(node.scope == name for node in _all_nodes())
+
+
+def _import_for_registry(name: str, package: str | None = None) -> ModuleType:
+    if _CLOSED.get() and name not in sys.modules and all(name not in node._locations for node in _all_nodes()):
+        raise ImportError(f'{name} is not imported for a config that came with weights')
+    return import_module(name, package)
+
+
+def _object_for_registry(path: str) -> Any:
+    if not _CLOSED.get():
+        return get_object_from_string(path)
+    package, _, name = path.rpartition('.')
+    for node in _all_nodes() if package else ():
+        same_key = [node._module_dict[name]] if name in node._module_dict else []
+        for found in (*same_key, *dict.values(node._module_dict)):
+            home = getattr(found, '__module__', None) or ''
+            if getattr(found, '__name__', '') == name and home.partition('.')[0] == package.partition('.')[0]:
+                return found
+    raise ImportError(f'{path} is not registered')
+
+
+# The two names through which mmengine's registries import what a config names
+mmengine_module.import_module = _import_for_registry
+mmengine_module.get_object_from_string = _object_for_registry
 
 
 def is_absent(name: str) -> bool:

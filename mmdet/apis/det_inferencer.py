@@ -20,7 +20,7 @@ from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 
 import mmdet
-from mmdet.config import load_config
+from mmdet.config import building, load_config
 from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.registry import INFERENCERS
 from mmdet.structures import DetDataSample
@@ -33,9 +33,8 @@ from .inference import (
     ImagesType,
     as_config,
     build_detector,
+    build_inference_pipeline,
     build_visualizer,
-    compose,
-    inference_pipeline,
     list_inputs,
     stored_config,
 )
@@ -106,7 +105,7 @@ class DetInferencer(BaseInferencer):
         self.visualizer = self._init_visualizer(cfg)
 
     def _init_pipeline(self, cfg: Any) -> Any:
-        return compose(inference_pipeline(cfg))
+        return build_inference_pipeline(cfg)
 
     def _get_transform_idx(self, pipeline_cfg: Iterable[dict], name: str | type | Iterable[str | type]) -> int:
         """Place of the first transform whose type is ``name``, or one of several, with or without scope; else -1."""
@@ -119,7 +118,8 @@ class DetInferencer(BaseInferencer):
 
     def _init_collate(self, cfg: Any) -> Any:
         if 'collate_fn' in (cfg.get('test_dataloader') or {}):
-            return super()._init_collate(cfg)
+            with building(cfg):
+                return super()._init_collate(cfg)
         return pseudo_collate
 
     def _init_visualizer(self, cfg: Any) -> Visualizer:

@@ -18,11 +18,12 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmdet.config import is_v2, load_config, parse_stored_config, translate_v2
+from mmdet.config import building, is_v2, load_config, translate_v2
+from mmdet.config import stored_config as config_in_text
 from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserFileError, UserTypeError, UserValueError
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, MODELS, UnimportedNameError
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.utils.checkpoint import read_checkpoint
@@ -77,13 +78,16 @@ def build_detector(
     """As :func:`init_detector`, from a config and the content of a checkpoint; ``source`` is its name in messages."""
     from mmengine.model import revert_sync_batchnorm
 
+    if not isinstance(cfg.get('model'), dict):
+        raise UserValueError(f'the config of the detector has no model, but {cfg.get("model")!r:.200}')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model_cfg = copy.deepcopy(cfg.model)
     for part in (model_cfg, model_cfg.get('backbone', {}), model_cfg.get('detector', {}).get('backbone', {})):
         part.pop('pretrained', None)
         if 'init_cfg' in part:
             part['init_cfg'] = None  # the checkpoint has these weights
-    model = revert_sync_batchnorm(MODELS.build(model_cfg))
+    with building(cfg):
+        model = revert_sync_batchnorm(MODELS.build(model_cfg))
     if checkpoint is None:
         print_log('No checkpoint is given: the weights of the detector are random.', logger='current', level=30)
     else:
@@ -113,7 +117,13 @@ def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> di
     meta = {key.lower(): value for key, value in (stored.get('dataset_meta') or {}).items()}
     if 'classes' not in meta and 'CLASSES' in stored:
         meta['classes'] = stored['CLASSES']
-    configured = _configured_meta(cfg)
+    try:
+        with building(cfg):
+            configured = _configured_meta(cfg)
+    except UnimportedNameError:  # a data set of somebody's own; the names of its classes are in the checkpoint
+        if meta.get('classes') is None:
+            raise
+        configured = {}
     if meta.get('classes') is None:
         meta = configured
     elif 'palette' not in meta and tuple(configured.get('classes') or ()) == tuple(meta['classes']):
@@ -159,7 +169,7 @@ def stored_config(checkpoint: dict, source: str) -> Config:
         raise UserValueError(
             f'{source} carries no config; give the config file as the model, and {source} as its weights'
         )
-    return as_config(parse_stored_config(text))
+    return config_in_text(text, source)
 
 
 def inference_pipeline(cfg: Any) -> list[dict]:
@@ -187,7 +197,14 @@ def inference_pipeline(cfg: Any) -> list[dict]:
 
 def build_test_pipeline(cfg: Any) -> Callable:
     """The whole test pipeline of a config, annotations included; it is called with a dict that has ``img_path``."""
-    return compose([copy.deepcopy(transform) for transform in get_test_pipeline_cfg(cfg)])
+    with building(cfg):
+        return compose([copy.deepcopy(transform) for transform in get_test_pipeline_cfg(cfg)])
+
+
+def build_inference_pipeline(cfg: Any) -> Callable:
+    """What :func:`inference_pipeline` lists, built and chained."""
+    with building(cfg):
+        return compose(inference_pipeline(cfg))
 
 
 def list_inputs(inputs: ImagesType) -> list:
@@ -241,7 +258,7 @@ def inference_detector(
     """
     single = not isinstance(imgs, (list, tuple)) and not (isinstance(imgs, (str, os.PathLike)) and os.path.isdir(imgs))
     if test_pipeline is None:
-        test_pipeline = compose(inference_pipeline(model.cfg))
+        test_pipeline = build_inference_pipeline(model.cfg)
     samples = []
     for index, img in enumerate(list_inputs(imgs)):
         data = {'img' if isinstance(img, np.ndarray) else 'img_path': img, 'img_id': index}
@@ -263,7 +280,8 @@ def build_visualizer(cfg: Any, meta: dict) -> Any:
 
     visualizer = copy.deepcopy(cfg.get('visualizer') or dict(type='DetLocalVisualizer'))
     visualizer.update(vis_backends=None, name=f'inference-{uuid.uuid4()}')  # instances are kept by name
-    visualizer = VISUALIZERS.build(visualizer)
+    with building(cfg):
+        visualizer = VISUALIZERS.build(visualizer)
     visualizer.dataset_meta = meta
     return visualizer
 

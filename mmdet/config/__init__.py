@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'loading': 'load_config uses_read_base',
         'bases': 'diff_to_base merged_bases',
         'literal': 'parse_stored_config',
+        'stored': 'StoredConfig building stored_config',
         'version2': 'is_v2 translate_v2',
         'batch_size': 'batch_size_message',
         'mmengine_repairs': 'installed_path is_installed repair_mmengine',

@@ -15,6 +15,9 @@ from mmdet.errors import UserValueError
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import mix, seed_all
 
+RECORDED = {'config', 'batch', 'state_dict', 'seed', 'rank', 'iter', 'amp_dtype', 'losses', 'images', 'lr'}
+AMP_DTYPES = {str(dtype): dtype for dtype in (torch.float16, torch.bfloat16)}
+
 
 def record_step(runner: Any, data_batch: Any, reason: str) -> str:
     """Write the failed step of this rank to the work dir.
@@ -90,24 +93,30 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     """
     from mmengine.registry import init_default_scope
 
-    from mmdet.config import parse_stored_config
+    from mmdet.config import building, parse_stored_config, stored_config
     from mmdet.engine.acceleration import accelerate_training
     from mmdet.registry import MODELS
 
     record = checkpoints.read_checkpoint(path)
     if record.get('kind') != 'mmdet step':
         raise UserValueError(f'{path} is not a step that training recorded')
-    cfg = parse_stored_config(record['config'])
-    for module in cfg.get('custom_imports', {}).get('imports', ()):
+    missing = sorted(RECORDED - record.keys())
+    if missing:
+        raise UserValueError(f'{path} is not a whole recorded step: {", ".join(missing)} is missing')
+    cfg = stored_config(record['config'], str(path))
+    for module in modules_of(parse_stored_config(record['config']).get('custom_imports')):
         raise_if_missing(module)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(_without_pretrained(cfg['model'])).to(device)
+    if not isinstance(cfg.get('model'), dict):
+        raise UserValueError(f'{path} is not a recorded step: its config has no model')
+    init_default_scope(cfg.default_scope)
+    with building(cfg):
+        model = MODELS.build(cfg.model).to(device)
     model.load_state_dict(record['state_dict'])
     model.train()
     accelerate_training(model, cfg)
     batch = decode(record['batch'])
     seed_all(mix(record['seed'], 1, record['rank'], record['iter']))
-    dtype = getattr(torch, str(record['amp_dtype']).removeprefix('torch.'), None) if record['amp_dtype'] else None
+    dtype = AMP_DTYPES.get(str(record['amp_dtype']))
     autocast = torch.autocast(torch.device(device).type, dtype=dtype, enabled=record['amp_dtype'] is not None)
     with torch.autograd.set_detect_anomaly(anomaly), autocast:
         data = model.data_preprocessor(batch, True)
@@ -117,22 +126,18 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     return loss_values(losses)
 
 
+def modules_of(custom_imports: Any) -> list[str]:
+    """The modules that a stored config's ``custom_imports`` names."""
+    names = custom_imports.get('imports', ()) if isinstance(custom_imports, dict) else ()
+    return [names] if isinstance(names, str) else list(map(str, names))
+
+
 def raise_if_missing(module: str) -> None:
     """Modules of ``custom_imports`` are code: whoever replays a step must have imported them on purpose."""
     import sys
 
     if module not in sys.modules:
         raise UserValueError(f'the step needs the module {module!r}: pass --import {module} if you trust it')
-
-
-def _without_pretrained(cfg: Any) -> Any:
-    if isinstance(cfg, dict):
-        return {
-            key: _without_pretrained(value)
-            for key, value in cfg.items()
-            if not (key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained')
-        }
-    return [_without_pretrained(item) for item in cfg] if isinstance(cfg, list) else cfg
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Albu(BaseTransform):
             if kind == 'JpegCompression' and not hasattr(self.library, kind):  # its name until albumentations 1.4
                 kind = 'ImageCompression'
                 args['quality_range'] = args.pop('quality_lower', 99), args.pop('quality_upper', 100)
-            if not hasattr(self.library, kind):
+            if not isinstance(getattr(self.library, kind, None), type):  # its functions read and write files
                 near = ', '.join(difflib.get_close_matches(kind, dir(self.library), n=3)) or 'none'
                 raise UserValueError(f'albumentations {self.library.__version__} has no {kind!r}; nearest: {near}')
             kind = getattr(self.library, kind)
