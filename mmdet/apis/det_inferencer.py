@@ -27,6 +27,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of, encode_mask_results, mask2bbox
 from mmdet.utils import resolve_score_thresholds
 from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.utils.pictures import as_picture, read_picture
 from mmdet.utils.score_thresholds import ScoreThresholds
 
 from .inference import (
@@ -182,7 +183,8 @@ class DetInferencer(BaseInferencer):
         """Detect.
 
         Args:
-            inputs: Path, URL, BGR array (h, w, 3), folder, or a list of these.
+            inputs: Path, URL, folder, Pillow picture, tensor (RGB; channels, h, w) or array (BGR; h, w, channels), or a
+                list of these. Arrays mean what files of their pixels mean, see :func:`mmdet.utils.pictures.as_picture`.
             batch_size: Pictures that pass through the network together.
             return_vis: Return the drawn pictures (RGB).
             show, wait_time: Show each in a window, for so many seconds (0: until it is closed).
@@ -294,12 +296,8 @@ class DetInferencer(BaseInferencer):
         if isinstance(item, dict):
             item = item.get('img_path', item.get('img'))
         if isinstance(item, np.ndarray):
-            image = item if item.ndim == 3 else np.repeat(item[..., None], 3, axis=2)
-            return image[..., ::-1], f'{index:08}.jpg'
-        import mmcv
-        from mmengine import fileio
-
-        return mmcv.imfrombytes(fileio.get(item), channel_order='rgb'), self._file_name(item)
+            return as_picture(item)[..., ::-1], f'{index:08}.jpg'
+        return read_picture(item)[..., ::-1], self._file_name(item)
 
     def _file_name(self, path: str) -> str:
         """The picture's own name, with its folder's before it if another picture of that name was there first."""

@@ -27,12 +27,13 @@ from mmdet.registry import DATASETS, MODELS, UnimportedNameError
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.utils.pictures import PICTURE_SUFFIXES, array_of
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = PICTURE_SUFFIXES
 ANNOTATION_LOADERS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'LoadTrackAnnotations')
 IMAGE_LOADERS = ('LoadImageFromFile', 'LoadImageFromNDArray', 'InferencerLoader')
 
-ImagesType = str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray]
+ImagesType = str | os.PathLike | np.ndarray | torch.Tensor | Sequence[str | os.PathLike | np.ndarray | torch.Tensor]
 
 
 def init_detector(
@@ -210,6 +211,8 @@ def build_inference_pipeline(cfg: Any) -> Callable:
 def list_inputs(inputs: ImagesType) -> list:
     """Pictures as a list of paths, URLs and arrays; a folder becomes the pictures in it, in order of name.
 
+    Pillow pictures and tensors become arrays, see :func:`mmdet.utils.pictures.array_of`.
+
     Raises:
         FileNotFoundError: a path that does not exist.
         ValueError: a folder without pictures, an empty list, or an array that is no picture.
@@ -220,6 +223,7 @@ def list_inputs(inputs: ImagesType) -> list:
     for item in inputs:
         if isinstance(item, os.PathLike):
             item = os.fspath(item)
+        item = array_of(item, f'input {len(found)}')
         if isinstance(item, str) and '://' not in item:
             item = os.path.expanduser(item)
             if os.path.isdir(item):
@@ -229,12 +233,14 @@ def list_inputs(inputs: ImagesType) -> list:
                 found += [os.path.join(item, name) for name in names]
                 continue
             if not os.path.isfile(item):
-                raise UserFileError(f'picture {item!r} does not exist')
+                fault = 'is no regular file' if os.path.lexists(item) else 'does not exist'
+                raise UserFileError(f'picture {item!r} {fault}')
         elif isinstance(item, np.ndarray):
             if item.ndim not in (2, 3) or 0 in item.shape:
                 raise UserValueError(f'input {len(found)} is an array of shape {item.shape}, no picture (h, w, 3)')
         elif not isinstance(item, str):
-            raise UserTypeError(f'input {len(found)} must be a path, a URL or an array, not {type(item).__name__}')
+            kinds = 'a path, a URL, an array, a tensor or a Pillow picture'
+            raise UserTypeError(f'input {len(found)} must be {kinds}, not {type(item).__name__}')
         found.append(item)
     if not found:
         raise UserValueError('there are no pictures: the list of inputs is empty')
@@ -251,8 +257,7 @@ def inference_detector(
     """Detections on one picture, or a list of them for a list or a folder; boxes are in pixels of the picture.
 
     Args:
-        imgs: Path, URL, BGR array (h, w, 3), folder, or a list of these. They pass through the network one by one;
-            :class:`DetInferencer` forms batches.
+        imgs: As :class:`DetInferencer` takes them, which forms batches; here they pass through the network one by one.
         test_pipeline: In place of the config's. It is called with a dict that has ``img_path`` or ``img``.
         text_prompt, custom_entities: For detectors that are told what to look for.
     """

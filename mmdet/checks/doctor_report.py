@@ -12,6 +12,8 @@ import numpy as np
 
 from mmdet.checks.dataset_doctor import Diagnosis, Problem
 from mmdet.datasets.raw import RawPicture
+from mmdet.errors import UserError
+from mmdet.utils.pictures import read_picture
 
 
 def as_text(diagnosis: Diagnosis, limit: int = 10) -> str:
@@ -84,8 +86,9 @@ def _worst_pictures(diagnosis: Diagnosis, limit: int) -> Iterator[tuple[str, str
             worst.setdefault(id(problem.picture), (problem.picture, []))[1].append(problem)
     weight = lambda entry: -sum(10 if p.level == 'error' else 1 for p in entry[1])
     for picture, problems in sorted(worst.values(), key=weight)[:limit]:
-        image = cv2.imread(str(picture.path))
-        if image is None:
+        try:
+            image = read_picture(picture.path)
+        except UserError:
             continue
         bad = {id(problem.box) for problem in problems}
         for box in picture.boxes:

@@ -6,11 +6,11 @@ import os.path as osp
 from collections.abc import Callable
 
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import get_local_path
 from mmengine.utils import is_abs
 
 from mmdet.errors import UserFileError, UserKeyError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.utils.pictures import picture_size
 
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
@@ -146,13 +146,11 @@ class BaseDetDataset(BaseDataset):
 
     def _picture_size(self, img_path: str) -> dict[str, int]:
         """``height`` and ``width`` from the header of an image file."""
-        from PIL import Image
-
         try:
-            with get_local_path(img_path, backend_args=self.backend_args) as path, Image.open(path) as image:
-                return dict(height=image.height, width=image.width)
-        except FileNotFoundError:
-            raise UserFileError(f'image {img_path!r}, which {self.ann_file!r} names, does not exist') from None
+            width, height = picture_size(img_path, self.backend_args)
+        except UserFileError as error:
+            raise UserFileError(f'{error} (named in {self.ann_file!r})') from None
+        return dict(height=height, width=width)
 
     def _text_fields(self) -> dict:
         if not self.return_classes:

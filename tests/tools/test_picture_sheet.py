@@ -42,5 +42,5 @@ def test_mistakes_are_named(tool, tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no picture'):
         tool.main([str(tmp_path), str(tmp_path / 'sheet.png')])
     (tmp_path / 'broken.jpg').write_text('broken')
-    with pytest.raises(ValueError, match='cannot be read as a picture'):
+    with pytest.raises(ValueError, match=r'broken.jpg. cannot be decoded'):
         tool.main([str(tmp_path), str(tmp_path / 'sheet.png')])

@@ -66,16 +66,16 @@ def rank(dataset, results, topk):
 
 
 def draw(entries, dataset, visualizer, folder, args):
-    import mmcv
     import numpy as np
     import torch
     from mmengine.structures import InstanceData
 
     from mmdet.structures import DetDataSample
+    from mmdet.utils.pictures import read_picture
 
     for score, index, result in entries:
         info = dataset.get_data_info(index)
-        image = mmcv.imread(info['img_path'], channel_order='rgb')
+        image = read_picture(info['img_path'])[..., ::-1]
         objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
         gt = InstanceData(
             bboxes=torch.tensor(np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)),

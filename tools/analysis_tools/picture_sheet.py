@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.errors import UserFileError, UserValueError
+from mmdet.errors import UserFileError
 
 SUFFIXES = {'.jpg', '.jpeg', '.png'}
 
@@ -33,12 +33,9 @@ def find_pictures(folder: Path, limit: int) -> list[Path]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    import cv2
+    from mmdet.utils.pictures import read_picture as read
 
-    picture = cv2.imread(str(path))
-    if picture is None:
-        raise UserValueError(f'{path} cannot be read as a picture')
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return read(path)[..., ::-1]
 
 
 def main(argv=None):

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as coco_mask
-from PIL import Image
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError
+from mmdet.utils.pictures import read_picture
 
 # The ids of cityscapesScripts of the classes that have instances and are evaluated.
 CATEGORIES = {
@@ -37,8 +37,7 @@ SPLITS = ('train', 'val', 'test')
 
 def read_instances(path: Path) -> tuple[tuple[int, int], list[dict]]:
     """(height, width) and the instances of a picture, without ids."""
-    with Image.open(path) as image:
-        ids = np.asarray(image).astype(np.int32)
+    ids = read_picture(path, flag='unchanged').astype(np.int32)
     instances = []
     for value in np.unique(ids):
         category = int(value) if value < 1000 else int(value) // 1000

@@ -9,10 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
-from mmdet.errors import UserFileError
+from mmdet.errors import UserError, UserFileError
+from mmdet.utils.pictures import picture_size
 
 
 def collect(folder: Path, exclude: tuple[str, ...] = ()) -> list[dict]:
@@ -23,10 +22,9 @@ def collect(folder: Path, exclude: tuple[str, ...] = ()) -> list[dict]:
         if not path.is_file() or path.suffix.lower() in skipped:
             continue
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except OSError:
-            print(f'left out, not a picture: {path}', file=sys.stderr)
+            width, height = picture_size(str(path))
+        except UserError as error:
+            print(f'left out, not a picture: {error}', file=sys.stderr)
             continue
         images.append(dict(id=len(images), file_name=path.relative_to(folder).as_posix(), width=width, height=height))
     if not images:

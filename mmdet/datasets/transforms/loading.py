@@ -1,84 +1,71 @@
 from __future__ import annotations
 
-import os.path as osp
+import os
+from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadAnnotations as _LoadAnnotations
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
-from mmengine import fileio
 from mmengine.structures import InstanceData
 
-from mmdet.errors import UserFileError, UserKeyError, UserTypeError, UserValueError
+from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import get_box_type
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.utils.pictures import array_of, as_picture, read_picture
 
 from .fields import select_instances
-
-
-def read_image(path: str, backend_args: dict | None, flag: str = 'color', backend: str = 'cv2') -> np.ndarray:
-    """Decode an image file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image that the backend can read, or is cut short.
-    """
-    try:
-        if backend_args is None and '://' not in path:
-            with open(path, 'rb') as file:
-                content = file.read()
-        else:
-            content = fileio.get(path, backend_args=backend_args)
-    except FileNotFoundError:
-        near = osp.dirname(path)
-        hint = '' if osp.isdir(near) or '://' in path else f' (nor is there a folder {near!r}: look at data_prefix)'
-        raise UserFileError(f'image {path!r} does not exist{hint}') from None
-    try:
-        img = mmcv.imfrombytes(content, flag=flag, backend=backend) if content else None
-    except Exception as error:
-        raise UserValueError(f'image {path!r} cannot be decoded: {error}') from error
-    if img is None:
-        raise UserValueError(f'image {path!r} cannot be decoded ({len(content)} bytes)')
-    return img
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(_LoadImageFromFile):
     """Read ``img_path`` into ``img`` (H, W, 3; BGR; uint8), ``img_shape`` and ``ori_shape``.
 
-    Arguments as mmcv's. An image that is missing or cannot be decoded raises an error that names the file; with
-    ``ignore_empty`` the sample becomes ``None`` and the dataset draws another.
+    Arguments as mmcv's. An image that is missing, cannot be decoded or is larger than
+    :func:`mmdet.utils.pictures.pixel_limit` raises an error that names the file; with ``ignore_empty`` the sample
+    becomes ``None`` and the dataset draws another.
+
+    Args:
+        bit_depth: Bits of the pixels of pictures that have more than eight, see
+            :func:`mmdet.utils.pictures.as_picture`.
     """
+
+    def __init__(self, *args, bit_depth: int | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if bit_depth is not None and not 8 <= bit_depth <= 16:
+            raise UserValueError(f'bit_depth={bit_depth!r} must be from 8 to 16, or None')
+        self.bit_depth = bit_depth
 
     def transform(self, results: dict) -> dict | None:
         args = self.backend_args if self.file_client_args is None else self.file_client_args
         try:
-            img = read_image(results['img_path'], args, self.color_type, self.imdecode_backend)
+            img = read_picture(results['img_path'], args, self.color_type, self.imdecode_backend, self.bit_depth)
         except (OSError, ValueError):
             if self.ignore_empty:
                 return None
             raise
-        if self.to_float32:
-            img = img.astype(np.float32)
-        results['img'] = img
+        return self._put(results, img)
+
+    def _put(self, results: dict, img: np.ndarray) -> dict:
+        results['img'] = img.astype(np.float32) if self.to_float32 else img
         results['img_shape'] = results['ori_shape'] = img.shape[:2]
         return results
 
 
 @TRANSFORMS.register_module()
 class LoadImageFromNDArray(LoadImageFromFile):
-    """The same for an image that is already in ``results['img']``."""
+    """The same for an image that is already in ``results['img']``, and means what a file with its pixels would mean.
+
+    It is an array (see :func:`mmdet.utils.pictures.as_picture`), or a Pillow picture or tensor (see
+    :func:`mmdet.utils.pictures.array_of`).
+    """
 
     def transform(self, results: dict) -> dict:
-        img = results['img'].astype(np.float32) if self.to_float32 else results['img']
         results['img_path'] = None
-        results['img'] = img
-        results['img_shape'] = results['ori_shape'] = img.shape[:2]
-        return results
+        return self._put(results, as_picture(array_of(results['img']), self.color_type, self.bit_depth))
 
 
 @TRANSFORMS.register_module()
@@ -104,7 +91,7 @@ class LoadMultiChannelImageFromFiles(BaseTransform):
         paths = results['img_path']
         if not isinstance(paths, (list, tuple)):
             raise UserTypeError(f'img_path must be a list of files, not {paths!r}')
-        channels = [read_image(path, self.backend_args, self.color_type, self.imdecode_backend) for path in paths]
+        channels = [read_picture(path, self.backend_args, self.color_type, self.imdecode_backend) for path in paths]
         img = np.stack(channels, axis=-1)
         if self.to_float32:
             img = img.astype(np.float32)
@@ -118,16 +105,18 @@ class LoadMultiChannelImageFromFiles(BaseTransform):
 
 @TRANSFORMS.register_module()
 class InferencerLoader(BaseTransform):
-    """Load what an inferencer is given: a path, an array, or a dict with ``img_path`` or ``img``."""
+    """Load what an inferencer is given: a path, an array, a Pillow picture, a tensor, or a dict with one of these as
+    ``img_path`` or ``img``.
+    """
 
     def __init__(self, **kwargs) -> None:
         self.from_file = LoadImageFromFile(**kwargs)
         self.from_ndarray = LoadImageFromNDArray(**kwargs)
 
-    def transform(self, results: str | np.ndarray | dict) -> dict:
-        if isinstance(results, str):
-            results = dict(img_path=results)
-        elif isinstance(results, np.ndarray):
+    def transform(self, results: Any) -> dict | None:
+        if isinstance(results, (str, os.PathLike)):
+            results = dict(img_path=os.fspath(results))
+        elif isinstance(array_of(results), np.ndarray):
             results = dict(img=results)
         elif not isinstance(results, dict):
             raise UserTypeError(f'an input must be a path, an array or a dict, not {type(results).__name__}')
@@ -248,7 +237,7 @@ class LoadAnnotations(_LoadAnnotations):
         if results.get('seg_map_path') is None:
             return
         args = self.backend_args if self.file_client_args is None else self.file_client_args
-        seg = read_image(results['seg_map_path'], args, 'unchanged', self.imdecode_backend)
+        seg = read_picture(results['seg_map_path'], args, 'unchanged', self.imdecode_backend)
         seg = seg[..., 0] if seg.ndim == 3 and seg.shape[2] == 1 else seg
         if self.reduce_zero_label:
             ignored = (seg == 0) | (seg == self.ignore_index)
@@ -304,7 +293,7 @@ class LoadPanopticAnnotations(LoadAnnotations):
     def _load_masks_and_semantic_segs(self, results: dict) -> None:
         if results.get('seg_map_path') is None:
             return
-        png = read_image(results['seg_map_path'], self.backend_args, 'color', self.imdecode_backend)
+        png = read_picture(results['seg_map_path'], self.backend_args, 'color', self.imdecode_backend)
         ids = (png.astype(np.int32) * (65536, 256, 1)).sum(-1, dtype=np.int32)  # BGR: id = R + 256 G + 65536 B
         if self.with_seg:
             present, inverse = np.unique(ids, return_inverse=True)

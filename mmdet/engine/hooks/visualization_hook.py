@@ -6,13 +6,12 @@ import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
-import mmcv
-from mmengine.fileio import get
 from mmengine.hooks import Hook
 from mmengine.utils import mkdir_or_exist
 from mmengine.visualization import Visualizer
 
 from mmdet.registry import HOOKS
+from mmdet.utils.pictures import read_picture
 
 
 @HOOKS.register_module()
@@ -85,7 +84,7 @@ class DetVisualizationHook(Hook):
             )
 
     def _read(self, path: str) -> Any:
-        return mmcv.imfrombytes(get(path, backend_args=self.backend_args), channel_order='rgb')
+        return read_picture(path, self.backend_args)[..., ::-1]
 
     def _file_name(self, path: str) -> str:
         """The image's own name; pictures of the same name in several folders get their folder's name before it."""

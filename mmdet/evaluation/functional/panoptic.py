@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import Pool, cpu_count
 
 import numpy as np
-from mmengine.fileio import get
 from mmengine.logging import print_log as log
 
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.structures.mask import INSTANCE_OFFSET
+from mmdet.utils.pictures import read_picture
 
 __all__ = ['INSTANCE_OFFSET', 'PQStat', 'id2rgb', 'panoptic_counts', 'panoptic_quality', 'rgb2id']
 
@@ -196,9 +196,4 @@ def pq_compute_multi_core(
 
 def read_panoptic_map(path: str, backend_args: dict | None) -> np.ndarray:
     """Segment ids (h, w) of a PNG file."""
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(get(path, backend_args=backend_args), np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserValueError(f'{path} is not a readable image.')
-    return rgb2id(image[..., ::-1])
+    return rgb2id(read_picture(path, backend_args)[..., ::-1])
