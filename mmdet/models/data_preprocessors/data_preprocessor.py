@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Number
+from typing import Any
 
 import torch
 from mmengine.model import ImgDataPreprocessor
@@ -38,6 +39,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         boxtype2tensor: Whether boxes become plain tensors.
         non_blocking: Taken for compatibility; pinned memory is always copied without waiting.
         batch_augments: Configs of augmentations of a whole batch in training, such as ``BatchSyncRandomResize``.
+        mixed_test_sizes: Whether pictures of different padded sizes share a batch in testing too. They are predicted
+            size by size by default, as if each were alone; a mixed batch may be faster on a GPU, and its scores differ.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         boxtype2tensor: bool = True,
         non_blocking: bool | None = False,
         batch_augments: list[dict] | None = None,
+        mixed_test_sizes: bool = False,
     ) -> None:
         super().__init__(
             mean=mean,
@@ -73,6 +77,24 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         self.pad_mask, self.mask_pad_value = pad_mask, mask_pad_value
         self.pad_seg, self.seg_pad_value = pad_seg, seg_pad_value
         self.boxtype2tensor = boxtype2tensor
+        self.mixed_test_sizes = mixed_test_sizes
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DetDataPreprocessor:
+        exact = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():  # pictures are normalised in float32, whatever the network computes in
+            self._buffers[name] = value.to(self._buffers[name].device)
+        return self
+
+    def groups_of_one_size(self, data: Any) -> list[list[int]]:
+        """Places in a batch of the pictures that are predicted together, in the order of their first ones."""
+        images = data.get('inputs') if isinstance(data, dict) else None
+        if self.mixed_test_sizes or not isinstance(images, (list, tuple)):
+            return []
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, shape in enumerate(self._get_pad_shape(data)):
+            groups.setdefault(shape, []).append(place)
+        return list(groups.values())
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """``inputs (B, 3, H, W)`` float and ``data_samples``, both on the device.

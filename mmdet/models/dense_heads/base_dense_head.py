@@ -25,6 +25,7 @@ from mmdet.models.core import (
     detections,
     image_detections,
     image_shapes,
+    in_float32,
     multi_apply,
     per_level,
     split_levels,
@@ -145,15 +146,15 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         gt_instances, ignored, metas = unpack_gt_instances(batch_data_samples)
         outs = self(x)
         losses = self.loss_by_feat(*outs, gt_instances, metas, ignored)
-        # A head has too few outputs to reach the arguments given by name.
-        return losses, self.predict_by_feat(*outs, batch_img_metas=metas, cfg=proposal_cfg)  # type: ignore[misc]
+        return losses, in_float32(self.predict_by_feat)(*outs, batch_img_metas=metas, cfg=proposal_cfg)
 
     def predict(self, x: tuple[Tensor, ...], batch_data_samples: Sequence, rescale: bool = False) -> InstanceList:
         """Detections of each image; in pixels of the original image if ``rescale``."""
         metas = [sample.metainfo for sample in batch_data_samples]
-        return self.predict_by_feat(*self(x), batch_img_metas=metas, rescale=rescale)  # type: ignore[misc]  # as above
+        return in_float32(self.predict_by_feat)(*self(x), batch_img_metas=metas, rescale=rescale)
 
     @torch.no_grad()
+    @in_float32
     def predict_by_feat(
         self,
         cls_scores: list[Tensor],

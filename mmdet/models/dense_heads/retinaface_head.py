@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import DenseTargets, flatten_outputs, hard_negatives, multi_apply, pad_batch
+from mmdet.models.core import DenseTargets, flatten_outputs, hard_negatives, in_float32, multi_apply, pad_batch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType
 
@@ -94,6 +94,7 @@ class RetinaFaceHead(AnchorHead):
         offsets = self.landmark_coder.encode(anchors, points.gather(1, index).unflatten(-1, (-1, 2)))
         return torch.where(known, offsets, 0.0), known.to(offsets.dtype)
 
+    @in_float32
     def predict_by_feat(  # type: ignore[override]  # a third output, as in 3.x
         self,
         cls_scores,

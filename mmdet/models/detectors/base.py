@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
 from mmdet.errors import UserRuntimeError
+from mmdet.models.core import network_dtype
+from mmdet.models.core.precision import HALF
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmdet.structures.bbox import get_box_tensor
@@ -63,6 +67,29 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         in_roi_head = getattr(getattr(self, 'roi_head', None), 'with_mask', False)
         return in_roi_head or getattr(self, 'mask_head', None) is not None
 
+    def test_step(self, data: Any) -> SampleList:
+        """Detections on a batch as the data loader gives it, in its order.
+
+        Pictures of different padded sizes go through the network one size after another, unless the preprocessor has
+        ``mixed_test_sizes``: what a picture's padding ends in, norms and convolutions see, so that its detections would
+        depend on its company.
+        """
+        groups = getattr(self.data_preprocessor, 'groups_of_one_size', lambda data: [])(data)
+        if len(groups) < 2:
+            return super().test_step(data)
+        count = sum(map(len, groups))
+        results: list[Any] = [None] * count
+        for group in groups:
+            part = {
+                name: [value[i] for i in group] if isinstance(value, (list, tuple)) and len(value) == count else value
+                for name, value in data.items()
+            }
+            for place, result in zip(group, super().test_step(part)):
+                results[place] = result
+        return results
+
+    val_step = test_step
+
     def forward(self, inputs: Tensor, data_samples: OptSampleList = None, mode: str = 'tensor') -> ForwardResults:
         """The entry that the runner calls.
 
@@ -70,7 +97,16 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
             inputs: ``(B, 3, H, W)`` padded and normalised.
             mode: 'loss' for losses by name, 'predict' for samples with ``pred_instances``, 'tensor' for the bare
                 outputs of the network.
+
+        A network of float16 or bfloat16 weights takes inputs of any type; its results are float32.
         """
+        dtype, autocast = network_dtype(self), nullcontext()
+        if dtype in HALF:  # autocast brings together what modules make of numbers in float32, such as positions
+            inputs, autocast = inputs.to(dtype), torch.autocast(inputs.device.type, dtype=dtype)
+        with autocast:
+            return self._run(inputs, data_samples, mode)
+
+    def _run(self, inputs: Tensor, data_samples: OptSampleList, mode: str) -> ForwardResults:
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'predict':
@@ -96,8 +132,11 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         """Feature maps of each level."""
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: InstanceList) -> SampleList:
-        """Put the detections of each image into its sample, as plain tensors."""
+        """Put the detections of each image into its sample, as plain tensors, none of them in half precision."""
         for sample, instances in zip(data_samples, results_list):
+            for name, value in instances.items():
+                if isinstance(value, Tensor) and value.dtype in HALF:
+                    instances.set_field(value.float(), name)
             sample.pred_instances = instances
             if 'bboxes' in instances and not isinstance(instances.bboxes, Tensor):
                 instances.bboxes = get_box_tensor(instances.bboxes)

@@ -10,7 +10,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch
+from mmdet.models.core import RoISamples, as_float32, by_batch
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
@@ -190,7 +190,7 @@ class CascadeRoIHead(BaseRoIHead):
         counts, stage_scores = list(num_proposals_per_img), []
         for stage, head in enumerate(self.bbox_head):
             outs = self._bbox_forward(stage, x, rois, **kwargs)
-            scores, bbox_preds = outs['cls_score'], outs['bbox_pred']
+            scores, bbox_preds = as_float32((outs['cls_score'], outs['bbox_pred']))
             if head.custom_activation:
                 scores = head.loss_cls.get_activation(scores)
             stage_scores.append(scores)
@@ -202,7 +202,7 @@ class CascadeRoIHead(BaseRoIHead):
         return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
 
     def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
-        first, *others = stages = self._masks_of_stages(x, rois, **context)
+        first, *others = stages = as_float32(self._masks_of_stages(x, rois, **context))
         return sum((preds.sigmoid() for preds in others), first.sigmoid()) / len(stages), True
 
     def _masks_of_stages(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> list[Tensor]:

@@ -24,6 +24,7 @@ from mmdet.models.core import (
     empty_instances,
     greedy_options,
     image_shapes,
+    in_float32,
     rescaled_fields,
     split_images,
     stable_topk,
@@ -253,6 +254,7 @@ class BBoxHead(BaseModule):
             and greedy_options(rcnn_test_cfg.nms) is not None
         )
 
+    @in_float32
     def predict_batch(
         self,
         rois: Sequence[Tensor],
@@ -292,6 +294,7 @@ class BBoxHead(BaseModule):
         return split_images(*suppressed(fields, above, options, groups, rcnn_test_cfg.max_per_img))
 
     @by_batch
+    @in_float32
     def predict_by_feat(
         self,
         rois: Sequence[Tensor],

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch, constant
+from mmdet.models.core import RoISamples, by_batch, constant, in_float32
 from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
@@ -159,6 +159,7 @@ class FCNMaskHead(BaseModule):
         loss = self.loss_mask(mask_preds, targets, labels, sample_weight=used)
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
 
+    @in_float32
     def predict_by_feat(
         self,
         mask_preds: Sequence[Tensor],
