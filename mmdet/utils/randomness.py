@@ -107,4 +107,3 @@ class ResumableBatches:
                 skip -= 1
             else:
                 yield numbered
-        self.offset = skip  # more than one pass was to be left out

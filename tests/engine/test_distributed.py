@@ -15,9 +15,9 @@ from toy_runs import build, fingerprint, toy_config
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _rank(rank, port, folder, changes, cut, resume, result):
+def _rank(rank, ranks, port, folder, changes, cut, resume, result):
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
     )
     import torch.distributed as dist
 
@@ -35,29 +35,32 @@ def _rank(rank, port, folder, changes, cut, resume, result):
     dist.destroy_process_group()
 
 
-def train_two(folder, result, changes, cut=None, resume=False):
+def train_ranks(folder, result, changes, cut=None, resume=False, ranks=2):
+    """The fingerprint of each rank of a run, None for a rank that was cut off."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context('fork')
-    ranks = [
-        context.Process(target=_rank, args=(rank, port, folder, changes, cut, resume, result)) for rank in range(2)
+    processes = [
+        context.Process(target=_rank, args=(rank, ranks, port, folder, changes, cut, resume, result))
+        for rank in range(ranks)
     ]
-    for process in ranks:
+    for process in processes:
         process.start()
-    for process in ranks:
+    for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    return [json.loads(p.read_text()) if p.exists() else None for p in (Path(f'{result}_{r}.json') for r in range(2))]
+    prints = [Path(f'{result}_{rank}.json') for rank in range(ranks)]
+    return [json.loads(path.read_text()) if path.exists() else None for path in prints]
 
 
 @pytest.mark.parametrize('changes', [dict(default_hooks__checkpoint=EVERY_3, custom_hooks=[EMA])], ids=['ema'])
 def test_both_ranks_agree_and_resume_exactly(changes, tmp_path):
     changes = dict(changes, model__dropout=0.5)
     # losses in the log are each rank's own; batch norm statistics are too
-    whole = train_two(tmp_path / 'whole', tmp_path / 'whole', changes)
-    train_two(tmp_path / 'cut', tmp_path / 'cut', changes, cut=7)
-    resumed = train_two(tmp_path / 'cut', tmp_path / 'cut', changes, resume=True)
+    whole = train_ranks(tmp_path / 'whole', tmp_path / 'whole', changes)
+    train_ranks(tmp_path / 'cut', tmp_path / 'cut', changes, cut=7)
+    resumed = train_ranks(tmp_path / 'cut', tmp_path / 'cut', changes, resume=True)
     assert whole[0]['optimizer'] == whole[1]['optimizer']
     assert resumed[0] == whole[0]
     assert resumed[1]['optimizer'] == whole[1]['optimizer']

@@ -31,6 +31,7 @@ from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
+from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserTypeError, UserValueError
@@ -303,8 +304,28 @@ class DetRunner(Runner):
         map_location: str | Callable = 'cpu',
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
+        schedules = Schedules(self)
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        if hasattr(self.train_loop, 'go_to'):
+            self._find_place(schedules if resume_param_scheduler else None)
         self.resume_state.restore(self)
+
+    def _find_place(self, schedules: Schedules | None) -> None:
+        """Where the run goes on in its data, by samples if it goes through it in another way than before."""
+        state, hub = self.resume_state, self.message_hub
+        meta, pace = state.read_meta, self.train_loop.pace()
+        place, note, moved = find_place(meta, hub.runtime_info, pace)
+        self.train_loop.go_to(place)
+        if hub.runtime_info.get('last_validation') == meta['iter']:
+            hub.update_info('last_validation', place.iteration)
+        if moved and schedules is not None and not schedules.play_to(place, pace):
+            note += ' Schedules that follow the results of validations stay where they were.'
+        accumulation = (meta.get('progress') or {}).get('accumulation', pace.accumulation)
+        if state.gradients and (moved or pace.accumulation != accumulation):
+            state.gradients = {}
+            note += ' The gradients of an unfinished optimizer step are left out.'
+        if note:
+            self.logger.warning(note)
 
     @master_only
     def save_checkpoint(
@@ -330,6 +351,8 @@ class DetRunner(Runner):
             mmengine_version=mmengine.__version__,
             mmdet_version=__version__,
         )
+        if hasattr(self.train_loop, 'progress'):
+            meta['progress'] = self.train_loop.progress(meta['epoch'], meta['iter'])
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
         if metainfo is not None:
             meta['dataset_meta'] = metainfo

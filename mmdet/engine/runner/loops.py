@@ -19,6 +19,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 
 from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
 from mmdet.engine.replay import record_step
+from mmdet.engine.runner.progress import Pace, Place, no_batches, pace_of, require_batches, to_store
 from mmdet.errors import UserValueError
 from mmdet.registry import LOOPS
 from mmdet.utils.randomness import ResumableBatches, mix, seed_all
@@ -45,18 +46,59 @@ def _batches(dataloader: Any, skip: int) -> Iterator[Any]:
     iterator = iter(dataloader)
     if not free:  # a loader that was not built by the runner
         for _ in range(skip):
-            next(iterator)
+            next(iterator, None)
     return iterator
 
 
 class _ExactTraining:
-    """What both training loops share."""
+    """What both training loops share: they know where they are in the data, not only how often they have stepped."""
 
     runner: Any
+    dataloader: Any
     val_begin: int
     val_interval: int
+    by_epoch: bool
+    _epoch: int
     _iter: int
+    _max_epochs: int
+    _max_iters: int
     _decide_current_val_interval: Callable[[], None]
+    _pace: Pace
+    _passes = 0  # through the data that are over
+    _batch = 0  # iterations of the present one that are over
+    _samples = 0  # seen in all
+
+    def pace(self) -> Pace:
+        """How this loop goes through its data."""
+        return pace_of(self, is_infinite(self.dataloader), self.by_epoch)
+
+    def go_to(self, place: Place) -> None:
+        """Continue at a place that a checkpoint was made at."""
+        self._passes, self._batch, self._samples = place.passes, place.batch, place.samples
+        self._iter = place.iteration
+        self._epoch = place.passes if self.by_epoch else 0
+
+    def progress(self, epoch: int, iteration: int) -> dict:
+        """What a checkpoint stores of the place in the data, after so many epochs and iterations.
+
+        Hooks save before the loop has counted what they save after.
+        """
+        pace, ahead = self.pace(), max(iteration - self._iter, 0)
+        passes, batch = (epoch, self._batch + ahead) if self.by_epoch else (self._passes, self._batch + ahead)
+        if self.by_epoch and epoch != self._epoch:
+            batch = 0
+        samples = self._samples + pace.samples(self._batch + ahead) - pace.samples(self._batch)
+        return to_store(pace, Place(passes, batch, iteration, samples))
+
+    def say_if_finished(self) -> None:
+        """Nobody shall take a run that trained nothing for one that trained."""
+        names = ('epochs', 'epochs') if self.by_epoch else ('iterations', 'iters')
+        done, last = (self._epoch, self._max_epochs) if self.by_epoch else (self._iter, self._max_iters)
+        if done >= last or self._iter >= self._max_iters:
+            self.runner.logger.warning(
+                f'Nothing is left to train: all of the {last} {names[0]} are over. '
+                f'A larger train_cfg.max_{names[1]} would go on.'
+            )
 
     def train_iter(self, batch_idx: int, data_batch: Any) -> None:
         """One iteration, whose randomness is a function of (seed, rank, iteration)."""
@@ -69,6 +111,8 @@ class _ExactTraining:
             raise NonFiniteLossError(record_step(runner, data_batch, str(error))) from error
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+        self._samples += self._pace.samples(self._batch + 1) - self._pace.samples(self._batch)
+        self._batch += 1
 
     def validate(self) -> None:
         # before, since a new best score saves the checkpoint again
@@ -95,10 +139,18 @@ class _ExactTraining:
 class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
     """Loop over epochs."""
 
+    by_epoch = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        require_batches(self.dataloader, is_infinite(self.dataloader))
+
     def run(self) -> torch.nn.Module:
+        self._pace = self.pace()
+        self.say_if_finished()
         self.runner.call_hook('before_train')
         self.show_last(iter=self._iter)
-        at_boundary = self._iter == self._epoch * len(self.dataloader)
+        at_boundary = self._batch == 0
         if at_boundary:
             self.show_last(epoch=self._epoch)
         if at_boundary and self.validation_was_cut_off() and self._validation_is_due():
@@ -116,11 +168,13 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
-        for index, data_batch in enumerate(_batches(self.dataloader, done), start=done):
+        for index, data_batch in enumerate(_batches(self.dataloader, self._batch), start=self._batch):
             self.run_iter(index, data_batch)
+        if self._batch == 0:
+            raise no_batches()
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+        self._passes, self._batch = self._epoch, 0
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         self.train_iter(idx, data_batch)
@@ -129,6 +183,8 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
 @LOOPS.register_module()
 class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
     """Loop over iterations."""
+
+    by_epoch = False
 
     def __init__(
         self,
@@ -141,6 +197,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
     ) -> None:
         # not the parent's: it starts loading data before it is known where to
         BaseLoop.__init__(self, runner, dataloader)
+        require_batches(self.dataloader, is_infinite(self.dataloader))
         if int(max_iters) != max_iters:
             raise UserValueError(f'max_iters must be a whole number, not {max_iters}')
         self._max_iters, self._max_epochs = int(max_iters), 1
@@ -151,6 +208,8 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
 
     def run(self) -> torch.nn.Module:
+        self._pace = self.pace()
+        self.say_if_finished()
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.show_last(iter=self._iter)
@@ -171,13 +230,15 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
 
     def _endless_batches(self) -> Iterator[Any]:
         """Batches from the present iteration on; a sampler that ends is started again with the next epoch's seed."""
-        passes, skip = 0, self._iter
-        if not is_infinite(self.dataloader):
-            passes, skip = divmod(self._iter, len(self.dataloader))
         while True:
-            _set_epoch(self.dataloader, passes)
-            yield from _batches(self.dataloader, skip)
-            passes, skip = passes + 1, 0
+            _set_epoch(self.dataloader, self._passes)
+            empty = self._batch == 0
+            for data_batch in _batches(self.dataloader, self._batch):
+                empty = False
+                yield data_batch
+            if empty:
+                raise no_batches()
+            self._passes, self._batch = self._passes + 1, 0
 
     def run_iter(self, data_batch: Any) -> None:
         self.train_iter(self._iter, data_batch)

@@ -24,6 +24,7 @@ class ResumeState:
         buffers_of_ranks: As read: for each rank the buffers, such as batch norm statistics, of each of
             :func:`buffer_owners`.
         running: As read: by module, what it adapts while it trains and keeps out of its weights.
+        read_meta: As read: ``meta``, where the place in the data is.
         gathered: The buffers of all ranks for the next save.
     """
 
@@ -34,6 +35,7 @@ class ResumeState:
         self.gradients: dict[str, torch.Tensor] = {}
         self.buffers_of_ranks: list[list[dict[str, torch.Tensor]]] = []
         self.running: dict[str, dict] = {}
+        self.read_meta: dict = {}
         self.gathered: list[list[dict[str, torch.Tensor]]] = []
         self._decided = False
         self._checkpoint: dict | None = None  # read, and not yet taken
@@ -86,6 +88,7 @@ class ResumeState:
         self.gradients = checkpoint.pop('gradients', {})
         self.buffers_of_ranks = checkpoint.pop('buffers_of_ranks', [])
         self.running = checkpoint.pop('running_state', {})
+        self.read_meta = checkpoint.get('meta', {})
 
     def restore(self, runner: Any) -> None:
         """Give a runner that has loaded its weights what was read, and forget it."""
