@@ -33,6 +33,11 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float32)
 
 
+def at_least_a_pixel(first: float, second: float) -> tuple[int, int]:
+    """Two sides of an image in whole pixels, rounded down, of which none vanishes."""
+    return max(1, int(first)), max(1, int(second))
+
+
 def move_keypoints(results: dict, matrix: np.ndarray) -> None:
     """Apply a homography to ``gt_keypoints`` (N, K, 3: x, y, visibility); what leaves the image is not visible."""
     keypoints = results.get('gt_keypoints')

@@ -16,7 +16,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
-from .fields import INSTANCE_KEYS, move_keypoints, select_instances, set_image
+from .fields import INSTANCE_KEYS, at_least_a_pixel, move_keypoints, select_instances, set_image
 
 
 def _move(results: dict, ratio: float, x: float, y: float, shape: tuple[int, int]) -> None:
@@ -24,11 +24,16 @@ def _move(results: dict, ratio: float, x: float, y: float, shape: tuple[int, int
     results['gt_bboxes'].rescale_([ratio, ratio])
     results['gt_bboxes'].translate_([x, y])
     if results.get('gt_masks') is not None:
-        masks = results['gt_masks'].resize(tuple(int(side * ratio) for side in results['img'].shape[:2]))
+        masks = results['gt_masks'].resize(_scaled(results['img'], ratio)[::-1])
         masks = masks.translate(out_shape=shape, offset=x, direction='horizontal')
         results['gt_masks'] = masks.translate(out_shape=shape, offset=y, direction='vertical')
     results['img_shape'] = shape
     move_keypoints(results, np.array([[ratio, 0, x], [0, ratio, y], [0, 0, 1]], dtype=np.float32))
+
+
+def _scaled(img: np.ndarray, ratio: float) -> tuple[int, int]:
+    """(width, height) of an image times ``ratio``."""
+    return at_least_a_pixel(img.shape[1] * ratio, img.shape[0] * ratio)
 
 
 def _join_instances(results: dict, parts: list[dict]) -> None:
@@ -177,7 +182,7 @@ class Mosaic(BaseTransform):
         for place, part in zip(self.PLACES, parts, strict=True):
             img = part['img']
             ratio = min(height / img.shape[0], width / img.shape[1])
-            img = mmcv.imresize(img, (int(img.shape[1] * ratio), int(img.shape[0] * ratio)))
+            img = mmcv.imresize(img, _scaled(img, ratio))
             (left, top, right, bottom), (x1, y1, x2, y2) = self._mosaic_combine(
                 place, (center_x, center_y), img.shape[1::-1]
             )
@@ -275,10 +280,10 @@ class MixUp(BaseTransform):
         width, height = self.dynamic_scale
         img = other['img']
         ratio = min(height / img.shape[0], width / img.shape[1])
-        img = mmcv.imresize(img, (int(img.shape[1] * ratio), int(img.shape[0] * ratio)))
+        img = mmcv.imresize(img, _scaled(img, ratio))
         padded = np.full((height, width, *img.shape[2:]), self.pad_val, dtype=img.dtype)
         padded[: img.shape[0], : img.shape[1]] = img
-        padded = mmcv.imresize(padded, (int(width * jitter), int(height * jitter)))
+        padded = mmcv.imresize(padded, at_least_a_pixel(width * jitter, height * jitter))
         if flip:
             padded = padded[:, ::-1]
         shape, target = padded.shape[:2], results['img'].shape[:2]

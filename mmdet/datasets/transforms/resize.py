@@ -15,15 +15,16 @@ from mmdet.errors import UserValueError
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox.box_type import autocast_box_type
 
-from .fields import move_keypoints, record_homography
+from .fields import at_least_a_pixel, move_keypoints, record_homography
 
 
 @TRANSFORMS.register_module()
 class Resize(_Resize):
     """Resize to ``scale`` (width, height) or by ``scale_factor``; arguments as mmcv's.
 
-    With ``keep_ratio`` the image becomes as large as fits into a rectangle of the two numbers of ``scale``, whichever
-    way the rectangle lies. ``results['scale_factor']`` is (width, height) new / old.
+    No side becomes shorter than a pixel. With ``keep_ratio`` the image becomes as large as fits into a rectangle of
+    the two numbers of ``scale``, whichever way the rectangle lies. ``results['scale_factor']`` is (width, height)
+    new / old.
     """
 
     def __init__(
@@ -53,9 +54,8 @@ class Resize(_Resize):
         if self.scale:
             results['scale'] = (self.scale, self.scale) if isinstance(self.scale, int) else self.scale
         else:
-            results['scale'] = tuple(
-                int(side * factor + 0.5) for side, factor in zip((width, height), self.scale_factor, strict=True)
-            )
+            factor_w, factor_h = self.scale_factor
+            results['scale'] = at_least_a_pixel(width * factor_w + 0.5, height * factor_h + 0.5)
         self._resize_img(results)
         self._resize_bboxes(results)
         self._resize_masks(results)
@@ -67,7 +67,7 @@ class Resize(_Resize):
     def _resize_img(self, results: dict) -> None:
         img = results['img']
         before = img.shape[1::-1]
-        size = self.new_size(before, results['scale']) if self.keep_ratio else tuple(results['scale'])
+        size = at_least_a_pixel(*(self.new_size(before, results['scale']) if self.keep_ratio else results['scale']))
         if size != before:
             img = mmcv.imresize(img, size, interpolation=self.interpolation, backend=self.backend)
         results['img'] = img
@@ -173,7 +173,7 @@ class ResizeShortestEdge(BaseTransform):
         factor = short / min(height, width)
         if self.max_size is not None:
             factor = min(factor, self.max_size / max(height, width))
-        return int(width * factor + 0.5), int(height * factor + 0.5)
+        return at_least_a_pixel(width * factor + 0.5, height * factor + 0.5)
 
     def transform(self, results: dict) -> dict:
         self.resize.scale = self._get_output_shape(results['img'], self.scale)

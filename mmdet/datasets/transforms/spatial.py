@@ -18,7 +18,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.bbox.box_type import autocast_box_type
 
-from .fields import move_keypoints, record_homography, select_instances, set_image, translation
+from .fields import at_least_a_pixel, move_keypoints, record_homography, select_instances, set_image, translation
 
 _FLIP_CODES = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
 
@@ -209,10 +209,10 @@ class RandomCrop(BaseTransform):
             crop_w = np.random.randint(min(w, first), min(w, second) + 1)
             return crop_h, crop_w
         if self.crop_type == 'relative':
-            return int(h * second + 0.5), int(w * first + 0.5)
+            return at_least_a_pixel(h * second + 0.5, w * first + 0.5)
         smallest = np.asarray(self.crop_size, dtype=np.float32)
         crop_h, crop_w = smallest + np.random.rand(2) * (1 - smallest)
-        return int(h * crop_h + 0.5), int(w * crop_w + 0.5)
+        return at_least_a_pixel(h * crop_h + 0.5, w * crop_w + 0.5)
 
     def _crop_data(self, results: dict, crop_size: tuple[int, int], allow_negative_crop: bool) -> dict | None:
         img = results['img']

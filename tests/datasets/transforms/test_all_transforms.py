@@ -104,6 +104,20 @@ def test_fields_stay_aligned(cfg, masks, count, sample, default_scope):
         assert PackDetInputs()(results)['inputs'].shape[1:] == shape
 
 
+@pytest.mark.parametrize('cfg', [*PLAIN, *MIXING, *BOXES_ONLY, dict(type='Resize', scale_factor=0.1)], ids=name_of)
+@pytest.mark.parametrize(('height', 'width'), [(2, 500), (500, 1)])
+def test_no_side_vanishes(cfg, height, width, sample, default_scope):
+    def make(boxes):
+        masks = None if cfg in BOXES_ONLY else 'bitmap'
+        return sample([[0, 0, width, height]], masks=masks, height=height, width=width)
+
+    results = run(cfg, make, 0, BOXES)
+    if results is not None:
+        assert min(results['img'].shape) > 0
+        assert np.isfinite(results['gt_bboxes'].numpy()).all()
+        assert PackDetInputs()(results)['inputs'].shape[1:] == results['img_shape']
+
+
 @pytest.mark.parametrize('cfg', [*PLAIN, *MIXING, *BOXES_ONLY], ids=name_of)
 def test_it_prints(cfg, default_scope):
     assert cfg['type'].split('Random')[-1] in repr(TRANSFORMS.build(cfg))
