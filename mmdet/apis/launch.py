@@ -18,7 +18,8 @@ from mmdet.errors import UserError, UserFileError, UserValueError
 def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int:
     """Run a tool and give its exit code, which is 0 unless the tool returns a number.
 
-    A mistake of the caller is one message, Ctrl-C is exit code 130 with the last checkpoint named.
+    A mistake of the caller, and a file, disk or address that refuses, is one message; Ctrl-C is exit code 130 with the
+    last checkpoint named.
 
     ``MMDET_DEBUG=1`` shows the traceback of mistakes as well.
     """
@@ -29,18 +30,24 @@ def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int
         print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
         _leave_process_group()
         return 128 + signal.SIGINT
-    except UserError as error:
-        if os.environ.get('MMDET_DEBUG'):
-            raise
-        print(f'error: {_sentence(error)}', file=sys.stderr)
-        _leave_process_group()
-        return 1
+    except (UserError, OSError) as error:  # the latter is a file, a disk or an address
+        return _report(error)
 
 
-def _sentence(error: UserError) -> str:
-    """The message as it was written: a data loader's worker hands it on at the end of its own traceback."""
-    kind = type(error)
-    return str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2].strip()
+def _report(error: UserError | OSError) -> int:
+    if os.environ.get('MMDET_DEBUG'):
+        print(getattr(error, 'worker_traceback', None) or '', file=sys.stderr)
+        raise error
+    print(f'error: {_sentence(error)}', file=sys.stderr)
+    _leave_process_group()
+    return 1
+
+
+def _sentence(error: UserError | OSError) -> str:
+    if isinstance(error, UserError) or error.strerror is None:
+        return str(error).strip() or type(error).__name__
+    places = ' -> '.join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
+    return f'{places}: {error.strerror}' if places else error.strerror
 
 
 def _last_checkpoint(args: argparse.Namespace) -> str:

@@ -19,6 +19,7 @@ from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of
 from mmdet.utils import above_score_threshold, resolve_score_thresholds
 from mmdet.utils.score_thresholds import ScoreThresholds
 
+from .backends import require_packages
 from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
 
@@ -51,6 +52,7 @@ class DetLocalVisualizer(Visualizer):
         line_width: int | float = 3,
         alpha: float = 0.8,
     ) -> None:
+        require_packages(vis_backends)
         super().__init__(name=name, image=image, vis_backends=vis_backends, save_dir=save_dir)
         self.bbox_color = bbox_color
         self.text_color = text_color

@@ -1,16 +1,23 @@
 """A mistake is one sentence, whatever layer found it; faults of the program keep their traceback."""
 
 import argparse
+import errno
+import os
+import shutil
+import urllib.request
+from importlib.util import find_spec
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mmdet.apis.launch import run_tool
 from mmdet.config import load_config
+from mmdet.engine import DetRunner
 from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
 from mmdet.errors import UserError, UserKeyError, UserValueError
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.visualization.backends import PACKAGES
 
 
 class Broken(Dataset):
@@ -93,6 +100,69 @@ def test_a_damaged_checkpoint(tmp_path, capsys):
 def test_broken_data_in_a_worker_of_the_loader(workers, dataset, sentence, capsys):
     loader = DataLoader(dataset, num_workers=workers)
     assert said(lambda args: next(iter(loader)), capsys) == f'error: {sentence}\n'
+    with pytest.raises(type(caught(dataset))) as failure:  # a script of one's own reads the same
+        next(iter(loader))
+    assert str(failure.value) == sentence
+    assert (failure.value.worker_traceback is not None) == bool(workers)
+
+
+def caught(dataset):
+    with pytest.raises(UserError) as failure:
+        dataset[0]
+    return failure.value
+
+
+def test_the_traceback_of_a_worker_is_there_when_asked_for(monkeypatch, capsys):
+    monkeypatch.setenv('MMDET_DEBUG', '1')
+    with pytest.raises(UserValueError):
+        run_tool(lambda args: next(iter(DataLoader(Broken(), num_workers=1))), argparse.Namespace())
+    assert 'Original Traceback' in capsys.readouterr().err
+
+
+def no_space(args):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize(
+    ('tool', 'sentence'),
+    [
+        (no_space, 'No space left on device'),
+        (lambda args: os.mkdir('/dev/null/logs'), "'/dev/null/logs': Not a directory"),
+        (lambda args: os.rename('nowhere', 'elsewhere'), "'nowhere' -> 'elsewhere': No such file or directory"),
+        (lambda args: urllib.request.urlopen('http://127.0.0.1:9'), '<urlopen error [Errno 111] Connection refused>'),
+    ],
+)
+def test_what_files_disks_and_addresses_refuse(tool, sentence, capsys):
+    assert said(tool, capsys) == f'error: {sentence}\n'
+
+
+def run_in(folder):
+    return lambda args: DetRunner(model=dict(type='FCOS'), work_dir=str(folder))
+
+
+def test_folders_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'file').touch()
+    assert said(run_in(tmp_path / 'file'), capsys).endswith("file' cannot be written: File exists\n")
+    assert said(run_in(tmp_path / 'file' / 'run'), capsys).endswith("file/run' cannot be written: Not a directory\n")
+    monkeypatch.setattr(os, 'access', lambda *args: False)
+    assert said(run_in(tmp_path / 'run'), capsys).endswith("run' cannot be written: Permission denied\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: argparse.Namespace(free=0))
+    assert said(run_in(tmp_path / 'run'), capsys).endswith("run' cannot be written: No space left on device\n")
+
+
+ABSENT = [name for name in PACKAGES if find_spec(PACKAGES[name]) is None]
+
+
+@pytest.mark.parametrize('name', ABSENT)
+def test_packages_of_loggers(name, capsys):
+    backends = [dict(type='LocalVisBackend'), dict(type=name)]
+    visualizer = dict(type='DetLocalVisualizer', vis_backends=backends, name=f'absent {name}', save_dir='nowhere')
+    message = said(lambda args: VISUALIZERS.build(visualizer), capsys)
+    assert message == (
+        f'error: vis_backends[1]: {name} needs the package {PACKAGES[name]}, which is not installed: '
+        f'pip install {PACKAGES[name]}, or leave {name} out\n'
+    )
 
 
 def test_faults_of_the_program_keep_their_traceback(monkeypatch):

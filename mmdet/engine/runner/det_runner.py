@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import inspect
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -34,7 +36,7 @@ from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
-from mmdet.errors import UserTypeError, UserValueError
+from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
@@ -69,6 +71,7 @@ class DetRunner(Runner):
                 "activation_checkpointing loses the gradients of the first module with today's PyTorch: "
                 'set with_cp=True in the backbone or neck instead'
             )
+        _require_writable(given['work_dir'])
         repair_mmengine()
         checkpoints.register_loaders()
         self.resume_state = ResumeState(given['work_dir'], given.get('resume', False), given.get('load_from'))
@@ -408,6 +411,18 @@ def _function(cfg: Any, name: str) -> Callable:
     cfg = dict(cfg)
     kind = cfg.pop('type')
     return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **cfg)
+
+
+def _require_writable(folder: str) -> None:
+    """Make the folder of a run; what cannot be written at all is known before the first iteration."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if shutil.disk_usage(folder).free == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise UserFileError(f'work_dir {folder!r} cannot be written: {error.strerror}') from None
 
 
 def _start_worker(worker_id: int) -> None:
