@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 
+from mmdet.engine.finite import few, parameter_names, wrappers_of
 from mmdet.errors import UserValueError
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import mix, seed_all
@@ -19,18 +21,23 @@ RECORDED = {'config', 'batch', 'state_dict', 'seed', 'rank', 'iter', 'amp_dtype'
 AMP_DTYPES = {str(dtype): dtype for dtype in (torch.float16, torch.bfloat16)}
 
 
-def record_step(runner: Any, data_batch: Any, reason: str) -> str:
+def record_step(runner: Any, data_batch: Any, reason: str, parameters: Sequence = ()) -> str:
     """Write the failed step of this rank to the work dir.
+
+    Args:
+        parameters: Those whose gradients are not finite, where the losses are.
 
     The file holds the batch, the loss components, image paths, ground-truth boxes, learning rates, the scaler, the
     weights before the step and the seeds: all that the step is a function of.
 
     Returns:
-        A message that names the file, the components that are not finite and the images.
+        A message that names the file, the losses, the first of what is not finite, and the images.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     components = _components(runner, model, data_batch)
     bad = [name for name, value in components.items() if not np.isfinite(value)]
+    names = parameter_names(model)
+    gradients = [names.get(id(parameter), 'a parameter') for parameter in parameters]
     images = image_paths(data_batch)
     wrapper = runner.optim_wrapper
     scaler = getattr(wrapper, 'loss_scaler', None)
@@ -44,6 +51,7 @@ def record_step(runner: Any, data_batch: Any, reason: str) -> str:
         config=runner.cfg.pretty_text,
         losses=components,
         not_finite=bad,
+        gradients=gradients,
         images=images,
         boxes=_boxes(data_batch),
         lr={name: list(map(float, rates)) for name, rates in wrapper.get_lr().items()},
@@ -54,9 +62,10 @@ def record_step(runner: Any, data_batch: Any, reason: str) -> str:
     )
     path = Path(runner.work_dir) / f'nonfinite_iter_{runner.iter + 1}_rank_{get_rank()}.pth'
     checkpoints.save_checkpoint(record, path)
+    found = f'the gradients of {few(gradients)}' if gradients else ', '.join(bad) or 'only their sum'
     return (
-        f'Iteration {runner.iter + 1} on rank {get_rank()}: {reason}; '
-        f'not finite: {", ".join(bad) or "only their sum"}. '
+        f'Iteration {runner.iter + 1} on rank {get_rank()}: {reason}; not finite: {found}. '
+        f'Losses {json.dumps(components)}. '
         f'Learning rate {json.dumps(record["lr"])}, images: {", ".join(images) or "(without paths)"}. '
         f'The weights are as before this step. Run it again with: python tools/replay.py "{path}"'
     )
@@ -65,7 +74,7 @@ def record_step(runner: Any, data_batch: Any, reason: str) -> str:
 def _components(runner: Any, model: Any, data_batch: Any) -> dict[str, float]:
     """The losses of the step, computed once more with the same random numbers."""
     seed_all(mix(runner.seed, 1, get_rank(), runner.iter))
-    with torch.no_grad(), runner.optim_wrapper.optim_context(model):
+    with torch.no_grad(), wrappers_of(runner.optim_wrapper)[0].optim_context(model):
         data = model.data_preprocessor(data_batch, True)
         losses = model(**data, mode='loss') if isinstance(data, dict) else model(*data, mode='loss')
     return loss_values(losses)

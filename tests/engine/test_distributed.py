@@ -1,16 +1,14 @@
 """Two processes on the CPU, through gloo and the shell scripts."""
 
 import json
-import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from test_resume import EMA, EVERY_3, CutOff, CutOffHook
-from toy_runs import build, fingerprint, toy_config
+from toy_runs import build, fingerprint, run_ranks, toy_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,19 +35,7 @@ def _rank(rank, ranks, port, folder, changes, cut, resume, result):
 
 def train_ranks(folder, result, changes, cut=None, resume=False, ranks=2):
     """The fingerprint of each rank of a run, None for a rank that was cut off."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context('fork')
-    processes = [
-        context.Process(target=_rank, args=(rank, ranks, port, folder, changes, cut, resume, result))
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    run_ranks(_rank, folder, changes, cut, resume, result, ranks=ranks)
     prints = [Path(f'{result}_{rank}.json') for rank in range(ranks)]
     return [json.loads(path.read_text()) if path.exists() else None for path in prints]
 

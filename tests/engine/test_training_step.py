@@ -47,13 +47,27 @@ def give_gradients(model):
             parameter.grad = torch.zeros_like(parameter)
 
 
+CLIP = dict(max_norm=35, norm_type=2)
 WRAPPERS = [dict(type='OptimWrapper'), dict(type='AmpOptimWrapper', dtype='bfloat16')]
 
 
+class Unread:
+    """In the place of the numbers that the host reads when the backward pass is queued."""
+
+    def __init__(self, *values):
+        pass
+
+    def get(self):
+        return 0.0, 0.0
+
+
 @pytest.mark.parametrize('wrapper', WRAPPERS, ids=lambda wrapper: wrapper['type'])
-@pytest.mark.parametrize('name', ['Retina', 'Faster', 'Mask'])
+@pytest.mark.parametrize(
+    ('name', 'clip'), [('Retina', CLIP), ('Retina', None), ('Faster', CLIP), ('Mask', CLIP)], ids=str
+)
 @pytest.mark.filterwarnings('ignore:CUDA is not available')
-def test_a_whole_step_never_waits(name, wrapper, monkeypatch):
+def test_a_whole_step_never_waits(name, clip, wrapper, monkeypatch):
+    monkeypatch.setattr('mmdet.engine.optimizers.optim_wrapper._Numbers', Unread)
     monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self: self)
     monkeypatch.setattr('mmdet.engine.optimizers.optim_wrapper.get_device', lambda: 'cuda')
     batches = [batch(), batch()]
@@ -63,13 +77,15 @@ def test_a_whole_step_never_waits(name, wrapper, monkeypatch):
         model = to_fake_gpu(detector(name).train())
         monkeypatch.setattr(torch.Tensor, 'backward', lambda loss: give_gradients(model))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        wrapped = OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer, clip_grad=dict(max_norm=35, norm_type=2)))
+        wrapped = OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer, clip_grad=clip))
+        wrapped.stop_on_nonfinite_loss = True
         for data in batches:  # the second has momentum
             with WaitingCopies() as copies:
                 logged = model.train_step(data, wrapped)
                 hook.after_train_iter(None, 0, outputs=logged)
             assert not copies.found
-    assert logged['loss'].device.type == 'cuda' and len(wrapped.pending_norms) == 2 and len(hook._losses) == 2
+    assert logged['loss'].device.type == 'cuda' and len(hook._losses) == 2
+    assert wrapped._unread_norm.device.type == 'cuda' and len(wrapped.pending_norms) == (2 if clip else 0)
 
 
 @pytest.mark.gpu
@@ -80,7 +96,8 @@ def test_a_whole_step_does_not_wait_for_this_gpu(name, wrapper, fused):
     first, data = batch(pinned=True), batch(pinned=True)
     model = detector(name).train().cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
-    wrapped = OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer, clip_grad=dict(max_norm=35, norm_type=2)))
+    wrapped = OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer, clip_grad=CLIP))
+    wrapped.stop_on_nonfinite_loss = True  # reads with Event.synchronize, which the mode below lets through
     model.train_step(first, wrapped)
     torch.cuda.set_sync_debug_mode('error')
     try:

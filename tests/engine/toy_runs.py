@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import itertools
+import multiprocessing
+import socket
 import sys
 from pathlib import Path
 
@@ -34,6 +36,20 @@ def build(cfg):
     from mmdet.engine.runner import DetRunner
 
     return DetRunner.from_cfg(copy.deepcopy(cfg))
+
+
+def run_ranks(function, *args, ranks=2):
+    """Call ``function(rank, ranks, port, *args)`` in as many processes, all of which must end well."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=function, args=(rank, ranks, port, *args)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
 
 
 def fingerprint(runner):

@@ -11,6 +11,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 from mmengine.logging import HistoryBuffer
 
+from mmdet.engine.finite import check_gradients, wrappers_of
 from mmdet.registry import HOOKS
 
 
@@ -54,6 +55,7 @@ class RuntimeInfoHook(_RuntimeInfoHook):
         if not self._losses:
             return
         hub = runner.message_hub
+        check_gradients(runner)
         for name, rates in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', rates[0])
         for name, norms in _take_norms(runner.optim_wrapper):
@@ -98,9 +100,8 @@ def extend_history(hub: Any, key: str, values: list[float], max_history: int) ->
 
 
 def _take_norms(optim_wrapper: Any) -> list[tuple[str, list[torch.Tensor]]]:
-    wrappers = list(optim_wrapper.values()) if hasattr(optim_wrapper, 'optim_wrappers') else [optim_wrapper]
     taken = []
-    for wrapper in wrappers:
+    for wrapper in wrappers_of(optim_wrapper):
         norms = getattr(wrapper, 'pending_norms', None)
         if norms:
             taken.append((wrapper.grad_name, list(norms)))

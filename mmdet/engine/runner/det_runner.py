@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from mmengine.dist import get_rank, master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -32,6 +31,16 @@ from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
+from mmdet.engine.finite import (
+    NonFiniteStateError,
+    check_gradients,
+    few,
+    infinite_buffers,
+    last_good,
+    nonfinite_names,
+    state_of,
+    wrappers_of,
+)
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
@@ -76,6 +85,7 @@ class DetRunner(Runner):
         checkpoints.register_loaders()
         self.resume_state = ResumeState(given['work_dir'], given.get('resume', False), given.get('load_from'))
         self._called: dict[str, list] = {}
+        self._infinite: set[str] = set()
         super().__init__(**given)
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -113,7 +123,7 @@ class DetRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         wrapper = super().build_optim_wrapper(with_fused_optimizer(optim_wrapper, self.model))
-        for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        for one in wrappers_of(wrapper):
             if isinstance(getattr(one, 'optimizer', None), torch.optim.Optimizer):
                 keep_kernels(one.optimizer)
         return wrapper
@@ -257,7 +267,17 @@ class DetRunner(Runner):
 
     def train(self) -> torch.nn.Module:
         accelerate_training(self.model, self.cfg)
-        return super().train()
+        self._infinite = infinite_buffers(self.model)
+        model = super().train()
+        check_gradients(self, 'finish')
+        self._require_finite(state_of(self), 'The run has ended, but this is not finite')
+        return model
+
+    def _require_finite(self, state: Iterable[tuple[str, torch.Tensor]], what: str) -> None:
+        names = [name for name in nonfinite_names(state) if name not in self._infinite]
+        if names:
+            last = self.message_hub.runtime_info.get('iter', self.iter) + 1
+            raise NonFiniteStateError(f'Iteration {last} on rank {self.rank}: {what}: {few(names)}. {last_good(self)}')
 
     def _maybe_compile(self, target: str) -> None:
         """The key ``compile`` compiles the networks, not ``target``, which is the whole step with the optimizer."""
@@ -342,7 +362,13 @@ class DetRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Write a checkpoint of plain values: it appears whole under its name, or not at all."""
+        """Write a checkpoint of plain values: it appears whole under its name, or not at all.
+
+        Raises:
+            NonFiniteStateError: what would be written holds NaN or infinite numbers; nothing is.
+        """
+        check_gradients(self)
+        self._require_finite(state_of(self), 'not saved, since not finite')
         meta = dict(meta or {})
         meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
         meta.setdefault('iter', self.iter if by_epoch else self.iter + 1)
@@ -383,8 +409,17 @@ class DetRunner(Runner):
         """Bring what differs between ranks, such as batch norm statistics, to rank 0 for the next save.
 
         A collective call: every rank makes it. Without it a checkpoint holds the buffers of rank 0 only.
+
+        Raises:
+            NonFiniteStateError: on every rank, if the state of any holds NaN or infinite numbers.
         """
+        check_gradients(self)
         self.resume_state.gather_buffers(self)
+        for rank, owners in enumerate(self.resume_state.gathered):
+            named = ((f'{name} of rank {rank}', value) for owner in owners for name, value in owner.items())
+            self._require_finite(named, 'not saved, since not finite')
+        if self.world_size > 1:
+            self._require_finite(state_of(self), 'not saved, since not finite')
 
 
 def _does_something(hook: Hook, fn_name: str) -> bool:

@@ -17,7 +17,8 @@ from mmengine.runner import ValLoop as _ValLoop
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
-from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
+from mmdet.engine.finite import check_gradients, gradient_message
+from mmdet.engine.optimizers.optim_wrapper import NonFiniteGradientError, NonFiniteLossError
 from mmdet.engine.replay import record_step
 from mmdet.engine.runner.progress import Pace, Place, no_batches, pace_of, require_batches, to_store
 from mmdet.errors import UserValueError
@@ -109,12 +110,17 @@ class _ExactTraining:
             outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except NonFiniteLossError as error:
             raise NonFiniteLossError(record_step(runner, data_batch, str(error))) from error
+        except NonFiniteGradientError as error:
+            if error.late:  # the step before this one, whose batch is gone
+                raise NonFiniteGradientError(gradient_message(runner, error)) from error
+            raise NonFiniteGradientError(record_step(runner, data_batch, str(error), error.parameters)) from error
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
         self._samples += self._pace.samples(self._batch + 1) - self._pace.samples(self._batch)
         self._batch += 1
 
     def validate(self) -> None:
+        check_gradients(self.runner)
         # before, since a new best score saves the checkpoint again
         self.runner.message_hub.update_info('last_validation', self._iter)
         self.runner.val_loop.run()
