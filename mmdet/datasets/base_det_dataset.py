@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Callable
+from typing import Any
 
 from mmengine.dataset import BaseDataset
 from mmengine.utils import is_abs
 
-from mmdet.errors import UserFileError, UserKeyError, UserValueError
+from mmdet.errors import UserError, UserFileError, UserKeyError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.utils.pictures import picture_size
 
+from .presence import missing_files, pictures_to_read
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
 
@@ -56,6 +58,7 @@ class BaseDetDataset(BaseDataset):
         self.return_classes = return_classes
         self.caption_prompt = caption_prompt
         self.filtered_out: dict[str, int] = {}
+        self._missing_pictures: tuple[int, list[str]] = (0, [])
         if kwargs.get('pipeline'):  # built here, so that the transforms are ours whatever the default scope is
             kwargs['pipeline'] = [TRANSFORMS.build(x) if isinstance(x, dict) else x for x in kwargs['pipeline']]
         super().__init__(*args, **kwargs)
@@ -76,9 +79,26 @@ class BaseDetDataset(BaseDataset):
             raise UserValueError(self._why_empty(loaded))
         if self._indices is not None:
             self.data_list = self._get_unserialized_subset(self._indices)
+        paths = pictures_to_read(self.data_list, self.pipeline.transforms)
+        self._missing_pictures = len(paths), missing_files(paths)
         if self.serialize_data and self.data_list:
             self.data_bytes, self.data_address = self._serialize_data()
         self._fully_initialized = True
+
+    def require_pictures(self) -> None:
+        """Stop where pictures of the loaded samples are not there, unless the pipeline goes on without them.
+
+        Raises:
+            FileNotFoundError: with how many they are, and one of them.
+        """
+        count, missing = self._missing_pictures
+        if missing:
+            folder = osp.dirname(missing[0])
+            hint = '' if osp.isdir(folder or '.') else f' (nor is there a folder {folder!r}: look at data_prefix)'
+            raise UserFileError(
+                f'{len(missing)} of {count} pictures of {str(self.ann_file)!r} do not exist, such as '
+                f'{missing[0]!r}{hint}'
+            )
 
     def _why_empty(self, loaded: int) -> str:
         if not loaded:
@@ -139,6 +159,16 @@ class BaseDetDataset(BaseDataset):
             if key not in proposals:
                 raise UserKeyError(f'{self.proposal_file} has no proposals for {key!r}')
             info['proposals'] = proposals[key]
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample after the pipeline; what fails in a transform is told with the picture at which it failed."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            if not isinstance(error, UserError) and hasattr(error, 'add_note'):  # from Python 3.11 on
+                sample = self.get_data_info(idx)
+                error.add_note(f'This was at sample {idx} of {self.ann_file}: {sample.get("img_path")}')
+            raise
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of the boxes of a sample, one for each box."""

@@ -33,6 +33,8 @@ class LoadImageFromFile(_LoadImageFromFile):
             :func:`mmdet.utils.pictures.as_picture`.
     """
 
+    reads_files = True
+
     def __init__(self, *args, bit_depth: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if bit_depth is not None and not 8 <= bit_depth <= 16:
@@ -62,6 +64,8 @@ class LoadImageFromNDArray(LoadImageFromFile):
     It is an array (see :func:`mmdet.utils.pictures.as_picture`), or a Pillow picture or tensor (see
     :func:`mmdet.utils.pictures.array_of`).
     """
+
+    reads_files = False
 
     def transform(self, results: dict) -> dict:
         results['img_path'] = None
