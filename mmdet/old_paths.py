@@ -12,12 +12,18 @@ MERGED = {
     'mmdet.models.backbones': {'detectors_resnet': 'detectors_resnext'},
     'mmdet.models.dense_heads': {'retina_head': 'retina_sepbn_head'},
     'mmdet.models.detectors': {
-        'single_stage': 'atss autoassign fcos fsaf gfl paa reppoints_detector retinanet',
+        'single_stage': (
+            'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
+            'rtmdet tood vfnet yolo yolof yolox'
+        ),
         'two_stage': 'cascade_rcnn fast_rcnn faster_rcnn htc mask_rcnn rpn',
     },
     'mmdet.models.losses': {'l2_loss': 'margin_loss'},
     'mmdet.models.necks': {'yolox_pafpn': 'cspnext_pafpn'},
-    'mmdet.models.task_modules.assigners': {'point_assigners': 'point_assigner'},
+    'mmdet.models.task_modules.assigners': {
+        'dynamic_assigners': 'dynamic_soft_label_assigner sim_ota_assigner task_aligned_assigner',
+        'point_assigners': 'point_assigner',
+    },
     'mmdet.utils': {'misc': 'replace_cfg_vals'},
 }
 # old module -> module of ours in another package

@@ -14,8 +14,11 @@ __getattr__, __dir__, __all__ = attach(
         'paa_head': 'PAAHead',
         'reppoints_head': 'RepPointsHead',
         'retinaface_head': 'RetinaFaceHead',
+        'rtmdet_head': 'RTMDetHead RTMDetSepBNHead',
         'ssd_head': 'SSDHead',
         'rpn_head': 'RPNHead',
         'retina_head': 'RetinaHead RetinaSepBNHead',
+        'tood_head': 'TOODHead TaskDecomposition',
+        'yolox_head': 'YOLOXHead',
     },
 )

@@ -101,10 +101,14 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         strides = [stride[0] if isinstance(stride, (tuple, list)) else stride for stride in generator.strides]
         return Priors(torch.cat(levels)[None], valid, [len(level) for level in levels], strides)
 
-    def _assign(self, assigner, priors: Priors, gt: PaddedGT) -> Assignment:
+    def _assign(
+        self, assigner, priors: Priors, gt: PaddedGT, predictions: dict | None = None, options: dict | None = None
+    ) -> Assignment:
+        """Assign a batch; ``predictions`` and ``options`` are what the rule compares, and how, beside the priors."""
+        predictions, options = predictions or {}, options or {}
         if hasattr(assigner.assign, 'by_batch'):
-            return assigner.assign_batch(priors, gt)
-        return assign_images(assigner, priors, gt)
+            return assigner.assign_batch(priors, gt, **predictions, **options)
+        return assign_images(assigner, priors, gt, options, **predictions)
 
     def _draw(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor | None, Tensor | None]:
         """``(B, P)`` bool of the sampler's positives and negatives; None where it takes what the assignment says."""
@@ -224,7 +228,7 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             priors,
             self.cls_out_channels,
             test_cfg.nms_pre,
-            torch.sigmoid if monotonic else self._activate,
+            self._activate,
             monotonic,
         )
         fields.update(self._decode(fields.pop('priors'), fields.pop('preds'), sizes, image_shapes(metas)))

@@ -4,7 +4,10 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base': 'BaseDetector',
-        'single_stage': 'ATSS AutoAssign FCOS FSAF GFL PAA RepPointsDetector RetinaFace RetinaNet SingleStageDetector',
+        'single_stage': (
+            'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
+            'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'
+        ),
         'two_stage': 'CascadeRCNN FastRCNN FasterRCNN HybridTaskCascade MaskRCNN RPN TwoStageDetector',
     },
 )

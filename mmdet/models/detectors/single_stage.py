@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 
+import torch
+from mmengine.dist import get_world_size
+from mmengine.model import convert_sync_batchnorm
 from torch import Tensor
 
 from mmdet.registry import MODELS
@@ -97,3 +100,81 @@ class RepPointsDetector(SingleStageDetector):
 @MODELS.register_module()
 class RetinaFace(SingleStageDetector):
     """`RetinaFace: Single-stage Dense Face Localisation in the Wild <https://arxiv.org/abs/1905.00641>`_"""
+
+
+@MODELS.register_module()
+class DDOD(SingleStageDetector):
+    """`Disentangle Your Dense Object Detector <https://arxiv.org/abs/2107.02963>`_"""
+
+
+@MODELS.register_module()
+class FOVEA(SingleStageDetector):
+    """`FoveaBox: Beyond Anchor-based Object Detection <https://arxiv.org/abs/1904.03797>`_"""
+
+
+@MODELS.register_module()
+class NASFCOS(SingleStageDetector):
+    """`NAS-FCOS: Fast Neural Architecture Search for Object Detection <https://arxiv.org/abs/1906.04423>`_"""
+
+
+@MODELS.register_module()
+class TOOD(SingleStageDetector):
+    """`TOOD: Task-aligned One-stage Object Detection <https://arxiv.org/abs/2108.07755>`_"""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the head the epoch, by which it changes its losses."""
+        self.bbox_head.epoch = epoch
+
+
+@MODELS.register_module()
+class VFNet(SingleStageDetector):
+    """`VarifocalNet: An IoU-aware Dense Object Detector <https://arxiv.org/abs/2008.13367>`_"""
+
+
+@MODELS.register_module()
+class YOLOF(SingleStageDetector):
+    """`You Only Look One-level Feature <https://arxiv.org/abs/2103.09460>`_"""
+
+
+@MODELS.register_module()
+class YOLOV3(SingleStageDetector):
+    """`YOLOv3: An Incremental Improvement <https://arxiv.org/abs/1804.02767>`_"""
+
+
+@MODELS.register_module()
+class YOLOX(SingleStageDetector):
+    """`YOLOX: Exceeding YOLO Series in 2021 <https://arxiv.org/abs/2107.08430>`_"""
+
+
+@MODELS.register_module()
+class CenterNet(SingleStageDetector):
+    """`Objects as Points <https://arxiv.org/abs/1904.07850>`_"""
+
+
+@MODELS.register_module()
+class CornerNet(SingleStageDetector):
+    """`CornerNet: Detecting Objects as Paired Keypoints <https://arxiv.org/abs/1808.01244>`_"""
+
+
+@MODELS.register_module()
+class RTMDet(SingleStageDetector):
+    """`RTMDet: An Empirical Study of Designing Real-Time Object Detectors <https://arxiv.org/abs/2212.07784>`_
+
+    Args:
+        use_syncbn: Whether batch norms are synchronised where several processes train on GPUs.
+    """
+
+    def __init__(
+        self,
+        backbone: ConfigType,
+        neck: ConfigType,
+        bbox_head: ConfigType,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+        use_syncbn: bool = True,
+    ) -> None:
+        super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
+        if use_syncbn and get_world_size() > 1 and torch.cuda.is_available():
+            convert_sync_batchnorm(self, 'torch')

@@ -26,9 +26,16 @@ from mmdet.models.core import (
 from mmdet.structures.bbox import get_box_tensor
 
 
-def assign_images(assigner: Any, priors: Priors | None, gt: PaddedGT, **predictions: Tensor) -> Assignment:
-    """Assign a batch by an own ``assign``, which sees the valid priors of one image at a time."""
+def assign_images(
+    assigner: Any, priors: Priors | None, gt: PaddedGT, options: dict | None = None, **predictions: Tensor
+) -> Assignment:
+    """Assign a batch by an own ``assign``, which sees the valid priors of one image at a time.
+
+    Args:
+        options: Further arguments of ``assign``.
+    """
     inds, quality = [], []
+    extras: dict[str, list[Tensor]] = {}
     takes_levels = 'num_level_priors' in inspect.signature(assigner.assign).parameters
     if priors is None:  # queries, which are matched by what they predict
         some = next(iter(predictions.values()))
@@ -45,12 +52,15 @@ def assign_images(assigner: Any, priors: Priors | None, gt: PaddedGT, **predicti
             if takes_levels and priors is not None
             else []
         )
-        result = assigner.assign(pred, *levels, instances, ignored)
+        result = assigner.assign(pred, *levels, instances, ignored, **(options or {}))
+        for name, value in getattr(result, '_extra_properties', {}).items():
+            if isinstance(value, Tensor) and value.shape == result.gt_inds.shape:
+                extras.setdefault(name, []).append(value.new_zeros(len(keep)).masked_scatter(keep, value))
         inds.append(torch.full_like(keep, -1, dtype=torch.long).masked_scatter(keep, result.gt_inds))
         overlaps = result.max_overlaps
         overlaps = boxes.new_zeros(len(pred)) if overlaps is None else overlaps.to(boxes.dtype)
         quality.append(boxes.new_zeros(len(keep)).masked_scatter(keep, overlaps))
-    return Assignment(torch.stack(inds), torch.stack(quality))
+    return Assignment(torch.stack(inds), torch.stack(quality), {k: torch.stack(v) for k, v in extras.items()})
 
 
 def sample_images(sampler: Any, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor, Tensor]:

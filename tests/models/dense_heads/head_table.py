@@ -25,6 +25,10 @@ ONE_ANCHOR = dict(type='AnchorGenerator', scales=[4], ratios=[1.0], strides=STRI
 STDS = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2])
 
 
+QUALITY = dict(type='QualityFocalLoss', use_sigmoid=True)
+POINTS = dict(type='MlvlPointGenerator', offset=0, strides=STRIDES)
+
+
 def anchors(assigner, **head):
     return dict(anchor_generator=THREE_ANCHORS, train_cfg=dict(assigner=assigner, pos_weight=-1), **head)
 
@@ -33,6 +37,19 @@ def atss(assigner=ATSS, **head):
     given = dict(anchor_generator=ONE_ANCHOR, norm_cfg=GN, bbox_coder=STDS, loss_cls=FOCAL)
     given.update(loss_bbox=dict(type='GIoULoss'), train_cfg=dict(assigner=assigner))
     return {**TOWER, 'type': 'ATSSHead', **given, **head}
+
+
+def rtmdet(**head):
+    given = dict(anchor_generator=POINTS, bbox_coder=dict(type='DistancePointBBoxCoder'), loss_cls=QUALITY)
+    return atss(dict(type='DynamicSoftLabelAssigner', topk=5), **{**given, 'norm_cfg': dict(type='BN'), **head})
+
+
+def tood(initial_epoch, **head):
+    activated = dict(
+        initial_loss_cls=dict(FOCAL, activated=True), loss_cls=dict(QUALITY, activated=True), type='TOODHead'
+    )
+    cfg = dict(assigner=dict(type='TaskAlignedAssigner', topk=4), initial_assigner=ATSS, alpha=1, beta=6)
+    return atss(**activated, stacked_convs=2, train_cfg=dict(cfg, initial_epoch=initial_epoch), **head)
 
 
 HEADS = {
@@ -120,6 +137,18 @@ HEADS = {
             sampler=dict(type='PseudoSampler'),
         ),
     ),
+    'RTMDetHead': rtmdet(type='RTMDetHead'),
+    'RTMDetSepBNHead': rtmdet(type='RTMDetSepBNHead', with_objectness=False, exp_on_reg=True),
+    'RTMDetSepBNHead depthwise': rtmdet(type='RTMDetSepBNHead', use_depthwise=True, exp_on_reg=True),
+    'TOODHead': tood(0),
+    'TOODHead initial': tood(4),
+    'TOODHead anchors': tood(0, anchor_type='anchor_based', num_dcn=1, feat_channels=8),
+    'YOLOXHead': dict(
+        TOWER,
+        type='YOLOXHead',
+        strides=STRIDES,
+        train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
+    ),
     'SSDHead': dict(
         type='SSDHead',
         num_classes=NUM_CLASSES,
@@ -155,6 +184,9 @@ TEST_CFG = dict(nms_pre=20, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms',
 
 # Heads whose loss must look at the data: what draws, fits or ranks on the host.
 LOOKS_AT_DATA = {'PAAHead'}
+
+# Heads whose boxes may reach out of the picture, as in MMDetection.
+UNCLIPPED = {'TOODHead', 'YOLOXHead'}
 
 BOXES = {
     'many': ([[4.0, 6, 30, 34], [20, 10, 60, 58], [1, 1, 13, 12], [22, 12, 58, 60]], [1, 3, 0, 3]),
