@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'assignment': 'Assignment best_of_candidates labels_of',
         'constants': 'constant',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
+        'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'masks': 'crop_masks paste_masks',

@@ -11,10 +11,9 @@ from mmengine.model import bias_init_with_prob, constant_init, normal_init
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, sigmoid_geometric_mean
 from mmdet.models.layers.building import conv_module_class
 from mmdet.models.layers.transformer import inverse_sigmoid
-from mmdet.models.utils import sigmoid_geometric_mean
 from mmdet.registry import MODELS
 
 from . import joints

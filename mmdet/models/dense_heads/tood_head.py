@@ -21,9 +21,9 @@ from mmdet.models.core import (
     flatten_levels,
     flatten_outputs,
     share_of_best,
+    sigmoid_geometric_mean,
     split_levels,
 )
-from mmdet.models.utils import sigmoid_geometric_mean
 from mmdet.ops.deform_conv import deform_conv2d
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import distance2bbox

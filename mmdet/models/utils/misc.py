@@ -9,26 +9,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
 from mmdet.errors import UserNotImplementedError, UserTypeError, UserValueError
 from mmdet.models.core import (
+    SigmoidGeometricMean,
     empty_instances,
     images_to_levels,
     levels_to_images,
     multi_apply,
     select_single_mlvl,
+    sigmoid_geometric_mean,
     unmap,
     unpack_gt_instances,
 )
 from mmdet.structures.bbox import BaseBoxes, get_box_wh
 
 __all__ = [
+    'SigmoidGeometricMean',
     'empty_instances',
     'images_to_levels',
     'levels_to_images',
     'multi_apply',
     'select_single_mlvl',
+    'sigmoid_geometric_mean',
     'unmap',
     'unpack_gt_instances',
 ]
@@ -102,28 +105,6 @@ def reweight_loss_dict(losses: dict, weight: float) -> dict:
         if 'loss' in name:
             losses[name] = [item * weight for item in value] if isinstance(value, Sequence) else value * weight
     return losses
-
-
-class SigmoidGeometricMean(Function):
-    """``sqrt(sigmoid(x) * sigmoid(y))`` with a gradient that stays finite where both sigmoids vanish."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
-        """The root of the product of both sigmoids, of logits of one shape."""
-        x, y = x.sigmoid(), y.sigmoid()
-        mean = (x * y).sqrt()
-        ctx.save_for_backward(x, y, mean)
-        return mean
-
-    @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of both logits."""
-        x, y, mean = ctx.saved_tensors
-        half = grad_output * mean / 2
-        return half * (1 - x), half * (1 - y)
-
-
-sigmoid_geometric_mean = SigmoidGeometricMean.apply
 
 
 def interpolate_as(
