@@ -100,16 +100,10 @@ TO_COME = {
         'mmdet.models.dense_heads': (
             'cascade_rpn_head centernet_head centernet_update_head centripetal_head corner_head ddod_head fovea_head '
             'free_anchor_retina_head ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head nasfcos_head '
-            'pisa_retinanet_head pisa_ssd_head rtmdet_head sabl_retina_head tood_head vfnet_head yolo_head yolof_head '
-            'yolox_head'
+            'pisa_retinanet_head pisa_ssd_head sabl_retina_head vfnet_head yolo_head yolof_head'
         ),
-        'mmdet.models.detectors': (
-            'centernet cornernet ddod fovea kd_one_stage lad nasfcos rtmdet tood vfnet yolo yolof yolox'
-        ),
-        'mmdet.models.task_modules.assigners': (
-            'dynamic_soft_label_assigner grid_assigner region_assigner sim_ota_assigner task_aligned_assigner '
-            'uniform_assigner'
-        ),
+        'mmdet.models.detectors': 'kd_one_stage lad',
+        'mmdet.models.task_modules.assigners': 'grid_assigner region_assigner uniform_assigner',
         'mmdet.models.task_modules.coders': 'bucketing_bbox_coder legacy_delta_xywh_bbox_coder yolo_bbox_coder',
         'mmdet.models.necks': 'fpn_dropblock',
     },

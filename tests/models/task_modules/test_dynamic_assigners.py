@@ -154,6 +154,21 @@ def test_without_predictions(name):
         assigner.assign_batch(priors, PaddedGT.from_instances(gts))
 
 
+def test_the_choice_of_an_image_whose_costs_are_known():
+    assigner = TASK_UTILS.build(dict(KINDS['ota'], candidate_topk=2))
+    cost = torch.tensor([[1.0, 5.0], [2.0, 1.5], [9.0, 9.0]])
+    overlaps = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.3, 0.2]])
+    valid = torch.tensor([True, False, True, True])
+    found, inds = assigner.dynamic_k_matching(cost, overlaps, 2, valid)  # one prior for each: 1.7 and 0.9
+    assert valid.tolist() == [True, False, True, False]
+    assert inds.tolist() == [0, 1] and found.tolist() == pytest.approx([0.9, 0.7])
+    points = torch.tensor([[4.0, 4, 8, 8], [12, 4, 8, 8], [40, 40, 8, 8]])
+    usable, both = assigner.get_in_gt_and_in_center_info(points, torch.tensor([[0.0, 0, 10, 10], [0, 0, 30, 30]]))
+    assert usable.tolist() == [True, True, False] and both.tolist() == [[True, True], [False, True]]
+    nothing = torch.zeros(3, dtype=torch.bool)
+    assert assigner.dynamic_k_matching(cost[:0], overlaps[:0], 2, nothing)[0].shape == (0,)
+
+
 def test_metrics_are_scaled_to_the_best_overlap():
     gt = PaddedGT.from_instances([InstanceData(bboxes=torch.zeros(2, 4), labels=torch.zeros(2, dtype=torch.long))])
     assignment = Assignment(torch.tensor([[1, 1, 2, 0, -1]]))

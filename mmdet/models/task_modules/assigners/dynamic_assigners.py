@@ -55,6 +55,35 @@ class PredictionAssigner(BaseAssigner):
         return torch.where(gt_inds > 0, overlap.view_as(gt_inds), 0.0)
 
 
+class DynamicKAssigner(PredictionAssigner):
+    """An assigner whose ground truths choose how many priors they get, up to ``max_priors``."""
+
+    @property
+    def max_priors(self) -> int:
+        """The most priors that a ground truth gets."""
+        raise NotImplementedError
+
+    def dynamic_k_matching(
+        self, cost: Tensor, pairwise_ious: Tensor, num_gt: int, valid_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The choice for one image whose costs and overlaps ``(V, n)`` are known, for an ``assign`` of research code.
+
+        Args:
+            valid_mask: ``(P,)`` bool of the V priors that can be chosen; narrowed in place to the m that are.
+
+        Returns:
+            Overlaps and 0-based ground truths of these, each ``(m,)``.
+        """
+        empty = [InstanceData(bboxes=cost.new_zeros(num_gt, 4), labels=cost.new_zeros(num_gt).long())]
+        usable = valid_mask.new_ones(1, len(cost))
+        pairs = lambda part: (cost.T[None, part], pairwise_ious.T[None, part])
+        inds = dynamic_k(pairs, usable, PaddedGT.from_instances(empty), self.max_priors)[0]
+        chosen = inds > 0
+        valid_mask[valid_mask.clone()] = chosen
+        inds = inds[chosen] - 1
+        return pairwise_ious[chosen].gather(1, inds[:, None])[:, 0], inds
+
+
 def inside_boxes(x: Tensor, y: Tensor, boxes: Tensor) -> Tensor:
     """``(B, g, P)`` least distance of points ``(1 or B, P)`` to the sides of ``boxes (B, g, 4)``; above 0 inside."""
     x1, y1, x2, y2 = boxes[..., None].unbind(2)  # (B, g, 1)
@@ -63,7 +92,7 @@ def inside_boxes(x: Tensor, y: Tensor, boxes: Tensor) -> Tensor:
 
 
 @TASK_UTILS.register_module()
-class SimOTAAssigner(PredictionAssigner):
+class SimOTAAssigner(DynamicKAssigner):
     """The cheapest priors in a box or around its centre, as many as the overlaps add up to (YOLOX, arXiv:2107.08430).
 
     Priors are ``(P, 4)``: the centre of the cell, and its strides. Scores are probabilities.
@@ -85,6 +114,10 @@ class SimOTAAssigner(PredictionAssigner):
         super().__init__(iou_calculator)
         self.center_radius, self.candidate_topk = center_radius, candidate_topk
         self.iou_weight, self.cls_weight = iou_weight, cls_weight
+
+    @property
+    def max_priors(self) -> int:
+        return self.candidate_topk
 
     @torch.no_grad()
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
@@ -110,6 +143,14 @@ class SimOTAAssigner(PredictionAssigner):
         inds = dynamic_k(pairs, usable, gt, self.candidate_topk)
         return Assignment(inds.masked_fill(~priors.valid, -1), self._matched(inds, gt, bboxes))
 
+    def get_in_gt_and_in_center_info(self, priors: Tensor, gt_bboxes: Tensor) -> tuple[Tensor, Tensor]:
+        """``(P,)`` bool of the V priors ``(P, 4)`` in a box or near a centre, and ``(V, n)`` whether in both."""
+        truth = InstanceData(bboxes=gt_bboxes, labels=gt_bboxes.new_zeros(len(gt_bboxes)).long())
+        box, center = self._regions(priors[None].float(), PaddedGT.from_instances([truth]), slice(None))
+        box, center = box[0, : len(gt_bboxes)].T, center[0, : len(gt_bboxes)].T
+        usable = (box | center).any(1)
+        return usable, (box & center)[usable]
+
     def _regions(self, grid: Tensor, gt: PaddedGT, part: slice) -> tuple[Tensor, Tensor]:
         """``(B, g, P)`` bool each: which priors lie in a box, and which around its centre."""
         x, y, stride_x, stride_y = grid.unbind(-1)  # (1 or B, P)
@@ -121,7 +162,7 @@ class SimOTAAssigner(PredictionAssigner):
 
 
 @TASK_UTILS.register_module()
-class DynamicSoftLabelAssigner(PredictionAssigner):
+class DynamicSoftLabelAssigner(DynamicKAssigner):
     """SimOTA with the overlap as label and a cost that rises away from the centre (RTMDet, arXiv:2212.07784).
 
     Priors are ``(P, 4)``: the point of the cell, and its strides. Scores are logits.
@@ -141,6 +182,10 @@ class DynamicSoftLabelAssigner(PredictionAssigner):
     ) -> None:
         super().__init__(iou_calculator)
         self.soft_center_radius, self.topk, self.iou_weight = soft_center_radius, topk, iou_weight
+
+    @property
+    def max_priors(self) -> int:
+        return self.topk
 
     @torch.no_grad()
     def assign_batch(self, priors: Priors, gt: PaddedGT, *, scores=None, bboxes=None, **kwargs) -> Assignment:
