@@ -49,13 +49,17 @@ ARROWS = {
     # names for code outside, which nothing of ours imports
     'models.utils': BELOW_MODELS | set(BRICKS),
     'datasets.api_wrappers': GROUND,
+    # data sets as objects with attributes, which hooks and metrics look through
+    'datasets.walk': GROUND | {'registry'},
     'datasets': GROUND | {'registry', 'utils', 'structures'},
-    'evaluation': GROUND | {'registry', 'utils', 'structures', 'datasets.api_wrappers'},
+    'evaluation': GROUND | {'registry', 'utils', 'structures', 'datasets.api_wrappers', 'datasets.walk'},
+    # builds metrics by their names and knows none
+    'evaluation.evaluator': GROUND | {'registry'},
     'visualization': GROUND | {'registry', 'utils', 'structures'},
     'config': GROUND | {'registry'},
     # neither builds a model nor trains: what starts a run calls it
     'checks': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets'},
-    'engine': GROUND | {'registry', 'utils', 'structures', 'config'},
+    'engine': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets.walk', 'evaluation.evaluator'},
     # the one room that decides how a model is computed
     'engine.acceleration': GROUND | {'ops.winograd', 'engine.compilation'},
     # inputs for tests of code that builds on the package

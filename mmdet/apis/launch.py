@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.checks.config_check import require_sound
-from mmdet.config import load_config
+from mmdet.config import innermost_datasets, load_config
 from mmdet.errors import UserError, UserFileError, UserValueError
 
 
@@ -166,8 +166,9 @@ def _use_tta(cfg: Any) -> None:
 
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+    datasets = [dataset for _, dataset in innermost_datasets(cfg, 'test_dataloader')]
     if 'tta_pipeline' not in cfg:
-        pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+        pipeline = copy.deepcopy(datasets[0]['pipeline'])
         pack = pipeline[-1]
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
         pack['meta_keys'] = tuple(dict.fromkeys((*pack.get('meta_keys', keys), 'flip', 'flip_direction')))
@@ -176,8 +177,6 @@ def _use_tta(cfg: Any) -> None:
             transforms=[[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [pack]],
         )
         cfg.tta_pipeline = [*pipeline[:-1], flips]
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset['pipeline'] = cfg.tta_pipeline
     cfg.model = dict(**cfg.tta_model, module=cfg.model)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.checks.mixing import mixing_faults
 from mmdet.config.bases import merged_bases
 from mmdet.config.batch_size import batch_size_message
 from mmdet.config.sections import (
@@ -65,6 +66,7 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
         *_long_schedules(cfg),
         *_class_counts(cfg),
         *_sizes_and_rates(cfg),
+        *(Finding('error', where, message) for where, message in mixing_faults(cfg)),
     ]
     if path is not None:
         findings += _dead_variables(cfg, Path(path))

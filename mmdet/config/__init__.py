@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = attach(
         'version2': 'is_v2 translate_v2',
         'batch_size': 'batch_size_message',
         'mmengine_repairs': 'installed_path is_installed repair_mmengine',
-        'sections': 'RUNNER_KEYS dataset_classes innermost_datasets pipelines_around',
+        'sections': 'RUNNER_KEYS dataset_classes datasets_of innermost_datasets pipelines_around',
     },
 )

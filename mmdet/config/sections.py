@@ -65,23 +65,39 @@ TAKEN_BEFORE = {  # arguments that the runner or a builder uses up before the cl
 }
 
 
-def innermost_datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
-    """The innermost datasets of a loader, with their paths."""
+def datasets_of(cfg: Any, loader: str) -> Iterator[tuple[str, dict, bool]]:
+    """All datasets of a loader with their paths, wrappers before what is inside, and whether each wraps others.
 
-    def inner(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+    A wrapper has a dataset, or several, under ``dataset`` or ``datasets``; a list may stand in the place of a dataset.
+    """
+
+    def walk(node: Any, where: str) -> Iterator[tuple[str, dict, bool]]:
         if isinstance(node, (list, tuple)):
             for index, item in enumerate(node):
-                yield from inner(item, f'{where}[{index}]')
+                yield from walk(item, f'{where}[{index}]')
         elif isinstance(node, dict):
-            for key in ('dataset', 'datasets'):
-                if isinstance(node.get(key), (dict, list, tuple)):
-                    yield from inner(node[key], f'{where}.{key}')
-                    return
-            yield where, node
+            inner = [key for key in ('datasets', 'dataset') if isinstance(node.get(key), (dict, list, tuple))][:1]
+            yield where, node, bool(inner)
+            for key in inner:
+                yield from walk(node[key], f'{where}.{key}')
 
     loader_cfg = cfg.get(loader) or {}
     if isinstance(loader_cfg, dict) and 'dataset' in loader_cfg:
-        yield from inner(loader_cfg['dataset'], f'{loader}.dataset')
+        yield from walk(loader_cfg['dataset'], f'{loader}.dataset')
+
+
+def innermost_datasets(cfg: Any, loader: str) -> Iterator[tuple[str, dict]]:
+    """The innermost datasets of a loader, with their paths."""
+    return ((where, dataset) for where, dataset, wraps in datasets_of(cfg, loader) if not wraps)
+
+
+def steps_inside(step: Any) -> Iterator[dict]:
+    """The configs of transforms inside of that of a transform."""
+    items: Any = step.values() if isinstance(step, dict) else step if isinstance(step, (list, tuple)) else ()
+    for item in items:
+        if isinstance(item, dict) and 'type' in item:
+            yield item
+        yield from steps_inside(item)
 
 
 def pipelines_around(cfg: Any, where: str) -> list[list]:

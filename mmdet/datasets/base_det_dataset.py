@@ -16,6 +16,7 @@ from mmdet.utils.pictures import picture_size
 from .presence import missing_files, pictures_to_read
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
+from .walk import mark_samples
 
 
 @DATASETS.register_module()
@@ -169,6 +170,10 @@ class BaseDetDataset(BaseDataset):
                 sample = self.get_data_info(idx)
                 error.add_note(f'This was at sample {idx} of {self.ann_file}: {sample.get("img_path")}')
             raise
+
+    def __getitem__(self, idx: int) -> Any:
+        """A sample after the pipeline; its data samples know the annotation file that they come from."""
+        return mark_samples(super().__getitem__(idx), ann_file=str(self.ann_file))
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of the boxes of a sample, one for each box."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.dataset import ClassBalancedDataset as _ClassBalancedDataset
@@ -11,15 +12,27 @@ from mmengine.dataset import RepeatDataset as _RepeatDataset
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 
-
-def _built(dataset: dict | BaseDataset):
-    return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+from .walk import build, data_info, full_init, leaves, locate, mark_samples
 
 
-class _Delegates:
-    """What a wrapper of one dataset asks of it by the index of that dataset."""
+class _AsInside:
+    """A wrapper whose ``metainfo`` is that of its data set at any time: names may be known only once it has read."""
 
     dataset: BaseDataset
+
+    @property
+    def metainfo(self) -> dict:
+        """A copy of that of the inner data set."""
+        return copy.deepcopy(self.dataset.metainfo)
+
+    @property
+    def _metainfo(self) -> dict:
+        return self.dataset.metainfo
+
+
+class _Delegates(_AsInside):
+    """What a wrapper of one dataset asks of it by the index of that dataset."""
+
     _get_ori_dataset_idx: Callable[[int], int]
 
     @force_full_init
@@ -31,10 +44,9 @@ class _Delegates:
 class RepeatDataset(_Delegates, _RepeatDataset):
     """A dataset ``times`` over."""
 
-    def __init__(self, dataset: dict | BaseDataset, times: int, lazy_init: bool = False) -> None:
-        self.dataset = _built(dataset)
+    def __init__(self, dataset: dict | list | BaseDataset, times: int, lazy_init: bool = False) -> None:
+        self.dataset = build(dataset)
         self.times = times
-        self._metainfo = self.dataset.metainfo
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
@@ -45,10 +57,9 @@ class ClassBalancedDataset(_Delegates, _ClassBalancedDataset):
     """A dataset whose images come up to ``sqrt(oversample_thr / frequency)`` times, by their rarest class
     (LVIS, arXiv:1908.03195, Appendix B)."""
 
-    def __init__(self, dataset: dict | BaseDataset, oversample_thr: float, lazy_init: bool = False) -> None:
-        self.dataset = _built(dataset)
+    def __init__(self, dataset: dict | list | BaseDataset, oversample_thr: float, lazy_init: bool = False) -> None:
+        self.dataset = build(dataset)
         self.oversample_thr = oversample_thr
-        self._metainfo = self.dataset.metainfo
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
@@ -76,34 +87,79 @@ class ConcatDataset(_ConcatDataset):
         lazy_init: bool = False,
         ignore_keys: str | list[str] | None = None,
     ) -> None:
-        self.datasets = [_built(dataset) for dataset in datasets]
+        self.datasets = [build(dataset) for dataset in datasets]
         self.ignore_keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
-        metas = [dataset.metainfo for dataset in self.datasets]
-        alike = all(_plain(meta.get('classes')) == _plain(metas[0].get('classes')) for meta in metas)
-        if not alike and 'classes' not in self.ignore_keys and not self._read_text():
+        self._fully_initialized = False
+        self._require_same_classes()
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Read the data sets, if that has not happened, and compare the classes that their files have given them."""
+        if not self._fully_initialized:
+            for dataset in self.datasets:
+                full_init(dataset)
+            super(_ConcatDataset, self).__init__(self.datasets)
+            self._require_same_classes()
+            self._fully_initialized = True
+
+    @property
+    def metainfo(self) -> dict | list[dict]:
+        """That of the first data set, or of each where they differ in ``classes``.
+
+        ``cumulative_sizes`` says, once they are read, at which sample each data set ends.
+        """
+        metas = [_meta_of(dataset) for dataset in self.datasets]
+        if self._fully_initialized:
+            for meta in metas:
+                meta['cumulative_sizes'] = list(self.cumulative_sizes)
+        return metas[0] if _alike(metas) else metas
+
+    @property
+    def _metainfo(self) -> dict | list[dict]:
+        return self.metainfo
+
+    def _require_same_classes(self) -> None:
+        metas = [_meta_of(dataset) for dataset in self.datasets]
+        if not _alike(metas) and 'classes' not in self.ignore_keys and not self._read_text():
             shown = '\n'.join(f'  dataset {i}: {_brief(meta.get("classes"))}' for i, meta in enumerate(metas))
             raise UserValueError(
                 f'the datasets of ConcatDataset have different classes:\n{shown}\nThe same label would mean '
                 "different things. Give all the same metainfo.classes (class_order='metainfo' lets a file lack some "
                 "of them), or set ignore_keys=['classes'] if that is meant"
             )
-        self._metainfo = metas[0] if alike else metas
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
+
+    def __getitem__(self, idx: int) -> Any:
+        """A sample; the data samples in it know by ``dataset_index`` which of the data sets they are of."""
+        return mark_samples(super().__getitem__(idx), dataset_index=self.get_dataset_source(idx))
 
     def _read_text(self) -> bool:
-        return any(getattr(dataset, 'return_classes', False) for dataset in self.datasets)
+        return any(getattr(leaf, 'return_classes', False) for leaf in leaves(self))
 
     @force_full_init
     def get_cat_ids(self, idx: int) -> list[int]:
         """Classes of the objects in a picture."""
-        dataset_idx, sample_idx = self._get_ori_dataset_idx(idx)
-        return self.datasets[dataset_idx].get_cat_ids(sample_idx)
+        leaf, inner = locate(self, idx)
+        return leaf.get_cat_ids(inner)
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """Of the data set that the sample is of."""
+        return data_info(self, idx)
 
     def get_dataset_source(self, idx: int) -> int:
         """Which of the datasets the sample ``idx`` comes from."""
         return self._get_ori_dataset_idx(idx)[0]
+
+
+def _alike(metas: list[dict]) -> bool:
+    return all(_plain(meta.get('classes')) == _plain(metas[0].get('classes')) for meta in metas)
+
+
+def _meta_of(dataset: Any) -> dict:
+    """The ``metainfo`` of a data set, of the first of several in one, or of that behind a torch ``Subset``."""
+    meta = dataset.metainfo if hasattr(dataset, 'metainfo') else leaves(dataset)[0].metainfo
+    return meta[0] if isinstance(meta, list) else meta
 
 
 def _plain(value):
@@ -116,7 +172,7 @@ def _brief(value) -> str:
 
 
 @DATASETS.register_module()
-class MultiImageMixDataset:
+class MultiImageMixDataset(_AsInside):
     """A dataset whose transforms mix several images (Mosaic, MixUp, CopyPaste).
 
     A transform with ``get_indexes(dataset)``, or ``get_indices``, is given the samples at those indices as
@@ -133,27 +189,15 @@ class MultiImageMixDataset:
 
     def __init__(
         self,
-        dataset: dict | BaseDataset,
+        dataset: dict | list | BaseDataset,
         pipeline: Sequence[dict | Callable],
         skip_type_keys: Sequence[str] | None = None,
         max_refetch: int = 15,
         lazy_init: bool = False,
     ) -> None:
         self._skip_type_keys = self._checked(skip_type_keys)
-        self.pipeline: list[Callable] = []
-        self.pipeline_types: list[str] = []
-        for transform in pipeline:
-            if isinstance(transform, dict):
-                kind = transform['type']
-                self.pipeline_types.append(kind if isinstance(kind, str) else kind.__name__)
-                self.pipeline.append(TRANSFORMS.build(transform))
-            elif callable(transform):
-                self.pipeline_types.append(type(transform).__name__)
-                self.pipeline.append(transform)
-            else:
-                raise UserTypeError(f'pipeline must hold dicts or callables, not {transform!r}')
-        self.dataset = _built(dataset)
-        self._metainfo = self.dataset.metainfo
+        self.set_pipeline(pipeline)
+        self.dataset = build(dataset)
         self.max_refetch = max_refetch
         self._fully_initialized = False
         if not lazy_init:
@@ -165,15 +209,25 @@ class MultiImageMixDataset:
             raise UserTypeError(f'skip_type_keys must be names of transforms, not {skip_type_keys!r}')
         return skip_type_keys
 
-    @property
-    def metainfo(self) -> dict:
-        """A copy of that of the inner data set."""
-        return copy.deepcopy(self._metainfo)
+    def set_pipeline(self, pipeline: Sequence[dict | Callable]) -> None:
+        """Replace the transforms."""
+        self.pipeline: list[Callable] = []
+        self.pipeline_types: list[str] = []
+        for transform in pipeline:
+            if isinstance(transform, dict):
+                kind = transform['type']
+                self.pipeline_types.append(kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__)
+                self.pipeline.append(TRANSFORMS.build(transform))
+            elif callable(transform):
+                self.pipeline_types.append(type(transform).__name__)
+                self.pipeline.append(transform)
+            else:
+                raise UserTypeError(f'pipeline must hold dicts or callables, not {transform!r}')
 
     def full_init(self) -> None:
         """Read the inner data set, if that has not happened."""
         if not self._fully_initialized:
-            self.dataset.full_init()
+            full_init(self.dataset)
             self.num_samples = len(self.dataset)
             self._fully_initialized = True
 

@@ -3,6 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'evaluator': '',
         'metrics': '',
         'functional': '',
     },

@@ -91,8 +91,10 @@ def get_test_pipeline_cfg(cfg: str | Path | ConfigDict) -> ConfigDict:
     if isinstance(cfg, (str, Path)):
         cfg = Config.fromfile(str(cfg))
     dataset = cfg.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        if 'datasets' in dataset:
+    while isinstance(dataset, (list, tuple)) or 'pipeline' not in dataset:
+        if isinstance(dataset, (list, tuple)):
+            dataset = dataset[0]
+        elif 'datasets' in dataset:
             dataset = dataset.datasets[0]
         elif 'dataset' in dataset:
             dataset = dataset.dataset

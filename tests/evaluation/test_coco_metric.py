@@ -174,13 +174,15 @@ def test_both_backends_give_equal_numbers(tmp_path, case, iou_type):
 
 def test_a_recall_is_that_of_the_number_in_its_name(tmp_path):
     dataset, samples = scene(1)
-    metric = CocoMetric(
-        write(tmp_path / 'ann.json', dataset), proposal_nums=(1, 10, 100), metric_items=['AR@1', 'AR@100', 'AR@1000']
-    )
-    numbers = run(metric, samples)
-    stats = reference(metric._coco_api.annotation_file, samples, max_dets=(1, 10, 100)).stats
-    assert numbers['coco/bbox_AR@1'] == pytest.approx(stats[6], abs=1e-9)
-    assert numbers['coco/bbox_AR@100'] == numbers['coco/bbox_AR@1000'] == pytest.approx(stats[8], abs=1e-9)
+    path = write(tmp_path / 'ann.json', dataset)
+    names = ['AR@1', 'AR@10', 'AR@100', 'AR_l@100']
+    numbers = run(CocoMetric(path, proposal_nums=(1, 10, 100), metric_items=names), samples)
+    stats = reference(path, samples, max_dets=(1, 10, 100)).stats
+    expected = {f'coco/bbox_{name}': stats[i] for name, i in zip(names, (6, 7, 8, 11), strict=True)}
+    assert numbers == pytest.approx(expected, abs=1e-9) and stats[6] < stats[8]
+    other = CocoMetric(path, proposal_nums=(1, 10, 100), metric_items=['AR@1000'])
+    with pytest.raises(KeyError, match=r"'AR@1000' is not supported.*proposal_nums=\(1, 10, 100\) decide"):
+        run(other, samples)
 
 
 def test_ground_truth_from_the_samples_equals_the_file(tmp_path):

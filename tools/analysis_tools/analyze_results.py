@@ -50,16 +50,16 @@ def image_map(info, pred, classes, iou_thrs=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.
 
 def rank(dataset, results, topk):
     """``(score, index, prediction)`` of the best and of the worst pictures, each from the extreme inwards."""
-    by_id = {result['img_id']: result for result in results}
-    classes = len(dataset.metainfo['classes'])
+    from mmdet.apis.offline import match_results
+    from mmdet.datasets.walk import locate
+
     ranked = []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        result = by_id.get(info['img_id'])
-        if result is not None:
-            ranked.append((image_map(info, result['pred_instances'], classes), index, result))
+    for index, result in match_results(dataset, results):
+        leaf, inner = locate(dataset, index)
+        score = image_map(leaf.get_data_info(inner), result['pred_instances'], len(leaf.metainfo['classes']))
+        ranked.append((score, index, result))
     if not ranked:
-        raise UserValueError('None of the results belongs to an image of the test dataset.')
+        raise UserValueError('There are no results.')
     ranked.sort(key=lambda entry: entry[:2])
     topk = min(topk, len(ranked))
     return ranked[::-1][:topk], ranked[:topk]
@@ -70,11 +70,13 @@ def draw(entries, dataset, visualizer, folder, args):
     import torch
     from mmengine.structures import InstanceData
 
+    from mmdet.datasets.walk import locate
     from mmdet.structures import DetDataSample
     from mmdet.utils.pictures import read_picture
 
     for score, index, result in entries:
-        info = dataset.get_data_info(index)
+        leaf, inner = locate(dataset, index)
+        info, visualizer.dataset_meta = leaf.get_data_info(inner), leaf.metainfo
         image = read_picture(info['img_path'])[..., ::-1]
         objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
         gt = InstanceData(
@@ -108,19 +110,17 @@ def decode(masks, shape):
 
 
 def main(args):
-    from mmengine.fileio import load
     from mmengine.registry import init_default_scope
 
+    from mmdet.apis.offline import dataset_of, load_results
     from mmdet.config import load_config
-    from mmdet.registry import DATASETS, VISUALIZERS
+    from mmdet.registry import VISUALIZERS
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    cfg.test_dataloader.dataset.test_mode = True
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    dataset = dataset_of(cfg, test_mode=True)
     visualizer = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='analyze_results'))
-    visualizer.dataset_meta = dataset.metainfo
-    best, worst = rank(dataset, load(args.prediction_path), args.topk)
+    best, worst = rank(dataset, load_results(args.prediction_path), args.topk)
     for kind, entries in (('good', best), ('bad', worst)):
         folder = Path(args.show_dir) / kind
         draw(entries, dataset, visualizer, folder, args)

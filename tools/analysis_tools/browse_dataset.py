@@ -43,9 +43,11 @@ def to_rgb(image):
 
 def browse(dataset, visualizer, output_dir=None, show=False, show_interval=2.0, limit=None):
     """Draw the samples of a dataset; returns how many."""
-    visualizer.dataset_meta = dataset.metainfo
+    from mmdet.datasets.walk import locate
+
     count = len(dataset) if limit is None else min(limit, len(dataset))
     for index in range(count):
+        visualizer.dataset_meta = locate(dataset, index)[0].metainfo
         for suffix, image, data_sample in packed_samples(dataset[index]):
             path = Path(data_sample.metainfo.get('img_path') or f'{index}.jpg')
             name = f'{path.stem}{suffix}{path.suffix}'
@@ -67,19 +69,19 @@ def main(argv=None):
         sys.exit('error: with --not-show and without --output-dir there is nothing to do')
     from mmengine.registry import init_default_scope
 
+    from mmdet.apis.offline import dataset_of
     from mmdet.config import load_config
-    from mmdet.registry import DATASETS, VISUALIZERS
+    from mmdet.registry import VISUALIZERS
     from mmdet.utils.randomness import seed_all
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if args.seed is not None:
         seed_all(args.seed)
-    loader = cfg.get(f'{args.split}_dataloader')
-    if loader is None:
+    if cfg.get(f'{args.split}_dataloader') is None:
         sys.exit(f'error: {args.config} has no {args.split}_dataloader')
     visualizer = VISUALIZERS.build(cfg.get('visualizer') or dict(type='DetLocalVisualizer', name='browse'))
-    dataset = DATASETS.build(loader.dataset)
+    dataset = dataset_of(cfg, f'{args.split}_dataloader')
     count = browse(dataset, visualizer, args.output_dir, not args.not_show, args.show_interval, args.limit)
     print(f'{count} of {len(dataset)} pictures' + (f' in {args.output_dir}' if args.output_dir else ''))
 

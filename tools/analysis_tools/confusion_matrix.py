@@ -60,19 +60,31 @@ def nms_mask(dets, scores, labels, iou_thr):
 
 
 def calculate_confusion_matrix(dataset, results, score_thr=0.0, nms_iou_thr=None, tp_iou_thr=0.5):
-    """The matrix over a dataset whose predictions are in its order."""
+    """The matrix over a dataset, wrapped or not, that has a prediction for each of its samples."""
     if len(dataset) != len(results):
         raise UserValueError(f'The dataset has {len(dataset)} images, but there are results for {len(results)}.')
-    classes = len(dataset.metainfo['classes'])
+    from mmdet.apis.offline import match_results
+    from mmdet.datasets.walk import data_info
+
+    classes = len(one_set_of_classes(dataset))
     matrix = np.zeros((classes + 1, classes + 1))
-    by_id = {result['img_id']: result['pred_instances'] for result in results}
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
+    for index, result in match_results(dataset, results):
+        info = data_info(dataset, index)
         objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
         boxes = np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)
         labels = np.array([entry['bbox_label'] for entry in objects], dtype=int)
-        count_image(matrix, boxes, labels, by_id[info['img_id']], score_thr, nms_iou_thr, tp_iou_thr)
+        count_image(matrix, boxes, labels, result['pred_instances'], score_thr, nms_iou_thr, tp_iou_thr)
     return matrix
+
+
+def one_set_of_classes(dataset):
+    """The class names of a dataset, or of all inside of it."""
+    from mmdet.datasets.walk import classes_of
+
+    found = {tuple(classes) for _, classes in classes_of(dataset)}
+    if len(found) > 1:
+        raise UserValueError('The datasets of the ConcatDataset have different classes: look at one of them at a time.')
+    return found.pop()
 
 
 def plot_confusion_matrix(
@@ -124,20 +136,18 @@ def plot_confusion_matrix(
 
 
 def main(args):
-    from mmengine.fileio import load
     from mmengine.registry import init_default_scope
 
+    from mmdet.apis.offline import dataset_of, load_results
     from mmdet.config import load_config
-    from mmdet.registry import DATASETS
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    cfg.test_dataloader.dataset.test_mode = True
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    dataset = dataset_of(cfg, test_mode=True)
     matrix = calculate_confusion_matrix(
-        dataset, load(args.prediction_path), args.score_thr, args.nms_iou_thr, args.tp_iou_thr
+        dataset, load_results(args.prediction_path), args.score_thr, args.nms_iou_thr, args.tp_iou_thr
     )
-    names = (*dataset.metainfo['classes'], 'background')
+    names = (*one_set_of_classes(dataset), 'background')
     plot_confusion_matrix(matrix, names, args.save_dir, args.show, color_theme=args.color_theme)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.apis.arguments import DictAction
-from mmdet.errors import UserFileError, UserValueError
 
 
 def parse_args(argv=None):
@@ -29,18 +28,17 @@ def add_ground_truth(predictions, dataset):
     """Give each prediction the annotations of its image, in pixels of the original image."""
     import numpy as np
 
-    by_id = {}
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        by_id[info['img_id']] = info
-    for prediction in predictions:
-        info = by_id.get(prediction['img_id'])
-        if info is None:
-            raise UserValueError(
-                f'The results have an image {prediction["img_id"]!r} that the test dataset does not have.'
-            )
+    from mmdet.apis.offline import match_results
+    from mmdet.datasets.walk import locate
+
+    for index, prediction in match_results(dataset, predictions):
+        leaf, inner = locate(dataset, index)
+        info = leaf.get_data_info(inner)
         prediction['instances'] = info.get('instances', [])
         prediction.setdefault('img_path', info.get('img_path'))
+        prediction['ann_file'] = str(leaf.ann_file)
+        if hasattr(dataset, 'get_dataset_source'):
+            prediction['dataset_index'] = dataset.get_dataset_source(index)
         for key, flag in (('gt_instances', 0), ('ignored_instances', 1)):
             mine = [entry for entry in prediction['instances'] if entry.get('ignore_flag', 0) == flag]
             prediction[key] = dict(
@@ -50,29 +48,24 @@ def add_ground_truth(predictions, dataset):
 
 
 def main(args):
-    from mmengine.fileio import load
     from mmengine.registry import init_default_scope
 
+    from mmdet.apis.offline import dataset_of, load_results
     from mmdet.config import load_config
-    from mmdet.registry import DATASETS, METRICS
+    from mmdet.evaluation.evaluator import build_evaluator
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    if not Path(args.pkl_results).is_file():
-        raise UserFileError(f'There are no results at {args.pkl_results}; tools/test.py --out writes them.')
-    predictions = load(args.pkl_results)
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    predictions = load_results(args.pkl_results)
+    dataset = dataset_of(cfg)
     add_ground_truth(predictions, dataset)
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list | tuple) else [cfg.test_evaluator]
-    numbers = {}
-    for evaluator in evaluators:
-        evaluator = dict(evaluator)
-        if args.class_thresholds and evaluator['type'] == 'CocoMetric':
-            evaluator['class_thresholds'] = str(Path(args.pkl_results).parent / 'class_thresholds.json')
-        metric = METRICS.build(evaluator)
-        metric.dataset_meta = dataset.metainfo
-        metric.process({}, predictions)
-        numbers.update(metric.evaluate(len(predictions)))
+    evaluator = build_evaluator(cfg.test_evaluator)
+    if args.class_thresholds:
+        for metric in evaluator.metrics:
+            if hasattr(metric, 'class_thresholds'):
+                metric.class_thresholds = str(Path(args.pkl_results).parent / 'class_thresholds.json')
+    evaluator.dataset_meta = dataset.metainfo
+    numbers = evaluator.offline_evaluate(predictions, chunk_size=len(predictions) or 1)
     for name, value in numbers.items():
         print(f'{name}: {value:.4f}')
     return numbers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,9 @@ class CheckpointHook(_CheckpointHook):
         unit, count = ('epoch', runner.epoch) if self.by_epoch else ('iter', runner.iter)
         meta = dict(epoch=runner.epoch, iter=runner.iter)
         if 'auto' in self.key_indicators:
-            self._init_rule(self.rules, [next(iter(metrics))])
+            key = overall_metric(metrics)
+            known = any(part.lower() in key.lower() for part in (*self.greater_keys, *self.less_keys))
+            self._init_rule(self.rules if known or self.rules[0] else ['greater'], [key])
         single, hub, outdated = len(self.key_indicators) == 1, runner.message_hub, []
         improved = False
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
@@ -116,7 +120,7 @@ class CheckpointHook(_CheckpointHook):
             suffix = '' if single else f'_{key}'
             score = metrics[key]
             best = hub.runtime_info.get(f'best_score{suffix}', self.init_value_map[rule])
-            if score is None or not self.is_better_than[key](score, best):
+            if score is None or says_no_truth(key, score) or not self.is_better_than[key](score, best):
                 continue
             improved = True
             name = f'best_{key}_{self.filename_tmpl.format(count)}'.replace('/', '_')
@@ -148,6 +152,25 @@ class CheckpointHook(_CheckpointHook):
             for path in outdated:
                 self._remove(path)
                 runner.logger.info(f'The former best checkpoint {path} is removed')
+
+
+OVERALL = re.compile(r'(^|[/_])(mAP|AP|PQ|mIoU)$')
+RATES = re.compile(r'AP|AR|PQ|precision|recall')
+
+
+def says_no_truth(name: str, score: float) -> bool:
+    """Whether a score is the -1 that precision and recall have where there is no ground truth: neither good nor bad."""
+    return score == -1 and RATES.search(name) is not None
+
+
+def overall_metric(names: Iterable[str]) -> str:
+    """What ``save_best='auto'`` watches: the first overall mean of the metrics, however they are ordered.
+
+    Where there is none it is the first number, and the precision of one class only where there is nothing else.
+    """
+    names = list(names)
+    means = [name for name in names if OVERALL.search(name) and not name.endswith('_precision')]
+    return (means or [name for name in names if not name.endswith('_precision')] or names)[0]
 
 
 def at_optimizer_step(runner: Any) -> bool:

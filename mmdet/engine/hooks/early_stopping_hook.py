@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
 
+from mmdet.engine.hooks.checkpoint_hook import says_no_truth
 from mmdet.registry import HOOKS
 
 
@@ -25,6 +26,8 @@ class EarlyStoppingHook(_EarlyStoppingHook):
             runner.train_loop.stop_training = bool(state['stopped'])
 
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
+        if self.monitor in metrics and says_no_truth(self.monitor, metrics[self.monitor]):
+            return
         super().after_val_epoch(runner, metrics)
         state = dict(
             wait_count=self.wait_count, best_score=self.best_score, stopped=bool(runner.train_loop.stop_training)

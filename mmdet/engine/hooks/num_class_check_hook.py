@@ -7,42 +7,48 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmdet.datasets.walk import classes_of
 from mmdet.errors import UserValueError
 from mmdet.registry import HOOKS
 
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Compares ``num_classes`` of the heads with the classes of the dataset, before the first iteration.
+    """Compares ``num_classes`` of the heads with the classes of each data set inside, before the first iteration.
+
+    Data sets that give the names of their classes to the model may have any number.
 
     Raises:
         ValueError: naming the head, both numbers and the classes.
     """
 
     def _check_head(self, runner: Any, mode: str) -> None:
-        dataset = getattr(runner, f'{mode}_dataloader').dataset
-        classes = getattr(dataset, 'metainfo', {}).get('classes')
-        if classes is None:
-            runner.logger.warning(
-                f'metainfo of the {mode} dataset ({type(dataset).__name__}) has no classes, so nothing says whether '
-                'num_classes of the heads is right'
-            )
-            return
-        if isinstance(classes, str):
-            raise UserValueError(
-                f'metainfo.classes of the {mode} dataset is the string {classes!r}: write a tuple, with its comma: '
-                f'({classes!r},)'
-            )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for name, module in model.named_modules():
-            count = getattr(module, 'num_classes', None)
-            if not isinstance(count, int) or name.endswith('rpn_head') or _counts_something_else(name, module):
-                continue
-            if count != len(classes):
-                raise UserValueError(
-                    f'{name} ({type(module).__name__}) has num_classes={count}, but the {mode} dataset has '
-                    f'{len(classes)} classes: {", ".join(map(str, classes[:10]))}{", ..." if len(classes) > 10 else ""}'
+        for dataset, classes in classes_of(getattr(runner, f'{mode}_dataloader').dataset):
+            kind = type(dataset).__name__
+            if classes is None:
+                runner.logger.warning(
+                    f'metainfo of the {mode} dataset ({kind}) has no classes, so nothing says whether '
+                    'num_classes of the heads is right'
                 )
+                continue
+            if isinstance(classes, str):
+                raise UserValueError(
+                    f'metainfo.classes of the {mode} dataset is the string {classes!r}: write a tuple, with its comma: '
+                    f'({classes!r},)'
+                )
+            if getattr(dataset, 'return_classes', False):
+                continue
+            for name, module in model.named_modules():
+                count = getattr(module, 'num_classes', None)
+                if not isinstance(count, int) or name.endswith('rpn_head') or _counts_something_else(name, module):
+                    continue
+                if count != len(classes):
+                    raise UserValueError(
+                        f'{name} ({type(module).__name__}) has num_classes={count}, but the {mode} dataset has '
+                        f'{len(classes)} classes: {", ".join(map(str, classes[:10]))}'
+                        f'{", ..." if len(classes) > 10 else ""}'
+                    )
 
     def before_train_epoch(self, runner: Any) -> None:
         self._check_head(runner, 'train')

@@ -24,10 +24,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import FUNCTIONS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmdet.config import batch_size_message, repair_mmengine
+from mmdet.datasets.walk import build, full_init, mixing_without_wrapper, require_same_order
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
@@ -46,7 +47,8 @@ from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserFileError, UserTypeError, UserValueError
-from mmdet.registry import DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS, METRICS, MODELS, RUNNERS, VISUALIZERS
+from mmdet.evaluation.evaluator import build_evaluator
+from mmdet.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
 from mmdet.version import __version__
@@ -165,14 +167,7 @@ class DetRunner(Runner):
         return super().build_visualizer(visualizer)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        if isinstance(evaluator, dict) and 'metrics' in evaluator:
-            evaluator = copy.deepcopy(evaluator)
-            evaluator.setdefault('type', 'Evaluator')
-            return EVALUATOR.build(evaluator)
-        if isinstance(evaluator, (dict, list, tuple)):
-            metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator)
-            return Evaluator([METRICS.build(m) if isinstance(m, dict) else m for m in metrics])
-        return super().build_evaluator(evaluator)
+        return build_evaluator(evaluator)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         if isinstance(hook, dict):
@@ -204,7 +199,10 @@ class DetRunner(Runner):
         return super().build_train_loop(loop)
 
     def build_val_loop(self, loop: Any) -> Any:
-        return self._build_evaluation_loop(loop, 'ValLoop', self._val_dataloader, self._val_evaluator)
+        built = self._build_evaluation_loop(loop, 'ValLoop', self._val_dataloader, self._val_evaluator)
+        if isinstance(self._train_loop, BaseLoop):  # training begins
+            require_same_order(self.train_dataloader.dataset, built.dataloader.dataset)
+        return built
 
     def build_test_loop(self, loop: Any) -> Any:
         return self._build_evaluation_loop(loop, 'TestLoop', self._test_dataloader, self._test_evaluator)
@@ -228,10 +226,12 @@ class DetRunner(Runner):
             return dataloader
         cfg = copy.deepcopy(dataloader)
         dataset = cfg.pop('dataset')
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-            if hasattr(dataset, 'full_init'):
-                dataset.full_init()
+        if isinstance(dataset, (dict, list, tuple)):
+            dataset = build(dataset)
+            waiting = mixing_without_wrapper(dataset)
+            if waiting:
+                raise UserValueError('; '.join(waiting))
+            full_init(dataset)
         seed = 0 if seed is None else seed - (get_rank() if diff_rank_seed else 0)
         limit = cfg.pop('num_batch_per_epoch', None)
         if limit is not None:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmdet.errors import UserFileError, UserImportError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.cityscapes_utils import evaluateImgLists
+from .pictures import PictureMetric
 from .samples import to_numpy
 
 
 @METRICS.register_module()
-class CityScapesMetric(BaseMetric):
+class CityScapesMetric(PictureMetric):
     """Instance segmentation AP of Cityscapes by its own scripts (``pip install cityscapesscripts``).
 
     Args:
@@ -101,6 +101,7 @@ class CityScapesMetric(BaseMetric):
         options.predictionWalk = None
         options.gtInstancesFile = str(self.folder / 'gtInstances.json')
         options.JSONOutput = options.colorized = False
+        results = self.tested(results, [dict(img_path=listing) for listing, _ in results])
         predictions, truths = (list(column) for column in zip(*results, strict=True))
         averages = evaluateImgLists(predictions, truths, options, self.backend_args, self.dump_matches)['averages']
         rows = [['class', 'AP(%)', 'AP50(%)']]

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import datetime
-import os.path as osp
-import tempfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger
 
@@ -28,14 +25,18 @@ from ..functional.coco_eval import (
     summary_table,
 )
 from ..functional.recall import eval_recalls
+from .pictures import PictureMetric, marks_of, source_of
 from .samples import annotations_of, encode_masks, to_numpy
 
 DIGITS = 10  # below the noise of the sums, so that a perfect score reads 1.0
 
 
 @METRICS.register_module()
-class CocoMetric(BaseMetric):
+class CocoMetric(PictureMetric):
     """AP and AR of boxes, masks and proposals as COCO defines them; https://cocodataset.org/#detection-eval.
+
+    The pictures that were tested are evaluated, each once: a part of ``ann_file`` where the data set is one, and of a
+    ``ConcatDataset`` those whose annotation file is ``ann_file``.
 
     Args:
         ann_file: Ground truth in COCO format. ``None`` builds it from the ``instances`` (or the ``gt_instances``, in
@@ -46,7 +47,8 @@ class CocoMetric(BaseMetric):
         proposal_nums: Detections an image that are evaluated. AP is taken at 100 where that is one of them.
         iou_thrs: 0.50:0.05:0.95 by default.
         metric_items: Names of the numbers to return: ``mAP``, ``mAP_50``, ``mAP_75``, ``mAP_s``, ``mAP_m``,
-            ``mAP_l``, ``AR@100``, ``AR@300``, ``AR@1000``, ``AR_s@1000``, ``AR_m@1000``, ``AR_l@1000``.
+            ``mAP_l``, and recall at each of ``proposal_nums``: ``AR@100``, ``AR@300``, ``AR@1000``, ``AR_s@1000``,
+            ``AR_m@1000``, ``AR_l@1000``.
         format_only: Write the result files and evaluate nothing; needs ``outfile_prefix``.
         outfile_prefix: Path and file name without suffix; ``.bbox.json`` and ``.segm.json`` follow.
         sort_categories: Order the categories of the annotation file by id first (Objects365 v1).
@@ -99,6 +101,7 @@ class CocoMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
         self.sort_categories = sort_categories
+        self.ann_file = ann_file
         self._coco_api: Any = None
         if ann_file is not None:
             self._coco_api = load_coco(ann_file, sort_categories=sort_categories, backend_args=backend_args)
@@ -123,7 +126,7 @@ class CocoMetric(BaseMetric):
         return result
 
     def _ground_truth(self, data_sample: dict) -> dict:
-        gt = dict(img_id=data_sample['img_id'])
+        gt = marks_of(data_sample)
         gt['height'], gt['width'] = data_sample['ori_shape'][:2]
         if self._coco_api is None:
             gt['anns'] = annotations_of(data_sample)
@@ -197,7 +200,7 @@ class CocoMetric(BaseMetric):
         annotations: list[dict] = []
         for index, gt in enumerate(gt_dicts):
             img_id = gt.get('img_id', index)
-            images.append(dict(id=img_id, width=gt['width'], height=gt['height'], file_name=''))
+            images.append(dict(id=img_id, width=gt['width'], height=gt['height'], file_name=gt.get('img_path') or ''))
             for ann in gt['anns']:
                 box = self.xyxy2xywh(ann['bbox'])
                 entry = dict(
@@ -243,22 +246,34 @@ class CocoMetric(BaseMetric):
         return eval_recalls(truths, proposals, proposal_nums, iou_thrs, logger=logger).mean(1)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
+        # an id alone tells a picture here, as far as nothing else is known of it
+        marks = [{'img_id': pred['img_id'], 'img_path': None, **gt} for gt, pred in results]
+        results = self.tested(results, marks)
+        given = self._coco_api, self._dataset_meta
+        self._dataset_meta = self.meta_of([gt for gt, _ in results])
+        try:
+            return self._numbers(results)
+        finally:
+            self._coco_api, self._dataset_meta = given
+            self.cat_ids = self.img_ids = None
+
+    def _numbers(self, results: list) -> dict[str, float]:
         logger = MMLogger.get_current_instance()
         gts, preds = (list(column) for column in zip(*results, strict=True)) if results else ([], [])
-        with tempfile.TemporaryDirectory() as folder:
-            prefix = self.outfile_prefix or osp.join(folder, 'results')
-            if self._coco_api is None:
-                logger.info('No ann_file: the ground truth is taken from the data samples.')
-                source = self._coco_format(gts)
-                if self.outfile_prefix is not None:
-                    source = load(self.gt_to_coco_json(gts, prefix))
-                self._coco_api = load_coco(source)
-            self._index()
+        if self._coco_api is None:
+            logger.info('No ann_file: the ground truth is taken from the data samples.')
+            gts, preds = self._with_distinct_ids(gts, preds, logger)
+            source = self._coco_format(gts)
             if self.outfile_prefix is not None:
-                self.results2json(preds, prefix)
+                source = load(self.gt_to_coco_json(gts, self.outfile_prefix))
+            self._coco_api = load_coco(source)
+        self._index()
+        if self.outfile_prefix is not None:
+            self.results2json(preds, self.outfile_prefix)
         if self.format_only:
             logger.info(f'Results are saved as {self.outfile_prefix}.*.json.')
             return OrderedDict()
+        preds = self._with_truth(gts, preds, logger)
         if not any(len(pred['scores']) for pred in preds):
             logger.error(f'The model returned no detections at all for {len(preds)} images: every AP and AR is zero.')
         numbers = OrderedDict()
@@ -273,12 +288,44 @@ class CocoMetric(BaseMetric):
             numbers.update({name: round(value, DIGITS) for name, value in found.items()})
         return numbers
 
+    def _with_distinct_ids(self, gts: list[dict], preds: list[dict], logger: MMLogger) -> tuple[list, list]:
+        """Ground truth and detections; where pictures share an id, all are numbered from 1."""
+        if len({pred['img_id'] for pred in preds}) == len(preds):
+            return gts, preds
+        logger.info('Image ids of several data sets are equal: the pictures are numbered anew.')
+        gts, preds = ([{**each, 'img_id': i + 1} for i, each in enumerate(column)] for column in (gts, preds))
+        return gts, preds
+
     def _index(self) -> None:
         if self.cat_ids is None:
             self.cat_ids = category_ids(self._coco_api, self.dataset_meta['classes'])
             self._categories = [cat_id for cat_id in self.cat_ids if cat_id is not None]
-        if self.img_ids is None:
-            self.img_ids = self._coco_api.getImgIds()
+
+    def _with_truth(self, gts: list[dict], preds: list[dict], logger: MMLogger) -> list[dict]:
+        """Set ``img_ids`` to the pictures tested, and return their detections."""
+        self.img_ids = [pred['img_id'] for pred in preds]
+        unknown = [img_id for img_id in self.img_ids if img_id not in self._coco_api.imgs]
+        if unknown:
+            raise UserValueError(
+                f'{len(unknown)} images that were tested are not in the annotation file (image ids '
+                f'{", ".join(map(str, unknown[:3]))}, ...). Is the ann_file of the metric that of the test dataset?'
+            )
+        if len(set(self.img_ids)) == len(preds):
+            return preds
+        if len({source_of(gt) for gt in gts}) > 1:
+            repeated = Counter(self.img_ids).most_common(1)[0][0]
+            raise UserValueError(
+                f'image id {repeated!r} is that of pictures of several data sets, and {self.ann_file} is the '
+                'annotation file of none of them. Give each data set a CocoMetric with its own, or leave it out'
+            )
+        # one annotation file for several folders of pictures
+        truth, entries = self._coco_api, []
+        images = [{**truth.imgs[img_id], 'id': i + 1} for i, img_id in enumerate(self.img_ids)]
+        for i, img_id in enumerate(self.img_ids):
+            entries += [{**ann, 'image_id': i + 1} for ann in truth.imgToAnns.get(img_id, ())]
+        self._coco_api = load_coco({**truth.dataset, 'images': images, 'annotations': entries})
+        self.img_ids = [image['id'] for image in images]
+        return self._with_distinct_ids(gts, preds, logger)[1]
 
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
         if metric == 'segm' and any(len(pred['scores']) and 'masks' not in pred for pred in preds):
@@ -299,20 +346,18 @@ class CocoMetric(BaseMetric):
         numbers = summarize(evaluator)
         logger.info('\n' + summary_table(evaluator))
         recalls = [name for name in numbers if name.startswith('AR')]
-        standard = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
-        named = {**dict(zip(standard, (numbers[name] for name in recalls), strict=True)), **numbers}
         items = self.metric_items
         if items is None:
             items = recalls if metric == 'proposal' else [name for name in numbers if name.startswith('mAP')]
         for item in items:
-            if item not in named:
-                raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(named)}.')
+            if item not in numbers:
+                hint = f' proposal_nums={tuple(self.proposal_nums)} decide what recall is counted at.' * ('AR' in item)
+                raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(numbers)}.{hint}')
         if metric == 'proposal':
-            return {item: named[item] for item in items}
-        found = {}
+            return {item: numbers[item] for item in items}
+        found = {f'{metric}_{item}': numbers[item] for item in items}
         if self.classwise:
             found.update(self._per_class(evaluator, logger))
-        found.update({f'{metric}_{item}': named[item] for item in items})
         if self.class_thresholds:
             self._score_thresholds(evaluator, metric, logger)
         values = ' '.join(f'{value:.3f}' for name, value in numbers.items() if name.startswith('mAP'))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, get_local_path
 from mmengine.logging import MMLogger, print_log
 
@@ -15,11 +14,12 @@ from mmdet.errors import UserKeyError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
 
 from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, read_panoptic_map
+from .pictures import PictureMetric, marks_of, same_file
 from .samples import to_numpy
 
 
 @METRICS.register_module()
-class CocoPanopticMetric(BaseMetric):
+class CocoPanopticMetric(PictureMetric):
     """Panoptic, segmentation and recognition quality in percent: of all, of things (``_th``) and of stuff (``_st``).
 
     Args:
@@ -54,6 +54,9 @@ class CocoPanopticMetric(BaseMetric):
             raise UserValueError('format_only=True writes result files, so outfile_prefix must say where.')
         if ann_file is not None and seg_prefix is None:
             raise UserValueError('ann_file needs seg_prefix, the folder of its PNG files.')
+        self.ann_file = ann_file
+        self._foreign = 0
+        self._named: dict[str, str] = {}
         self.seg_prefix = seg_prefix
         self.classwise = classwise
         self.format_only = format_only
@@ -73,9 +76,10 @@ class CocoPanopticMetric(BaseMetric):
 
     def categories(self) -> list[dict]:
         """``id``, ``name`` and ``isthing`` of each label."""
-        classes = self.dataset_meta['classes']
+        meta = self.meta_of([])
+        classes = meta['classes']
         if self._categories is None:
-            things = set(self.dataset_meta.get('thing_classes', classes))
+            things = set(meta.get('thing_classes', classes))
             return [dict(id=i, name=name, isthing=int(name in things)) for i, name in enumerate(classes)]
         by_name = {category['name']: category for category in self._categories}
         missing = [name for name in classes if name not in by_name]
@@ -86,17 +90,25 @@ class CocoPanopticMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         categories = self.categories()
         for data_sample in data_samples:
+            marks = marks_of(data_sample)
+            if self.ann_file and 'dataset_index' in marks and same_file(marks.get('ann_file', '')) != self._own_file:
+                self._foreign += 1
+                continue
             pred, labels = self._segments(data_sample)
             ids = {segment: categories[label]['id'] for segment, label in labels.items()}
             if self.outfile_prefix is not None:
                 written = self._write(data_sample, pred, ids)
                 if self.format_only:
-                    self.results.append(written)
+                    self.results.append((None, written, marks))
                     continue
             else:
                 written = None
             truth, truth_ids, crowds = self._ground_truth(data_sample, categories)
-            self.results.append((panoptic_counts(truth, pred, truth_ids, ids, crowds), written))
+            self.results.append((panoptic_counts(truth, pred, truth_ids, ids, crowds), written, marks))
+
+    @property
+    def _own_file(self) -> str | None:
+        return None if self.ann_file is None else same_file(self.ann_file)
 
     def _segments(self, data_sample: dict) -> tuple[np.ndarray, dict[int, int]]:
         """The predicted map, with ids from 1 and 0 for void, and the label of each id."""
@@ -104,7 +116,7 @@ class CocoPanopticMetric(BaseMetric):
 
         coded = to_numpy(data_sample['pred_panoptic_seg']['sem_seg']).reshape(data_sample['ori_shape'][:2])
         values, inverse = np.unique(coded, return_inverse=True)
-        classes = len(self.dataset_meta['classes'])
+        classes = len(self.meta_of([marks_of(data_sample)])['classes'])
         labels = values.astype(np.int64) % INSTANCE_OFFSET
         ids = np.where(labels < classes, np.arange(1, len(values) + 1), VOID)
         found = {int(i): int(label) for i, label in zip(ids, labels, strict=True) if i != VOID}
@@ -136,7 +148,10 @@ class CocoPanopticMetric(BaseMetric):
 
         folder = Path(f'{self.outfile_prefix}.panoptic')
         folder.mkdir(parents=True, exist_ok=True)
-        name = f'{Path(data_sample["img_path"]).stem}.png'
+        path = Path(data_sample['img_path'])
+        name = f'{path.stem}.png'
+        if self._named.setdefault(name, str(path)) != str(path):  # the same name in another folder
+            name = f'{path.parent.name}_{name}'
         cv2.imwrite(str(folder / name), id2rgb(pred)[..., ::-1])
         area = np.bincount(pred.ravel(), minlength=max(ids, default=0) + 1)
         segments = [dict(id=i, category_id=category, area=int(area[i])) for i, category in ids.items()]
@@ -144,15 +159,22 @@ class CocoPanopticMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         logger = MMLogger.get_current_instance()
+        if not results and self._foreign:
+            raise UserValueError(
+                f'None of the {self._foreign} pictures tested is of {self.ann_file}, the ann_file of the metric: the '
+                'data sets of the ConcatDataset have others'
+            )
+        self._foreign = 0
+        results = self.tested(results, [marks for *_, marks in results])
         if self.outfile_prefix is not None:
-            written = results if self.format_only else [entry for _, entry in results]
+            written = [entry for _, entry, _ in results]
             path = f'{self.outfile_prefix}.panoptic.json'
             dump(dict(annotations=written, categories=self.categories()), path)
             logger.info(f'The predictions are saved as {path}.')
             if self.format_only:
                 return OrderedDict()
         sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(4))
-        for counts, _ in results:
+        for counts, *_ in results:
             for category, values in counts.items():
                 sums[category] += values
         categories = self.categories()

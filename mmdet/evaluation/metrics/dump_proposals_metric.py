@@ -43,6 +43,7 @@ class DumpProposals(BaseMetric):
         self.proposals_file = osp.join(output_dir, proposals_file)
         self.num_max_proposals = num_max_proposals
         self.backend_args = backend_args
+        self._named: dict[str, str] = {}
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for data_sample in data_samples:
@@ -51,7 +52,13 @@ class DumpProposals(BaseMetric):
             order = (-scores).argsort(kind='stable')[: self.num_max_proposals]
             path = Path(data_sample['img_path'])
             instances = InstanceData(bboxes=boxes[order], scores=scores[order])
-            self.results.append({f'{path.parent.name}/{path.name}': instances})
+            name = f'{path.parent.name}/{path.name}'
+            if self._named.setdefault(name, str(path)) != str(path):
+                raise UserValueError(
+                    f'{self._named[name]} and {path} are both {name!r} in a file of proposals, which tells pictures by '
+                    'their folder and name: dump the proposals of each data set by itself'
+                )
+            self.results.append({name: instances})
 
     def compute_metrics(self, results: list) -> dict:
         dump(

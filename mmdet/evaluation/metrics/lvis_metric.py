@@ -81,6 +81,5 @@ class LVISMetric(CocoMetric):
         for item in items:
             if item not in numbers:
                 raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(numbers)}.')
-        found = self._per_class(evaluator, logger) if self.classwise and not agnostic else {}
-        found.update({item if agnostic else f'{metric}_{item}': numbers[item] for item in items})
-        return found
+        found = {item if agnostic else f'{metric}_{item}': numbers[item] for item in items}
+        return {**found, **self._per_class(evaluator, logger)} if self.classwise and not agnostic else found

@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmdet.errors import UserKeyError, UserValueError
@@ -13,11 +12,12 @@ from mmdet.registry import METRICS
 
 from ..functional.mean_ap import eval_map
 from ..functional.recall import eval_recalls
+from .pictures import PictureMetric, marks_of
 from .samples import to_numpy
 
 
 @METRICS.register_module()
-class VOCMetric(BaseMetric):
+class VOCMetric(PictureMetric):
     """Pascal VOC's mean AP, or the recall of proposals.
 
     Args:
@@ -63,7 +63,7 @@ class VOCMetric(BaseMetric):
         for data_sample in data_samples:
             if 'gt_instances' not in data_sample:
                 raise UserValueError('VOCMetric needs gt_instances: put LoadAnnotations into the test pipeline.')
-            annotation = {}
+            annotation: dict = dict(picture=marks_of(data_sample))
             for key, suffix in (('gt_instances', ''), ('ignored_instances', '_ignore')):
                 instances = data_sample.get(key)
                 boxes = instances['bboxes'] if instances else np.zeros((0, 4), dtype=np.float32)
@@ -74,7 +74,7 @@ class VOCMetric(BaseMetric):
             boxes, scores = to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores']).reshape(-1, 1)
             labels = to_numpy(pred['labels'])
             rows = np.concatenate([boxes, scores], 1).astype(np.float32)
-            by_class = [rows[labels == c] for c in range(len(self.dataset_meta['classes']))]
+            by_class = [rows[labels == c] for c in range(len(self.meta_of([annotation['picture']])['classes']))]
             self.results.append((annotation, by_class))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -82,10 +82,12 @@ class VOCMetric(BaseMetric):
         if not results:
             logger.error('VOCMetric: there are no results to evaluate.')
             return OrderedDict()
-        gts, preds = zip(*results, strict=True)
+        pictures = [gt.get('picture', {}) for gt, _ in results]
+        gts, preds = zip(*self.tested(results, pictures), strict=True)
+        meta = self.meta_of(pictures)
         if self.metric == 'recall':
             return self._recall(gts, preds, logger)
-        kind = self.dataset_meta.get('dataset_type')
+        kind = meta.get('dataset_type')
         if kind == 'VOC2007' and self.eval_mode != '11points':
             warnings.warn("VOC2007 is by its definition evaluated with eval_mode='11points'.")
         numbers, mean_aps = OrderedDict(mAP=0.0), []
@@ -96,7 +98,7 @@ class VOCMetric(BaseMetric):
                 gts,
                 scale_ranges=self.scale_ranges,
                 iou_thr=iou_thr,
-                dataset=self.dataset_meta['classes'],
+                dataset=meta['classes'],
                 logger=logger,
                 eval_mode=self.eval_mode,
                 use_legacy_coordinate=self.use_legacy_coordinate,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmdet.errors import UserFileError, UserValueError
@@ -14,6 +13,7 @@ from mmdet.registry import METRICS
 
 from ..functional.mean_ap import average_precision
 from ..functional.overlaps import bbox_overlaps
+from .pictures import PictureMetric, marks_of
 from .samples import annotations_of, to_numpy
 
 SETTINGS = ('easy', 'medium', 'hard')
@@ -21,12 +21,13 @@ HEIGHTS = dict(easy=50.0, medium=30.0, hard=10.0)
 
 
 @METRICS.register_module()
-class WIDERFaceMetric(BaseMetric):
+class WIDERFaceMetric(PictureMetric):
     """AP of the easy, medium and hard faces of WIDER FACE (arXiv:1511.06523) by the rules of its evaluation kit.
 
     Scores are stretched to 0..1 over the data set, precision and recall are counted at 1000 thresholds, and AP is the
     area under the curve. A detection belongs to the face it overlaps most; one on a face that the setting leaves out
-    counts neither way, and every further one on a face already found is wrong. Images are told by their file name.
+    counts neither way, and every further one on a face already found is wrong. The pictures tested are
+    evaluated; the evaluation kit knows them by their file name.
 
     Args:
         gt_dir: Folder with ``wider_face_val.mat`` and ``wider_{easy,medium,hard}_val.mat`` of the evaluation kit.
@@ -63,7 +64,7 @@ class WIDERFaceMetric(BaseMetric):
         for data_sample in data_samples:
             path = Path(data_sample['img_path'])
             pred = data_sample['pred_instances']
-            result: dict[str, Any] = dict(name=path.stem, event=path.parent.name)
+            result: dict[str, Any] = dict(name=path.stem, event=path.parent.name, picture=marks_of(data_sample))
             dets = np.concatenate([to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores'])[:, None]], 1)
             result['dets'] = dets[np.argsort(-dets[:, 4], kind='stable')]
             if self.official is None:
@@ -83,32 +84,32 @@ class WIDERFaceMetric(BaseMetric):
         if self.outfile_prefix is not None:
             write_detections(results, Path(self.outfile_prefix))
             logger.info(f'Detections are saved under {self.outfile_prefix}.')
-        truths = self.official
-        if truths is None:
+        results = self.tested(results, [result.get('picture', {}) for result in results])
+        if self.official is None:
             logger.warning(
                 'No gt_dir: the settings are told by face height ('
                 + ', '.join(f'{setting} from {low:g} px' for setting, low in self.min_heights.items())
                 + '); for the official lists give the folder of wider_easy_val.mat and its kin.'
             )
-            truths = {result['name']: result for result in results}
-        unknown = sorted({result['name'] for result in results} - set(truths))
-        if unknown:
-            raise UserValueError(
-                f'{len(unknown)} images are not in the lists of {self.gt_dir}, the first is {unknown[0]}.'
-            )
-        dets = {result['name']: result['dets'] for result in results}
-        dets = stretch_scores(dets)
+            truths = results
+        else:
+            unknown = sorted({result['name'] for result in results} - set(self.official))
+            if unknown:
+                raise UserValueError(
+                    f'{len(unknown)} images are not in the lists of {self.gt_dir}, the first is {unknown[0]}.'
+                )
+            truths = [self.official[result['name']] for result in results]
+        dets = stretch_scores(dict(enumerate(result['dets'] for result in results)))
         settings = SETTINGS if self.official is not None else tuple(self.min_heights)
         numbers = OrderedDict()
         for setting in settings:
             counts = np.zeros((self.num_thresholds, 2))
             faces = 0
-            for name, truth in truths.items():
+            for i, truth in enumerate(truths):
                 faces += int(truth['counted'][setting].sum())
-                if name in dets:
-                    counts += count_image(
-                        dets[name], truth['boxes'], truth['counted'][setting], self.iou_thr, self.num_thresholds
-                    )
+                counts += count_image(
+                    dets[i], truth['boxes'], truth['counted'][setting], self.iou_thr, self.num_thresholds
+                )
             proposals, found = counts.T
             precision = found / np.maximum(proposals, 1)
             numbers[f'{setting}_AP'] = float(average_precision(found / max(faces, 1), precision)) if faces else -1.0
@@ -116,7 +117,7 @@ class WIDERFaceMetric(BaseMetric):
         return numbers
 
 
-def stretch_scores(dets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def stretch_scores(dets: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
     """Scores of all images mapped to 0..1, the lowest of the data set to 0 and the highest to 1."""
     scores = np.concatenate([det[:, 4] for det in dets.values()]) if dets else np.zeros(0)
     if not scores.size:
