@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import os.path as osp
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ from mmengine.fileio import get_local_path, list_from_file
 
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.registry import DATASETS
+from mmdet.utils.pictures import PICTURE_SUFFIXES
 
 from .base_det_dataset import BaseDetDataset
 from .raw import RawAnnotations, RawBox, RawFault, RawPicture
@@ -46,6 +48,7 @@ class XMLDataset(BaseDetDataset):
     def __init__(self, img_subdir: str = 'JPEGImages', ann_subdir: str = 'Annotations', **kwargs) -> None:
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
+        self._listed: dict[str, set[str]] = {}
         super().__init__(**kwargs)
 
     @property
@@ -149,11 +152,24 @@ class XMLDataset(BaseDetDataset):
         return self._text_fields()
 
     def _picture_path(self, img_info: dict, root: ElementTree.Element) -> str:
+        """The picture of the annotation's id, whatever its suffix; else the one that the annotation names."""
         img_path = osp.join(self.sub_data_root, img_info['file_name'])
-        named = osp.splitext(root.findtext('filename') or '')[1]
-        if named not in ('', '.jpg') and osp.exists(osp.splitext(img_path)[0] + named):
-            img_path = osp.splitext(img_path)[0] + named
-        return img_path
+        folder, name = osp.split(img_path)
+        there = self._names_in(folder)
+        named = osp.basename((root.findtext('filename') or '').strip().replace('\\', '/'))
+        stem, suffixes = osp.splitext(name)[0], (osp.splitext(named)[1], '.jpg', *PICTURE_SUFFIXES)
+        candidates = [stem + suffix for suffix in suffixes if suffix]
+        candidates += [stem + suffix.upper() for suffix in suffixes] + [named]
+        return osp.join(folder, next((found for found in candidates if found in there), name))
+
+    def _names_in(self, folder: str) -> set[str]:
+        """What a folder of this machine holds; it is looked at once."""
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = set(os.listdir(folder or '.'))
+            except OSError:
+                self._listed[folder] = set()
+        return self._listed[folder]
 
     def _read_xml(self, path: str) -> ElementTree.Element:
         try:

@@ -53,6 +53,26 @@ def test_size_from_the_picture(voc_folder):
 
 
 @pytest.mark.parametrize(
+    ('there', 'filename'),
+    [
+        ('0.png', '0.png'),
+        ('0.png', '0.jpg'),  # converted since
+        ('0.png', ''),
+        ('0.jfif', ''),
+        ('0.JPG', '0.jpg'),
+        ('IMG_1.jpg', 'C:\\\\photos\\\\IMG_1.jpg'),  # as labelling tools on Windows write it
+        ('0.jpg', 'other.jpg'),
+    ],
+)
+def test_pictures_of_any_suffix(voc_folder, there, filename, tmp_path):
+    args = voc_folder(box('cat', 1, 1, 9, 9), size=SIZE + (f'<filename>{filename}</filename>' if filename else ''))
+    (tmp_path / 'JPEGImages' / '0.jpg').rename(tmp_path / 'JPEGImages' / there)
+    dataset = XMLDataset(**args, metainfo=dict(classes=('cat',)), pipeline=[dict(type='LoadImageFromFile')])
+    assert dataset.get_data_info(0)['img_path'] == str(tmp_path / 'JPEGImages' / there)
+    assert dataset[0]['img'].shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize(
     'classes, message',
     [
         (('pig', 'cow'), r'none of the classes .* name cat, dog\. Set metainfo=dict\(classes='),
