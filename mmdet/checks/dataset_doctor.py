@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 
+from mmdet.checks.rehearsal import rehearse, sentence_of
 from mmdet.config.sections import dataset_classes, innermost_datasets, pipelines_around
 from mmdet.datasets.raw import RawBox, RawPicture, parsed_annotations
 from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS, TASK_UTILS, TRANSFORMS
+from mmdet.utils.pictures import Header, decode_picture, is_local, picture_size, read_bytes, read_header
 
 LEVELS = {
     'missing image': 'error',
@@ -39,6 +42,10 @@ LEVELS = {
     'unreadable polygon': 'error',
     'same picture in two splits': 'error',
     'no images': 'error',
+    'unreadable file': 'error',
+    'unusable data set': 'error',
+    'unusable sample': 'error',
+    'check stopped': 'error',
     'box across the border': 'warning',
     'duplicate box': 'warning',
     'annotation id 0': 'warning',
@@ -46,6 +53,7 @@ LEVELS = {
     'unknown class': 'warning',
     'no anchor matches': 'warning',
     'lost by resizing': 'warning',
+    'pictures of several depths': 'warning',
 }
 
 
@@ -80,6 +88,7 @@ class Split:
     classes: tuple[str, ...] | str | None
     problems: list[Problem] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)  # of the content of the pictures, by path
+    depths: Counter[int] = field(default_factory=Counter)  # bits of the pixels of pictures that have more than eight
 
     def counts(self) -> Counter[str]:
         """Boxes of each class."""
@@ -108,25 +117,48 @@ class Diagnosis:
 def examine(cfg: Any, read_images: bool = True, workers: int = 4) -> Diagnosis:
     """Examine the training, validation and test data of a config.
 
+    Whatever stops a reader or a check is a problem of its own, and the rest goes on.
+
     Args:
-        read_images: Decode every picture; otherwise only their presence is looked at.
+        read_images: Decode every picture and make some samples; otherwise only their presence is looked at.
         workers: Threads that decode.
     """
-    splits, seen = [], set()
+    splits: list[Split] = []
+    seen = set()
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        new = []
         for where, dataset in innermost_datasets(cfg, loader):
             key = (dataset.get('type'), dataset.get('data_root'), dataset.get('ann_file'), loader == 'train_dataloader')
             if str(key) in seen:
                 continue
             seen.add(str(key))
             split = read_split(dataset, loader.removesuffix('_dataloader'), where)
-            splits.append(split)
-            _check_pictures(split, picture_loader(pipelines_around(cfg, where)), read_images, workers)
-            _check_boxes(split)
-            _check_classes(split)
-    _check_overlap(splits)
-    _check_sizes(cfg, splits)
+            new.append(split)
+            if any(problem.kind == 'unreadable file' for problem in split.problems):
+                continue
+            with _going_on(split):
+                _check_pictures(split, picture_loader(pipelines_around(cfg, where)), read_images, workers)
+            with _going_on(split):
+                _check_boxes(split)
+            with _going_on(split):
+                _check_classes(split)
+        splits += new
+        if new:
+            _check_samples(cfg, loader, new, read_images)
+    for split in splits[:1]:
+        with _going_on(split):
+            _check_overlap(splits)
+        with _going_on(split):
+            _check_sizes(cfg, splits)
     return Diagnosis(splits)
+
+
+@contextmanager
+def _going_on(split: Split) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        split.problems.append(Problem('check stopped', split.name, split.source, sentence_of(error)))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -134,12 +166,19 @@ def examine(cfg: Any, read_images: bool = True, workers: int = 4) -> Diagnosis:
 def read_split(dataset_cfg: dict, name: str, where: str) -> Split:
     """All that the annotation files of a dataset config hold, as its class reads them."""
     kind = dataset_cfg.get('type')
-    cls = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if not (isinstance(cls, type) and issubclass(cls, BaseDataset)):
-        raise UserValueError(f'{where}.type: {kind!r} is no subclass of BaseDataset, which reads annotation files')
-    dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': [], 'lazy_init': True})
-    raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)
-    split = Split(name, raw.source, raw.pictures, raw.categories, dataset_classes(dataset_cfg))
+    split = Split(name, str(dataset_cfg.get('ann_file') or where), [], [], None)
+    try:
+        cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if not (isinstance(cls, type) and issubclass(cls, BaseDataset)):
+            raise UserValueError(f'{where}.type: {kind!r} is no subclass of BaseDataset, which reads annotation files')
+        split.classes = dataset_classes(dataset_cfg)
+        dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': [], 'lazy_init': True})
+        split.source = str(getattr(dataset, 'ann_file', split.source))
+        raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)
+    except Exception as error:
+        split.problems.append(Problem('unreadable file', name, split.source, sentence_of(error)))
+        return split
+    split.source, split.pictures, split.categories = raw.source, raw.pictures, raw.categories
     split.problems += [Problem(f.kind, name, f.where, f.detail, f.picture) for f in raw.faults]
     if not split.pictures:
         split.problems.append(Problem('no images', name, raw.source, f'{where} has no images'))
@@ -151,7 +190,7 @@ def picture_loader(pipelines: Iterable[Sequence]) -> LoadImageFromFile:
     for transform in (transform for pipeline in pipelines for transform in pipeline):
         kind = transform.get('type')
         cls = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
-        if isinstance(cls, type) and issubclass(cls, LoadImageFromFile):
+        if isinstance(cls, type) and issubclass(cls, LoadImageFromFile) and getattr(cls, 'reads_files', True):
             return TRANSFORMS.build(dict(transform))
     return TRANSFORMS.build(dict(type='LoadImageFromFile'))
 
@@ -162,31 +201,58 @@ def _check_pictures(split: Split, loader: LoadImageFromFile, read_images: bool, 
     args = loader.backend_args if loader.file_client_args is None else loader.file_client_args
 
     def look(picture: RawPicture) -> Problem | None:
+        there = os.path.lexists(picture.path) if is_local(picture.path, args) else None
         missing = Problem('missing image', split.name, picture.name, f'there is no {picture.path}')
         if not read_images:
-            return None if fileio.exists(picture.path, backend_args=args) else missing
+            there = fileio.exists(picture.path, backend_args=args) if there is None else there
+            return None if there else missing
+        broken = lambda text: Problem('corrupt image', split.name, picture.name, text, picture)
         try:
-            data = fileio.get(picture.path, backend_args=args)
+            data = read_bytes(picture.path, args)
             sample = loader.transform(dict(img_path=picture.path))
-        except FileNotFoundError:
-            return missing
-        except (OSError, ValueError) as error:
-            return Problem('corrupt image', split.name, picture.name, str(error), picture)
+        except FileNotFoundError as error:
+            return broken(str(error)) if there else missing
+        except Exception as error:
+            return broken(sentence_of(error))
         split.digests[picture.path] = hashlib.sha1(data, usedforsecurity=False).hexdigest()
         if sample is None:  # a loader that lets training go on without it
-            return Problem('corrupt image', split.name, picture.name, f'{len(data)} bytes that are no image', picture)
-        if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[-64:]:
-            return Problem('corrupt image', split.name, picture.name, 'the JPEG file is cut short', picture)
+            return broken(f'{len(data)} bytes that are no image')
+        header = read_header(data)
+        if header is not None and header.deep and loader.color_type != 'unchanged':
+            deepest = decode_picture(data, picture.path, 'unchanged').max()
+            split.depths[next((bits for bits in (8, 12) if deepest < 1 << bits), 16)] += 1
         height, width = sample['img_shape']
         if picture.size is not None and tuple(picture.size) != (width, height):
             given = 'x'.join(f'{side:g}' for side in picture.size)
             detail = f'the annotation says {given}, the image is {width}x{height}'
+            if tuple(picture.size) == (height, width):
+                detail += ', turned as its EXIF data say' if _is_turned(picture.path, header) else ': sides exchanged'
             return Problem('wrong size', split.name, picture.name, detail, picture)
         picture.size = (width, height)
         return None
 
     with ThreadPoolExecutor(workers) as pool:
         split.problems += [problem for problem in pool.map(look, split.pictures) if problem is not None]
+    if len(split.depths) > 1 and getattr(loader, 'bit_depth', None) is None:
+        shown = ', '.join(f'{count} of {bits} bits' for bits, count in sorted(split.depths.items()))
+        detail = f'by their largest numbers, pictures are {shown}: set bit_depth of the loader to that of the camera'
+        split.problems.append(Problem('pictures of several depths', split.name, Path(split.source).name, detail))
+
+
+def _is_turned(path: str, header: Header | None) -> bool:
+    return header is not None and picture_size(path) != (header.width, header.height)
+
+
+def _check_samples(cfg: Any, loader: str, splits: list[Split], read_images: bool) -> None:
+    """Whether training would get samples at all; what is known already is not said again."""
+    split = splits[0]
+    known = {problem.picture.path for each in splits for problem in each.problems if problem.picture is not None}
+    stops = any(problem.level == 'error' for each in splits for problem in each.problems)
+    for path, text in rehearse(cfg, loader, read_images):
+        if path is None and not stops:
+            split.problems.append(Problem('unusable data set', split.name, split.source, text))
+        elif path is not None and path not in known and not any(p.where in text for p in split.problems):
+            split.problems.append(Problem('unusable sample', split.name, path, text))
 
 
 def _check_boxes(split: Split) -> None:
@@ -302,7 +368,7 @@ def _check_sizes(cfg: Any, splits: list[Split]) -> None:
         if scale is None:
             continue
         for picture in split.pictures:
-            if picture.size is None:
+            if picture.size is None or min(picture.size) <= 0:
                 continue
             factors = _factors(picture.size, *scale)
             for box in picture.boxes:

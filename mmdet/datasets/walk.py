@@ -98,6 +98,17 @@ def full_init(dataset: Any) -> None:
                 node.full_init()
 
 
+def require_pictures(dataset: Any) -> None:
+    """Stop where pictures that a data set would read are not there, before the first iteration.
+
+    Raises:
+        FileNotFoundError: naming the annotation file and a picture.
+    """
+    for leaf in leaves(dataset):
+        if hasattr(leaf, 'require_pictures'):
+            leaf.require_pictures()
+
+
 def classes_of(dataset: Any) -> list[tuple[Any, Any]]:
     """Each leaf with its class names; ``None`` for one whose ``metainfo`` has none."""
     return [(leaf, (getattr(leaf, 'metainfo', None) or {}).get('classes')) for leaf in leaves(dataset)]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmdet.datasets.presence import FEW, missing_files
+from mmdet.engine import DetRunner
 from mmdet.registry import DATASETS
 
 
@@ -45,6 +46,17 @@ def test_a_data_set_knows_what_it_lacks(dataset):
     moved.full_init()
     with pytest.raises(FileNotFoundError, match=r'2 of 2 .*nor is there a folder .*elsewhere.: look at data_prefix'):
         moved.require_pictures()
+
+
+@pytest.mark.parametrize('wrap', [lambda x: x, lambda x: dict(type='RepeatDataset', times=2, dataset=x), lambda x: [x]])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_runner_asks_before_the_first_iteration(wrap, workers, dataset, tmp_path):
+    found = dataset(dict(type='LoadImageFromFile'))
+    data = dict(type='CocoDataset', ann_file=found.ann_file, metainfo=dict(classes=('a',)))
+    data.update(data_prefix=dict(img=str(tmp_path)), pipeline=[dict(type='LoadImageFromFile')])
+    loader = dict(batch_size=1, num_workers=workers, sampler=dict(type='DefaultSampler'), dataset=wrap(data))
+    with pytest.raises(FileNotFoundError, match=r'^1 of 2 pictures'):
+        DetRunner.build_dataloader(loader)
 
 
 @pytest.mark.parametrize(

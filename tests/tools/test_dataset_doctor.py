@@ -1,17 +1,20 @@
 """Every mistake that the doctor looks for, planted in a tiny dataset."""
 
 import json
+import os
 from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmdet.checks import as_html, as_json, as_text, examine, polygon_problem
+from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import LoadImageFromFile
-from mmdet.registry import TRANSFORMS
+from mmdet.registry import DATASETS, TRANSFORMS
 
 
 def write(folder, images, annotations, name='train.json', categories=('a', 'b')):
@@ -114,7 +117,8 @@ def test_splits_that_share_a_picture_and_classes(tmp_path):
     annotations = [box(0, 1, 1, 9, 9), box(0, 1, 20, 9, 9, category=1)]
     write(tmp_path, [('copy.jpg', 100, 80)], annotations, 'val.json', ('a', 'other'))
     diagnosis = examine(config(tmp_path, ann_file='val.json'))
-    assert found(diagnosis) == {'same picture in two splits': 1, 'class without boxes': 1, 'unknown class': 1}
+    kinds = ('same picture in two splits', 'class without boxes', 'unknown class', 'unusable data set')
+    assert found(diagnosis) == dict.fromkeys(kinds, 1)
     assert 'a.jpg of the training data is the same picture' in as_text(diagnosis)
 
 
@@ -123,8 +127,7 @@ def test_boxes_that_no_anchor_resembles(tmp_path):
     picture(tmp_path, 'a.jpg', 400, 300)
     write(tmp_path, [('a.jpg', 400, 300)], [box(0, 10, 10, 300, 3), box(0, 10, 50, 60, 60, category=1)])
     cfg = config(tmp_path)
-    cfg.train_dataloader.dataset.pipeline = []
-    cfg.train_dataloader.dataset.pipeline = [dict(type='Resize', scale=(400, 300), keep_ratio=True)]
+    cfg.train_dataloader.dataset.pipeline[1].scale = (400, 300)
     cfg.model = dict(
         bbox_head=dict(
             anchor_generator=dict(
@@ -158,22 +161,115 @@ def test_polygons(segmentation, reason):
 
 
 def test_annotation_files_that_cannot_be_read(tmp_path):
-    cfg = config(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r'annotation file .* does not exist'):
-        examine(cfg)
-    (tmp_path / 'train.json').write_text('{"images": [')
-    with pytest.raises(ValueError, match='is not valid JSON'):
-        examine(cfg)
-    (tmp_path / 'train.json').write_text('{"images": []}')
-    with pytest.raises(KeyError, match="the file has no key 'categories'"):
-        examine(cfg)
-    for content in ({'images': 3, 'categories': []}, {'images': [3], 'categories': []}):
-        (tmp_path / 'train.json').write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r'train\.json: .*"images" is '):
-            examine(cfg)
+    """A finding each, and the other splits are examined."""
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD, 'val.json')
+    cfg = config(tmp_path, ann_file='val.json')
+
+    def only():
+        (problem,) = examine(cfg).problems
+        assert problem.split == 'train' and '\n' not in problem.detail
+        return problem.kind, problem.detail
+
+    assert only() == ('unreadable file', f"annotation file '{tmp_path}/train.json' does not exist")
+    for content, words in (
+        ('{"images": [', 'is not valid JSON'),
+        ('{"images": []}', "the file has no key 'categories'"),
+        ('{"images": 3, "categories": []}', '"images" is 3, not a list'),
+        ('{"images": [3], "categories": []}', '"images" is 3, not an object'),
+    ):
+        (tmp_path / 'train.json').write_text(content)
+        kind, detail = only()
+        assert kind == 'unreadable file' and words in detail and 'train.json' in detail
     cfg.train_dataloader.dataset.type = DataLoader
-    with pytest.raises(ValueError, match=r'train_dataloader\.dataset\.type: .* is no subclass of BaseDataset'):
-        examine(cfg)
+    assert only()[1].endswith('is no subclass of BaseDataset, which reads annotation files')
+    cfg.train_dataloader.dataset.type = 'CocoDatset'
+    assert 'Did you mean CocoDataset' in only()[1]
+
+
+@DATASETS.register_module()
+class Unfinished(CocoDataset):
+    """A data set of others with a fault in it."""
+
+    def load_data_list(self):
+        raise ZeroDivisionError('of a class of others')
+
+    raw_annotations = load_data_list
+
+
+@TRANSFORMS.register_module()
+class Fails:
+    def __call__(self, results):
+        raise IndexError('list index out of range')
+
+
+def test_faults_of_others_do_not_end_the_examination(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    cfg = config(tmp_path, ann_file='train.json')
+    cfg.val_dataloader.dataset.type = 'Unfinished'
+    (problem,) = examine(cfg).problems
+    assert (problem.kind, problem.detail) == ('unreadable file', 'ZeroDivisionError: of a class of others')
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.pipeline.append(dict(type='Fails'))
+    (problem,) = examine(cfg).problems
+    assert (problem.kind, problem.detail) == ('unusable sample', 'IndexError: list index out of range')
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)
+    assert 'unusable sample' in found(examine(cfg))
+    assert not examine(cfg, read_images=False).problems
+
+
+def test_mixing_without_its_wrapper(tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.pipeline += [dict(type='LoadAnnotations'), dict(type='Mosaic')]
+    assert set(found(examine(cfg))) == {'unusable sample'}
+
+
+@pytest.mark.parametrize('size', [(80, 100), (100, 80)])
+def test_pictures_turned_by_exif(size, tmp_path):
+    """The size in which the loader gives the picture is the right one."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 100, 3), dtype=np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / 'a.jpg', exif=exif)
+    write(tmp_path, [('a.jpg', *size)], GOOD)
+    problems = examine(config(tmp_path)).problems
+    assert bool(problems) is (size == (100, 80))
+    for problem in problems:
+        words = 'the annotation says 100x80, the image is 80x100, turned as its EXIF data say'
+        assert problem.kind == 'wrong size' and problem.detail == words
+
+
+def test_deep_pictures(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4095, (80, 100, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / 'a.png'), values)
+    write(tmp_path, [('a.png', 100, 80)], GOOD)
+    assert not examine(config(tmp_path)).problems
+    cv2.imwrite(str(tmp_path / 'b.png'), values << 4)
+    write(tmp_path, [('a.png', 100, 80), ('b.png', 100, 80)], GOOD)
+    (problem,) = examine(config(tmp_path)).problems
+    assert problem.level == 'warning' and 'pictures are 1 of 12 bits, 1 of 16 bits: set bit_depth' in problem.detail
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.pipeline[0].bit_depth = 16
+    assert not examine(cfg).problems
+
+
+def test_files_that_are_no_pictures(tmp_path, monkeypatch):
+    picture(tmp_path, 'a.jpg')
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    (tmp_path / 'folder.jpg').mkdir()
+    picture(tmp_path, 'large.jpg', 300, 200)
+    monkeypatch.setenv('MMDET_MAX_PIXELS', '50000')
+    names = ('a', 'pipe', 'folder', 'large')
+    write(tmp_path, [(f'{name}.jpg', 100, 80) for name in names], GOOD)
+    problems = examine(config(tmp_path)).problems
+    assert {p.kind for p in problems} == {'corrupt image'}
+    details = {p.where: p.detail for p in problems}
+    assert details.keys() == {'pipe.jpg', 'folder.jpg', 'large.jpg'}
+    assert 'no regular file' in details['pipe.jpg'] and 'is a folder' in details['folder.jpg']
+    assert 'it has 300 x 200 pixels, more than the limit' in details['large.jpg']
 
 
 @TRANSFORMS.register_module()

@@ -28,7 +28,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmdet.config import batch_size_message, repair_mmengine
-from mmdet.datasets.walk import build, full_init, mixing_without_wrapper, require_same_order
+from mmdet.datasets.walk import build, full_init, mixing_without_wrapper, require_pictures, require_same_order
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
@@ -232,6 +232,7 @@ class DetRunner(Runner):
             if waiting:
                 raise UserValueError('; '.join(waiting))
             full_init(dataset)
+            require_pictures(dataset)
         seed = 0 if seed is None else seed - (get_rank() if diff_rank_seed else 0)
         limit = cfg.pop('num_batch_per_epoch', None)
         if limit is not None:
