@@ -3,6 +3,7 @@
 from typing import Any
 
 from mmdet.installation import check as _check_installation
+from mmdet.lazy import AfterImport as _AfterImport
 from mmdet.names_3x import install_absent_modules as _install_absent_modules
 from mmdet.old_paths import install as _install_old_paths
 from mmdet.version import __version__, version_info
@@ -10,6 +11,13 @@ from mmdet.version import __version__, version_info
 _check_installation()
 _install_old_paths()
 _install_absent_modules()
+# Files are read safely in whatever order mmengine and this package are imported
+_AfterImport(
+    {
+        'mmengine.fileio.handlers': 'mmdet.config.safe_yaml:register_safe_yaml',
+        'mmengine.runner.checkpoint': 'mmdet.utils.checkpoint:register_loaders',
+    }
+).install()
 
 __all__ = ['__version__', 'digit_version', 'version_info']
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -133,6 +134,50 @@ class OldPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install_old_paths(table: dict[str, str]) -> None:
     """Let ``import old.path`` give the module ``table['old.path']`` from now on."""
     sys.meta_path.append(OldPaths(table))
+
+
+class AfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Calls a function of ours when a module of another library has been imported.
+
+    It stands before the finder of files and hands each module of its table to the loader that files have.
+
+    Args:
+        actions: Name of the module -> ``'module:function'``, imported when it is needed.
+    """
+
+    def __init__(self, actions: dict[str, str]) -> None:
+        self.actions = dict(actions)
+        self._loaders: dict[str, Any] = {}
+
+    def install(self) -> None:
+        """Begin; modules that are imported already have their turn at once."""
+        sys.meta_path.insert(0, self)
+        for name in [name for name in self.actions if name in sys.modules]:
+            self._act(name)
+
+    def _act(self, name: str) -> None:
+        module, _, function = self.actions.pop(name).partition(':')
+        getattr(import_module(module), function)()
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for the modules of the table only, with this object as its loader."""
+        if fullname not in self.actions:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            self._loaders[fullname], spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loaders[spec.name].create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module by its own loader, which it keeps, then our function."""
+        assert module.__spec__ is not None
+        loader = self._loaders.pop(module.__name__)
+        module.__spec__.loader = module.__loader__ = loader
+        loader.exec_module(module)
+        self._act(module.__name__)
 
 
 class Facade(ModuleType):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmdet.config.sections import innermost_datasets
 from mmdet.datasets import walk
-from mmdet.errors import UserFileError, UserKeyError, UserValueError
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.evaluation.metrics.pictures import marks_of, picture_key
 
 
@@ -27,12 +27,10 @@ def dataset_of(cfg: Any, loader: str = 'test_dataloader', test_mode: bool | None
 
 
 def load_results(path: str) -> list[dict]:
-    """What ``tools/test.py --out`` wrote."""
-    from mmengine.fileio import load
+    """What ``tools/test.py --out`` wrote; the file runs no code."""
+    from mmdet.utils.tensor_files import read_results
 
-    if not Path(path).is_file():
-        raise UserFileError(f'There are no results at {path}; tools/test.py --out writes them.')
-    return load(path)
+    return read_results(path)
 
 
 def match_results(dataset: Any, results: Sequence[dict]) -> list[tuple[int, dict]]:

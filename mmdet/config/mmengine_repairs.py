@@ -1,4 +1,4 @@
-"""Two repairs of mmengine: package lookup without ``pkg_resources`` and YAML that cannot run code."""
+"""A repair of mmengine: package lookup without ``pkg_resources``."""
 
 from __future__ import annotations
 
@@ -8,35 +8,11 @@ from collections.abc import Iterator
 
 
 def repair_mmengine() -> None:
-    """Two repairs: package lookup without ``pkg_resources`` and YAML that cannot run code. May be called often."""
+    """Let ``_base_ = 'package::...'`` find packages. May be called often."""
     import mmengine.config.config as module
-    from mmengine.fileio import register_handler
-    from mmengine.fileio.handlers import BaseFileHandler
 
-    if getattr(module, 'get_installed_path', None) is installed_path:
-        return
     # mmengine asks pkg_resources, which setuptools 82 removed; these two names serve ``_base_ = 'pkg::...'``
     module.get_installed_path, module.is_installed = installed_path, is_installed
-
-    class SafeYamlHandler(BaseFileHandler):
-        """YAML of plain values only: mmengine's own handler runs constructors named in the file."""
-
-        def load_from_fileobj(self, file, **kwargs):
-            import yaml
-
-            return yaml.safe_load(file)
-
-        def dump_to_fileobj(self, obj, file, **kwargs):
-            import yaml
-
-            yaml.safe_dump(obj, file, **kwargs)
-
-        def dump_to_str(self, obj, **kwargs):
-            import yaml
-
-            return yaml.safe_dump(obj, **kwargs)
-
-    register_handler(['yaml', 'yml'])(SafeYamlHandler)
 
 
 def installed_path(package: str) -> str:

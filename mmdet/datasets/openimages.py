@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os.path as osp
-import pickle
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -14,17 +13,11 @@ from mmengine.fileio import get_local_path
 
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATASETS
+from mmdet.utils.unpickling import read_pickle
 
 from .base_det_dataset import BaseDetDataset
 
 FLAGS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, strings and containers only: nothing that could run code."""
-
-    def find_class(self, module: str, name: str):
-        raise UserValueError(f'{module}.{name} is not plain data')
 
 
 @DATASETS.register_module()
@@ -123,8 +116,8 @@ class OpenImagesDataset(BaseDetDataset):
             return {}
         with get_local_path(self.meta_file, backend_args=self.backend_args) as local_path, open(local_path, 'rb') as f:
             try:
-                metas = _PlainUnpickler(f).load()
-            except (pickle.UnpicklingError, ValueError, EOFError) as error:
+                metas = read_pickle(f)
+            except Exception as error:  # a damaged pickle may raise nearly anything
                 raise UserValueError(f'{self.meta_file!r} is not a plain list of image sizes: {error}') from error
         shapes = {osp.splitext(osp.basename(meta['filename']))[0]: meta['ori_shape'] for meta in metas}
         return {name: dict(height=shape[0], width=shape[1]) for name, shape in shapes.items()}

@@ -1,8 +1,7 @@
 """Checkpoints that cannot run code and that appear whole or not at all.
 
-Reading: torch's weights-only unpickler, and for every other name that such files mention an inert stand-in from the
-closed table of :mod:`mmdet.utils.unpickling`. Writing: plain values only, so that reading needs no table; temporary
-file, fsync, rename.
+Reading: the closed machine of :mod:`mmdet.utils.unpickling`, which makes plain values and tensors only. Writing: plain
+values only, which torch's weights-only reader takes as well; temporary file, fsync, rename.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from mmdet.errors import UserError, UserFileError
-from mmdet.utils.unpickling import only_table, read_pickle, resolve
+from mmdet.utils.tensor_files import read_tensors
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -54,31 +53,16 @@ def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     try:
-        if path.suffix == '.pkl':
-            with path.open('rb') as file:
-                checkpoint = read_pickle(file)
-        else:
-            with only_table():
-                checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-            checkpoint = resolve(checkpoint)
+        with path.open('rb') as file:
+            checkpoint = read_tensors(file, map_location)
     except UnpicklingError as error:
-        # torch's own text suggests weights_only=False, which is what a malicious file waits for
-        reason = str(error).split('\n')[0] if 'Weights only load failed' not in str(error) else _reason(error)
-        raise UnreadableCheckpointError(f'{path} was refused: {reason}') from error
+        raise UnreadableCheckpointError(f'{path} was refused: {error}') from error
     except Exception as error:  # a damaged pickle or zip may raise nearly anything
-        raise UnreadableCheckpointError(f'{path} is damaged or not a checkpoint: {error}') from error
+        reason = f'{type(error).__name__}: {error}'[:300]
+        raise UnreadableCheckpointError(f'{path} is damaged or not a checkpoint: {reason}') from error
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)  # MMDetection 1.x; mmengine's resume would execute it
     return checkpoint
-
-
-def _reason(error: Exception) -> str:
-    found = re.search(
-        r'GLOBAL ([\w.]+)|[Uu]nsupported (?:class|operand|global)[^\n]*|WeightsUnpickler error: (\S[^\n]*)', str(error)
-    )
-    if found and found.group(1):
-        return f'it asks for {found.group(1)}, which weights never need'
-    return 'it is damaged or not a checkpoint' + (f' ({found.group(0)})' if found else '')
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict:

@@ -1,22 +1,38 @@
-"""Stand-ins for what checkpoints of mmengine and of older toolboxes mention, in one closed table.
+"""A pickle machine that can make plain values only: the files of checkpoints and results are read by nothing else.
 
-No function or class of numpy, mmengine or Python is ever handed to an unpickler, and nothing falls back to full pickle.
+Pickle is a small language. This reader of it knows numbers, text, containers and the names of one closed table, whose
+functions make stand-ins. No function or class is ever on its stack, so none can be called, kept or changed by a file,
+and what a file may cost is bounded by its size.
 """
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import pickle
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from io import SEEK_END, SEEK_SET
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from struct import Struct
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from torch import serialization
 
+MAX_CONTAINERS = 50_000_000  # lists, dicts and tuples of one file: the results of 100,000 pictures
+MAX_DEPTH = 100
+MAX_EMPTY = 1 << 20  # rows of an array without elements
+# Bytes that calls in a file may make: a few bytes can ask for one more copy of what the file holds once
+COPIES, MORE_COPIES = 16, 64 << 20  # times the size of the file, and beyond it
+_MAX_KEY = 32  # values in one key of a dict, which Python visits whenever it compares or hashes the key
+_MAX_NUMBER = 1024  # bytes of one integer
 _PLAIN_DTYPE = re.compile(r'[|<>=]?(?:\?|b1|[biufc](?:1|2|4|8|16)|[SU]\d{1,5})')  # never objects, never structures
+
+
+class Name(NamedTuple):
+    """What a file says in the place of a function or a class."""
+
+    path: str
 
 
 class StandIn:
@@ -24,9 +40,35 @@ class StandIn:
 
     __slots__ = ()
 
+    def __setstate__(self, state: Any) -> None:
+        raise UnpicklingError(f'it gives {type(self).__name__.strip("_")} a state, which weights never need')
+
     def resolved(self) -> Any:
         """What the reader of the file gets instead."""
         return None
+
+    def cost(self) -> int:
+        """Bytes that it holds, or will hold when it is resolved."""
+        return 0
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of an array, if one of that shape costs little."""
+    numbers = tuple(int(n) for n in shape)
+    rows = 1
+    for n in numbers:
+        rows *= max(n, 1)
+    if min(numbers, default=0) < 0 or (0 in numbers and rows > MAX_EMPTY):
+        raise UnpicklingError('it has an array of an impossible shape')
+    return numbers
+
+
+def _bytes(raw: Any) -> bytes:
+    if isinstance(raw, str):  # how Python 2 wrote them
+        return raw.encode('latin1')
+    if not isinstance(raw, (bytes, bytearray)):
+        raise UnpicklingError('only arrays of numbers or text are allowed in a checkpoint')
+    return bytes(raw)
 
 
 class _DType(StandIn):
@@ -36,7 +78,8 @@ class _DType(StandIn):
 
     def __init__(self, spec: Any, align: Any = False, copy: Any = True) -> None:
         if not isinstance(spec, str) or not _PLAIN_DTYPE.fullmatch(spec):
-            raise UnpicklingError(f'an array of dtype {spec!r} is not allowed in a checkpoint')
+            shown = repr(spec[:20]) if isinstance(spec, str) else f'no text but a {type(spec).__name__}'
+            raise UnpicklingError(f'an array of dtype {shown} is not allowed in a checkpoint')
         self.spec, self.order = spec.lstrip('|<>='), '='
 
     def __setstate__(self, state: Any) -> None:  # of (version, byte order, fields, ..., flags) only the order is read
@@ -47,10 +90,10 @@ class _DType(StandIn):
         return np.dtype(self.order + self.spec)
 
 
-class _NDArray(StandIn):
-    """numpy.ndarray, as the argument of numpy's _reconstruct"""
-
-    __slots__ = ()
+def _array_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    if not isinstance(dtype, _DType):
+        raise UnpicklingError('only arrays of numbers or text are allowed in a checkpoint')
+    return np.frombuffer(_bytes(raw), dtype=dtype.real()).reshape(check_shape(shape), order=order).copy()  # type: ignore[call-overload]
 
 
 class _Array(StandIn):
@@ -63,25 +106,29 @@ class _Array(StandIn):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
-            raise UnpicklingError('only arrays of numbers or text are allowed in a checkpoint')
-        flat = np.frombuffer(raw, dtype=dtype.real())
-        self.value = flat.reshape(tuple(int(n) for n in shape), order='F' if fortran else 'C').copy()
+        self.value = _array_of(raw, dtype, shape, 'F' if fortran else 'C')
 
     def resolved(self) -> np.ndarray | None:
         return self.value
 
+    def cost(self) -> int:
+        return 0 if self.value is None else self.value.nbytes
+
 
 def _reconstruct(subtype: Any, shape: Any, dtype: Any) -> _Array:
-    if subtype is not _NDArray:
+    if subtype != Name('numpy.ndarray'):
         raise UnpicklingError('only numpy.ndarray may be rebuilt from a checkpoint')
     return _Array()
 
 
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    return _array_of(raw, dtype, shape, 'F' if order == 'F' else 'C')
+
+
 def _scalar(dtype: Any, raw: Any) -> Any:
-    if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
+    if not isinstance(dtype, _DType):
         raise UnpicklingError('only numbers or text are allowed as numpy scalars in a checkpoint')
-    return np.frombuffer(raw, dtype=dtype.real(), count=1)[0].item()
+    return np.frombuffer(_bytes(raw), dtype=dtype.real(), count=1)[0].item()
 
 
 class _HistoryBuffer(StandIn):
@@ -89,30 +136,42 @@ class _HistoryBuffer(StandIn):
 
     __slots__ = ('state',)
 
+    def __init__(self) -> None:
+        self.state: dict = {}
+
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, dict) else {}
+
+    def cost(self) -> int:
+        return 8 * sum(column.cost() for column in self.state.values() if isinstance(column, _Array))
 
     def resolved(self) -> Any:
         from mmengine.logging import HistoryBuffer
 
         columns = [self.state.get(key) for key in ('_log_history', '_count_history')]
         values, counts = ((c.value if isinstance(c, _Array) else None) for c in columns)
-        values, counts = ([] if column is None else column.tolist() for column in (values, counts))
+        values, counts = ([] if column is None else column.reshape(-1).tolist() for column in (values, counts))
         return HistoryBuffer(values, counts, int(self.state.get('max_length', 1000000)))
 
 
-class _OneCycle(StandIn):
-    """mmengine's OneCycleParamScheduler, of which a state names one of two pure functions"""
-
-    __slots__ = ()
-
-
 def _no_getattr(owner: Any = None, name: Any = None, default: Any = None) -> Any:
-    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+    if owner == Name(_ONE_CYCLE) and name in ('_annealing_cos', '_annealing_linear'):
+        return _Annealing(name)
+    return None
+
+
+class _Annealing(StandIn):
+    """One of the two pure functions that the state of OneCycleParamScheduler names"""
+
+    __slots__ = ('name',)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def resolved(self) -> Any:
         from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-        return getattr(OneCycleParamScheduler, name)
-    return None
+        return getattr(OneCycleParamScheduler, self.name)
 
 
 def _latin1(text: Any, encoding: Any = 'latin1') -> bytes:
@@ -122,49 +181,354 @@ def _latin1(text: Any, encoding: Any = 'latin1') -> bytes:
     return text.encode('latin1')
 
 
-TABLE: list[tuple[Callable, str]] = [
-    (_DType, 'numpy.dtype'),
-    (_NDArray, 'numpy.ndarray'),
-    (_Array, f'{__name__}._Array'),
-    (_HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    (_OneCycle, 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'),
-    (_latin1, '_codecs.encode'),
-    (_no_getattr, 'builtins.getattr'),
-    (_no_getattr, '__builtin__.getattr'),
-    *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
-    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
-]
-_LOCK = threading.Lock()
+def _ordered(pairs: Any = ()) -> OrderedDict:
+    return OrderedDict(_pairs(pairs))
 
 
-@contextlib.contextmanager
-def only_table() -> Iterator[None]:
-    """torch's weights-only unpickler with exactly this table, whatever other libraries have added to its own."""
-    with _LOCK:
-        before = serialization.get_safe_globals()
-        serialization.clear_safe_globals()
-        try:
-            serialization.add_safe_globals([*TABLE])
-            yield
-        finally:
-            serialization.clear_safe_globals()
-            serialization.add_safe_globals(before)
+def _pairs(pairs: Any) -> list[tuple]:
+    found = [(check_key(key), value) for key, value in (pairs.items() if isinstance(pairs, dict) else pairs)]
+    return found
 
 
-class _TableUnpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, more: dict[str, type[StandIn]]) -> None:
-        super().__init__(file, encoding='latin1')
-        self.table = {name: stand_in for stand_in, name in TABLE} | more
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.table[f'{module}.{name}']
-        except KeyError:
-            raise UnpicklingError(f'it asks for {module}.{name}, which weights never need') from None
+def _set(items: Any = ()) -> set:
+    return {check_key(item) for item in _plain_items(items)}
 
 
-def read_pickle(file: BinaryIO, more: dict[str, type[StandIn]] | None = None) -> Any:
-    """A plain pickle of arrays, such as detectron2's: every name is looked up in the closed table.
+def _plain_items(items: Any) -> Any:
+    if type(items) not in (list, tuple, set, frozenset):
+        raise UnpicklingError(f'a set of a {type(items).__name__} is not allowed in a checkpoint')
+    return items
+
+
+_ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
+# Name -> what makes its stand-in, or None for a name that is only mentioned
+TABLE: dict[str, Callable | None] = {
+    'collections.OrderedDict': _ordered,
+    'collections.defaultdict': lambda factory=None, pairs=(): dict(_pairs(pairs)),
+    'collections.Counter': lambda pairs=(): dict(_pairs(pairs)),
+    'builtins.set': _set,
+    'builtins.frozenset': lambda items=(): frozenset(_set(items)),
+    'builtins.list': lambda items=(): list(_plain_items(items)),
+    'builtins.dict': lambda pairs=(): dict(_pairs(pairs)),
+    'builtins.int': None,
+    'builtins.bytearray': lambda raw='', encoding='latin1': bytes(_bytes(raw)),
+    'builtins.bytes': lambda raw='', encoding='latin1': bytes(_bytes(raw)),
+    'builtins.complex': lambda real=0.0, imag=0.0: complex(float(real), float(imag)),
+    'numpy.dtype': _DType,
+    'numpy.ndarray': None,
+    'mmengine.logging.history_buffer.HistoryBuffer': _HistoryBuffer,
+    _ONE_CYCLE: None,
+    '_codecs.encode': _latin1,
+    'builtins.getattr': _no_getattr,
+    **{f'numpy.{core}.multiarray._reconstruct': _reconstruct for core in ('core', '_core')},
+    **{f'numpy.{core}.multiarray.scalar': _scalar for core in ('core', '_core')},
+    **{f'numpy.{core}.numeric._frombuffer': _frombuffer for core in ('core', '_core')},
+}
+
+_ATOMS = frozenset({str, bytes, bool, float, complex, type(None)})
+
+
+def check_key(key: Any) -> Any:
+    """The key of a dict or the element of a set, if it costs little to hash it.
+
+    Raises:
+        UnpicklingError: it is no number or text nor a small tuple of them. A tuple that holds another twice, which
+            holds another twice, and so on, is hashed for ever.
+    """
+    left, waiting = _MAX_KEY, [key]
+    while waiting:
+        item = waiting.pop()
+        left -= 1
+        if type(item) is tuple and left > len(item):
+            left -= len(item)
+            waiting += item
+        elif type(item) is int and -(2**63) <= item < 2**64:
+            continue
+        elif type(item) not in _ATOMS or left < 0:
+            raise UnpicklingError(f'a key that is, or holds, a {type(item).__name__} is not allowed in a checkpoint')
+    return key
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The machine
+class Machine:
+    """Runs one pickle, of protocol 0 to 5.
+
+    Args:
+        table: What makes the stand-in of each name that the file may mention, and None for one that is only mentioned.
+        values: Harmless values by name, such as ``torch.float32``.
+        persistent: Gives the object of a persistent id.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        table: Mapping[str, Callable | None] = TABLE,
+        values: Mapping[str, Any] | None = None,
+        persistent: Callable[[Any], Any] | None = None,
+        max_containers: int = MAX_CONTAINERS,
+    ) -> None:
+        self.file, self.table, self.values, self.persistent = file, table, values or {}, persistent
+        here = file.tell()
+        self.size = file.seek(0, SEEK_END)
+        file.seek(here, SEEK_SET)
+        self.stack: list[Any] = []
+        self.outer: list[list] = []
+        self.memo: dict[int, Any] = {}
+        self.containers_left = max_containers
+        self.bytes_left = MORE_COPIES + COPIES * self.size
+
+    def run(self) -> Any:
+        """The value, with its stand-ins; see :func:`settle`.
+
+        Raises:
+            UnpicklingError: for anything that is not allowed. A damaged pickle may raise nearly anything.
+        """
+        read, operations = self.file.read, OPERATIONS
+        while True:
+            code = read(1)
+            if code == b'.':
+                return self.stack.pop()
+            operation = operations.get(code)
+            if operation is None:
+                raise UnpicklingError(f'it is cut short or damaged, or no pickle (operation {code!r})')
+            operation(self)
+
+    def take(self, count: int) -> bytes:
+        data = self.file.read(count) if 0 <= count <= self.size else b''
+        if len(data) != count:
+            raise UnpicklingError('it is cut short')
+        return data
+
+    def line(self) -> bytes:
+        line = self.file.readline(self.size)
+        if line[-1:] != b'\n':
+            raise UnpicklingError('it is cut short')
+        return line[:-1]
+
+    def made(self, value: Any) -> None:
+        self.containers_left -= 1
+        if self.containers_left < 0:
+            raise UnpicklingError('it holds more lists, dicts and tuples than a file of weights or results')
+        self.stack.append(value)
+
+    def charge(self, value: Any) -> None:
+        if isinstance(value, (str, bytes, np.ndarray)):
+            self.bytes_left -= value.nbytes if isinstance(value, np.ndarray) else len(value)
+        elif isinstance(value, (list, tuple, dict, set, frozenset)):
+            self.bytes_left -= (8 if isinstance(value, (list, tuple)) else 64) * len(value)
+        elif isinstance(value, StandIn):
+            self.bytes_left -= value.cost()
+        if self.bytes_left < 0:
+            raise UnpicklingError('it copies what it holds far more often than files of weights or results do')
+
+    def since_mark(self) -> list:
+        items = self.stack
+        self.stack = self.outer.pop()
+        return items
+
+    def named(self, module: str, name: str) -> None:
+        module, name = pickle_names(module, name)
+        path = f'{module}.{name}'
+        if path in self.values:
+            self.stack.append(self.values[path])
+        elif path in self.table:
+            self.stack.append(Name(path))
+        else:
+            raise UnpicklingError(f'it asks for {path[:200]}, which weights never need')
+
+    def call(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        make = self.table.get(function.path) if type(function) is Name else None
+        if make is None or type(arguments) is not tuple:
+            what = function.path if type(function) is Name else f'a {type(function).__name__}'
+            raise UnpicklingError(f'it calls {what}, which weights never need')
+        for argument in arguments:
+            if isinstance(argument, (str, bytes)):
+                self.charge(argument)
+        value = make(*arguments)
+        self.charge(value)
+        self.made(value)
+
+    def build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, StandIn):
+            target.__setstate__(state)
+            self.charge(target)
+        elif type(target) is OrderedDict:  # torch hangs the versions of modules on a state dict
+            if isinstance(state, dict) and isinstance(state.get('_metadata'), dict):
+                target._metadata = state['_metadata']  # type: ignore[attr-defined]
+        else:
+            what = target.path if type(target) is Name else f'a {type(target).__name__}'
+            raise UnpicklingError(f'it changes {what}, which weights never need')
+
+    def extend(self, items: list) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise UnpicklingError(f'it appends to a {type(target).__name__}')
+        target.extend(items)
+
+    def fill(self, items: list) -> None:
+        target = self.stack[-1]
+        if type(target) not in (dict, OrderedDict) or len(items) % 2:
+            raise UnpicklingError(f'it sets items of a {type(target).__name__}')
+        for index in range(0, len(items), 2):
+            key = items[index]
+            target[key if type(key) is str else check_key(key)] = items[index + 1]
+
+    def add(self, items: list) -> None:
+        target = self.stack[-1]
+        if type(target) is not set:
+            raise UnpicklingError(f'it adds to a {type(target).__name__}')
+        target.update(map(check_key, items))
+
+    def dictionary(self, items: list) -> None:
+        self.made({})
+        self.fill(items)
+
+    def last(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise UnpicklingError('it is damaged')
+        items = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        self.made(items)
+
+    def persist(self) -> None:
+        if self.persistent is None:
+            raise UnpicklingError('it refers to an object outside of itself')
+        self.stack.append(self.persistent(self.stack.pop()))
+
+    def text(self, data: bytes) -> None:
+        self.stack.append(data.decode('utf-8', 'surrogatepass'))
+
+    def quoted(self, line: bytes) -> None:
+        if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b'"', b"'"):
+            raise UnpicklingError('it is damaged')
+        self.stack.append(codecs.escape_decode(line[1:-1])[0].decode('latin1'))  # type: ignore[attr-defined]
+
+    def integer(self, data: bytes) -> None:
+        if len(data) > _MAX_NUMBER:
+            raise UnpicklingError('it has an integer of more than a thousand bytes')
+        self.stack.append(int.from_bytes(data, 'little', signed=True))
+
+    def number_line(self, line: bytes) -> None:
+        line = line.rstrip(b'L')
+        if len(line) > _MAX_NUMBER:
+            raise UnpicklingError('it has an integer of more than a thousand digits')
+        self.stack.append({b'00': False, b'01': True}[line] if line in (b'00', b'01') else int(line))
+
+
+def pickle_names(module: str, name: str) -> tuple[str, str]:
+    """The module and name of today for those that Python 2 wrote."""
+    return {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}.get(module, module), name
+
+
+_U1, _U2, _I4, _U4, _U8, _F8 = (Struct(code) for code in ('<B', '<H', '<i', '<I', '<Q', '>d'))
+
+
+def _number(layout: Struct) -> Callable[[Machine], int]:
+    return lambda machine: layout.unpack(machine.take(layout.size))[0]
+
+
+_u1, _u2, _i4, _u4, _u8 = map(_number, (_U1, _U2, _I4, _U4, _U8))
+
+
+def _stack_global(machine: Machine) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    if type(name) is not str or type(module) is not str:
+        raise UnpicklingError('it asks for a name that is no text')
+    machine.named(module, name)
+
+
+def _mark(machine: Machine) -> None:
+    machine.outer.append(machine.stack)
+    machine.stack = []
+
+
+def _pop(machine: Machine) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.since_mark()
+
+
+def _put(machine: Machine, index: int) -> None:
+    machine.memo[index] = machine.stack[-1]
+
+
+def _push(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
+    return lambda machine: machine.stack.append(make(machine))
+
+
+OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
+    pickle.PROTO: lambda m: m.take(1),
+    pickle.FRAME: lambda m: m.take(8),
+    pickle.MARK: _mark,
+    pickle.POP: _pop,
+    pickle.POP_MARK: lambda m: m.since_mark() and None,
+    pickle.DUP: _push(lambda m: m.stack[-1]),
+    # atoms
+    pickle.NONE: _push(lambda m: None),
+    pickle.NEWTRUE: _push(lambda m: True),
+    pickle.NEWFALSE: _push(lambda m: False),
+    pickle.INT: lambda m: m.number_line(m.line()),
+    pickle.LONG: lambda m: m.number_line(m.line()),
+    pickle.BININT: _push(_i4),
+    pickle.BININT1: _push(_u1),
+    pickle.BININT2: _push(_u2),
+    pickle.LONG1: lambda m: m.integer(m.take(_u1(m))),
+    pickle.LONG4: lambda m: m.integer(m.take(_i4(m))),
+    pickle.FLOAT: _push(lambda m: float(m.line())),
+    pickle.BINFLOAT: _push(lambda m: _F8.unpack(m.take(8))[0]),
+    pickle.STRING: lambda m: m.quoted(m.line()),
+    pickle.BINSTRING: _push(lambda m: m.take(_i4(m)).decode('latin1')),
+    pickle.SHORT_BINSTRING: _push(lambda m: m.take(_u1(m)).decode('latin1')),
+    pickle.UNICODE: _push(lambda m: m.line().decode('raw-unicode-escape')),
+    pickle.SHORT_BINUNICODE: lambda m: m.text(m.take(_u1(m))),
+    pickle.BINUNICODE: lambda m: m.text(m.take(_u4(m))),
+    pickle.BINUNICODE8: lambda m: m.text(m.take(_u8(m))),
+    pickle.SHORT_BINBYTES: _push(lambda m: m.take(_u1(m))),
+    pickle.BINBYTES: _push(lambda m: m.take(_u4(m))),
+    pickle.BINBYTES8: _push(lambda m: m.take(_u8(m))),
+    pickle.BYTEARRAY8: _push(lambda m: m.take(_u8(m))),
+    # containers
+    pickle.EMPTY_LIST: lambda m: m.made([]),
+    pickle.EMPTY_DICT: lambda m: m.made({}),
+    pickle.EMPTY_SET: lambda m: m.made(set()),
+    pickle.EMPTY_TUPLE: _push(lambda m: ()),
+    pickle.LIST: lambda m: m.made(m.since_mark()),
+    pickle.DICT: lambda m: m.dictionary(m.since_mark()),
+    pickle.FROZENSET: lambda m: m.made(frozenset(map(check_key, m.since_mark()))),
+    pickle.TUPLE: lambda m: m.made(tuple(m.since_mark())),
+    pickle.TUPLE1: lambda m: m.last(1),
+    pickle.TUPLE2: lambda m: m.last(2),
+    pickle.TUPLE3: lambda m: m.last(3),
+    pickle.APPEND: lambda m: m.extend([m.stack.pop()]),
+    pickle.APPENDS: lambda m: m.extend(m.since_mark()),
+    pickle.SETITEM: lambda m: m.fill([m.stack.pop(-2), m.stack.pop()]),
+    pickle.SETITEMS: lambda m: m.fill(m.since_mark()),
+    pickle.ADDITEMS: lambda m: m.add(m.since_mark()),
+    # the memo
+    pickle.GET: _push(lambda m: m.memo[int(m.line()[:20])]),
+    pickle.BINGET: _push(lambda m: m.memo[_u1(m)]),
+    pickle.LONG_BINGET: _push(lambda m: m.memo[_u4(m)]),
+    pickle.PUT: lambda m: _put(m, int(m.line()[:20])),
+    pickle.BINPUT: lambda m: _put(m, _u1(m)),
+    pickle.LONG_BINPUT: lambda m: _put(m, _u4(m)),
+    pickle.MEMOIZE: lambda m: _put(m, len(m.memo)),
+    # names
+    pickle.GLOBAL: lambda m: m.named(m.line().decode(), m.line().decode()),
+    pickle.STACK_GLOBAL: _stack_global,
+    pickle.REDUCE: Machine.call,
+    pickle.NEWOBJ: Machine.call,
+    pickle.BUILD: Machine.build,
+    pickle.BINPERSID: Machine.persist,
+}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+def read_pickle(file: BinaryIO, more: Mapping[str, Callable] | None = None) -> Any:
+    """A plain pickle of numbers, text and arrays, such as detectron2's: every name is looked up in the closed table.
 
     Args:
         more: Stand-ins for further names.
@@ -172,28 +536,67 @@ def read_pickle(file: BinaryIO, more: dict[str, type[StandIn]] | None = None) ->
     Raises:
         UnpicklingError: the file asks for another name. A damaged pickle may raise nearly anything.
     """
-    return resolve(_TableUnpickler(file, more or {}).load())
+    return settle(Machine(file, {**TABLE, **(more or {})}).run())
 
 
-def resolve(value: Any) -> Any:
-    """Real objects for the stand-ins of a file, in place where the container allows it."""
-    return _resolve(value, set())
+def settle(value: Any) -> Any:
+    """Real objects for the stand-ins of a file, in place where the container allows it.
+
+    Raises:
+        UnpicklingError: the value holds itself, is nested too deep, or would be far larger than its file if it were
+            written without sharing: whoever copies, prints or saves it would never end.
+    """
+    visited: dict[int, tuple[Any, Any, int, int]] = {}
+    settled, _, size = _settle(value, visited, 0)
+    if size > 1_000_000 + 20 * len(visited):
+        raise UnpicklingError('it refers to the same lists, dicts or tuples so often that it would never end')
+    return settled
 
 
-def _resolve(value: Any, seen: set[int]) -> Any:
+_LEAVES = frozenset({*_ATOMS, int, bytearray, np.ndarray})
+
+
+def _settle(value: Any, visited: dict, depth: int) -> tuple[Any, int, int]:
+    """The value, how deep it is nested, and how many values it would be without sharing."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return value, 0, 1
+    known = visited.get(id(value))
+    if known is not None:
+        _, settled, height, size = known
+        if height < 0:
+            raise UnpicklingError('it holds a list or dict that holds itself')
+        if depth + height > MAX_DEPTH:
+            raise UnpicklingError(f'it is nested more than {MAX_DEPTH} deep')
+        return settled, height, size
+    if depth > MAX_DEPTH:
+        raise UnpicklingError(f'it is nested more than {MAX_DEPTH} deep')
+    if kind is Name:
+        return None, 0, 1
+    if not isinstance(value, (StandIn, dict, list, tuple)):
+        return value, 0, 1
+    visited[id(value)] = value, None, -1, 0
+    settled, height, size = value, 0, 1
     if isinstance(value, StandIn):
-        return _resolve(value.resolved(), seen)
-    if isinstance(value, type) and issubclass(value, StandIn):
-        return None
-    if id(value) in seen:
-        return value
-    if isinstance(value, dict):
-        seen.add(id(value))
-        for key in list(value):
-            value[key] = _resolve(value[key], seen)
-    elif isinstance(value, list):
-        seen.add(id(value))
-        value[:] = [_resolve(item, seen) for item in value]
-    elif type(value) is tuple:
-        return tuple(_resolve(item, seen) for item in value)
-    return value
+        settled, height, size = _settle(value.resolved(), visited, depth + 1)
+    elif kind in (dict, OrderedDict):
+        for key, item in value.items():
+            new, below, count = _settle(item, visited, depth + 1)
+            if new is not item:
+                value[key] = new  # the keys stay, so the dict may be walked meanwhile
+            height, size = max(height, below), size + count
+        if hasattr(value, '_metadata'):
+            value._metadata, below, count = _settle(value._metadata, visited, depth + 1)
+            height, size = max(height, below), size + count
+    elif kind in (list, tuple):
+        items = []
+        for item in value:
+            new, below, count = _settle(item, visited, depth + 1)
+            items.append(new)
+            height, size = max(height, below), size + count
+        if kind is list:
+            value[:] = items
+        elif any(new is not item for new, item in zip(items, value, strict=True)):
+            settled = tuple(items)
+    visited[id(value)] = value, settled, height + 1, size
+    return settled, height + 1, size
