@@ -9,7 +9,8 @@ from typing import Any
 from mmengine import fileio
 
 from mmdet.errors import UserValueError
-from mmdet.utils.unpickling import StandIn, read_pickle
+from mmdet.utils.stand_ins import StandIn
+from mmdet.utils.unpickling import read_pickle
 
 
 class _Instances(StandIn):

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import torch
 
 from mmdet.errors import UserFileError, UserValueError
-from mmdet.utils.unpickling import TABLE, Machine, Name, StandIn, check_shape, settle
+from mmdet.utils.stand_ins import TABLE, Name, StandIn, check_shape
+from mmdet.utils.unpickling import Machine, settle
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle in a file of torch before 1.6
 _MAX_OVERLAP = 1 << 24  # elements of a tensor that is expanded, such as one value in every place
