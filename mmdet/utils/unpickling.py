@@ -73,24 +73,28 @@ class Machine:
             operation(self)
 
     def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, which must be there."""
         data = self.file.read(count) if 0 <= count <= self.size else b''
         if len(data) != count:
             raise UnpicklingError('it is cut short')
         return data
 
     def line(self) -> bytes:
+        """The rest of the line, without its end."""
         line = self.file.readline(self.size)
         if line[-1:] != b'\n':
             raise UnpicklingError('it is cut short')
         return line[:-1]
 
     def made(self, value: Any) -> None:
+        """Push a container, as long as there are not too many."""
         self.containers_left -= 1
         if self.containers_left < 0:
             raise UnpicklingError('it holds more lists, dicts and tuples than a file of weights or results')
         self.stack.append(value)
 
     def charge(self, value: Any) -> None:
+        """Count the bytes of what a call has made."""
         if isinstance(value, (str, bytes, np.ndarray)):
             self.bytes_left -= value.nbytes if isinstance(value, np.ndarray) else len(value)
         elif isinstance(value, (list, tuple, dict, set, frozenset)):
@@ -101,11 +105,13 @@ class Machine:
             raise UnpicklingError('it copies what it holds far more often than files of weights or results do')
 
     def since_mark(self) -> list:
+        """Take off the stack what was pushed since the last mark."""
         items = self.stack
         self.stack = self.outer.pop()
         return items
 
     def named(self, module: str, name: str) -> None:
+        """Push what stands for a name, if the table has it."""
         module, name = pickle_names(module, name)
         path = f'{module}.{name}'
         if path in self.values:
@@ -116,6 +122,7 @@ class Machine:
             raise UnpicklingError(f'it asks for {path[:200]}, which weights never need')
 
     def call(self) -> None:
+        """Let the table make what a function or class would have made."""
         arguments, function = self.stack.pop(), self.stack.pop()
         make = self.table.get(function.path) if type(function) is Name else None
         if make is None or type(arguments) is not tuple:
@@ -129,6 +136,7 @@ class Machine:
         self.made(value)
 
     def build(self) -> None:
+        """Give a stand-in the state of the object that it stands for."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, StandIn):
             target.__setstate__(state)
@@ -141,12 +149,14 @@ class Machine:
             raise UnpicklingError(f'it changes {what}, which weights never need')
 
     def extend(self, items: list) -> None:
+        """Append to the list on the stack."""
         target = self.stack[-1]
         if type(target) is not list:
             raise UnpicklingError(f'it appends to a {type(target).__name__}')
         target.extend(items)
 
     def fill(self, items: list) -> None:
+        """Set keys and values, in turn, of the dict on the stack."""
         target = self.stack[-1]
         if type(target) not in (dict, OrderedDict) or len(items) % 2:
             raise UnpicklingError(f'it sets items of a {type(target).__name__}')
@@ -155,16 +165,19 @@ class Machine:
             target[key if type(key) is str else check_key(key)] = items[index + 1]
 
     def add(self, items: list) -> None:
+        """Add to the set on the stack."""
         target = self.stack[-1]
         if type(target) is not set:
             raise UnpicklingError(f'it adds to a {type(target).__name__}')
         target.update(map(check_key, items))
 
     def dictionary(self, items: list) -> None:
+        """Push a dict of keys and values in turn."""
         self.made({})
         self.fill(items)
 
     def last(self, count: int) -> None:
+        """Push a tuple of the last objects on the stack."""
         if len(self.stack) < count:
             raise UnpicklingError('it is damaged')
         items = tuple(self.stack[-count:])
@@ -172,24 +185,29 @@ class Machine:
         self.made(items)
 
     def persist(self) -> None:
+        """Replace a persistent id by its object."""
         if self.persistent is None:
             raise UnpicklingError('it refers to an object outside of itself')
         self.stack.append(self.persistent(self.stack.pop()))
 
     def text(self, data: bytes) -> None:
+        """Push UTF-8 text."""
         self.stack.append(data.decode('utf-8', 'surrogatepass'))
 
     def quoted(self, line: bytes) -> None:
+        """Push text that stands in quotes, as protocol 0 writes it."""
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b'"', b"'"):
             raise UnpicklingError('it is damaged')
         self.stack.append(codecs.escape_decode(line[1:-1])[0].decode('latin1'))  # type: ignore[attr-defined]
 
     def integer(self, data: bytes) -> None:
+        """Push an integer of any length."""
         if len(data) > _MAX_NUMBER:
             raise UnpicklingError('it has an integer of more than a thousand bytes')
         self.stack.append(int.from_bytes(data, 'little', signed=True))
 
     def number_line(self, line: bytes) -> None:
+        """Push a number or a boolean that is written in digits."""
         line = line.rstrip(b'L')
         if len(line) > _MAX_NUMBER:
             raise UnpicklingError('it has an integer of more than a thousand digits')
