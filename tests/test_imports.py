@@ -48,11 +48,14 @@ ARROWS = {
     'models.test_time_augs': BELOW_MODELS | {*BRICKS, 'models.detectors'},
     # names for code outside, which nothing of ours imports
     'models.utils': BELOW_MODELS | set(BRICKS),
-    'datasets.api_wrappers': GROUND,
+    # annotation files, for data sets, evaluation and checks alike
+    'datasets.reading': GROUND | {'structures'},
+    'datasets.api_wrappers': GROUND | {'structures', 'datasets.reading'},
     # data sets as objects with attributes, which hooks and metrics look through
     'datasets.walk': GROUND | {'registry'},
     'datasets': GROUND | {'registry', 'utils', 'structures'},
-    'evaluation': GROUND | {'registry', 'utils', 'structures', 'datasets.api_wrappers', 'datasets.walk'},
+    'evaluation': GROUND
+    | {'registry', 'utils', 'structures', 'datasets.reading', 'datasets.api_wrappers', 'datasets.walk'},
     # builds metrics by their names and knows none
     'evaluation.evaluator': GROUND | {'registry'},
     'visualization': GROUND | {'registry', 'utils', 'structures'},

@@ -24,22 +24,19 @@ from mmengine.dataset import BaseDataset
 from mmdet.checks.rehearsal import rehearse, sentence_of
 from mmdet.config.sections import dataset_classes, innermost_datasets, pipelines_around
 from mmdet.datasets.raw import RawBox, RawPicture, parsed_annotations
+from mmdet.datasets.reading.report import KINDS
 from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS, TASK_UTILS, TRANSFORMS
+from mmdet.structures.mask.validation import check_mask
 from mmdet.utils.pictures import Header, decode_picture, is_local, picture_size, read_bytes, read_header
 
 LEVELS = {
     'missing image': 'error',
     'corrupt image': 'error',
     'wrong size': 'error',
-    'unreadable annotation': 'error',
     'degenerate box': 'error',
     'box outside': 'error',
     'xyxy as xywh': 'error',
-    'orphan image id': 'error',
-    'orphan category id': 'error',
-    'repeated annotation id': 'error',
-    'unreadable polygon': 'error',
     'same picture in two splits': 'error',
     'no images': 'error',
     'unreadable file': 'error',
@@ -55,6 +52,8 @@ LEVELS = {
     'lost by resizing': 'warning',
     'pictures of several depths': 'warning',
 }
+for _kind, (_action, _) in KINDS.items():
+    LEVELS.setdefault(_kind, 'warning' if _action == 'repaired' else 'error')
 
 
 @dataclass
@@ -278,9 +277,6 @@ def _check_boxes(split: Split) -> None:
             if key in seen:
                 add('duplicate box', picture, box, f'{text} is {seen[key].label} again')
             seen.setdefault(key, box)
-            reason = polygon_problem(box.segmentation)
-            if reason:
-                add('unreadable polygon', picture, box, f'{box.category}: {reason}')
     if suspicious:
         wrong, total = suspicious
         detail = f'{wrong} of {total} boxes leave their image as x, y, width, height, but fit it as two corners'
@@ -304,28 +300,10 @@ def _written_as_corners(split: Split) -> tuple[int, int] | None:
 
 def polygon_problem(segmentation: Any) -> str | None:
     """Why a COCO segmentation cannot be read, or None."""
-    if not segmentation:
-        return None
-    if isinstance(segmentation, dict):
-        from pycocotools import mask
-
-        try:
-            counts = segmentation['counts']
-            rle = mask.frPyObjects(segmentation, *segmentation['size']) if isinstance(counts, list) else segmentation
-            mask.area(rle)
-        except Exception as error:
-            return f'its run lengths cannot be decoded: {error}'
-        if isinstance(counts, list) and sum(counts) != segmentation['size'][0] * segmentation['size'][1]:
-            return 'its run lengths do not add up to the image'
-        return None
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or not all(isinstance(v, (int, float)) for v in polygon):
-            return f'a polygon is {str(polygon)[:40]!r}, not a list of numbers'
-        if len(polygon) % 2:
-            return f'a polygon has {len(polygon)} numbers, which are no pairs'
-        if len(polygon) < 6:
-            return f'a polygon has only {len(polygon) // 2} corners'
-    return None
+    found = check_mask(segmentation)
+    if found.problem is not None:
+        return found.problem[1]
+    return f'has a {found.dropped[0]}' if found.dropped else None
 
 
 def _check_classes(split: Split) -> None:

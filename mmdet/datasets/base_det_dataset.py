@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
 from mmdet.errors import UserError, UserFileError, UserKeyError, UserValueError
@@ -16,6 +17,8 @@ from mmdet.utils.pictures import picture_size
 from .presence import missing_files, pictures_to_read
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
+from .reading.report import KINDS, Report
+from .reading.samples import check_samples
 from .walk import mark_samples
 
 
@@ -24,7 +27,8 @@ class BaseDetDataset(BaseDataset):
     """Base of the detection datasets.
 
     A sample is a dict with ``img_path``, ``img_id``, ``height``, ``width`` and ``instances``; an instance has
-    ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label``, ``ignore_flag`` and, where there is one, ``mask``.
+    ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label``, ``ignore_flag`` and, where there is one, ``mask``. ``report``
+    is what was read, repaired and left out; it goes to the log when the dataset is loaded.
 
     Args:
         seg_map_suffix: Extension of the semantic segmentation maps under ``data_prefix['seg']``.
@@ -60,6 +64,7 @@ class BaseDetDataset(BaseDataset):
         self.caption_prompt = caption_prompt
         self.filtered_out: dict[str, int] = {}
         self._missing_pictures: tuple[int, list[str]] = (0, [])
+        self.report = Report('')
         if kwargs.get('pipeline'):  # built here, so that the transforms are ours whatever the default scope is
             kwargs['pipeline'] = [TRANSFORMS.build(x) if isinstance(x, dict) else x for x in kwargs['pipeline']]
         super().__init__(*args, **kwargs)
@@ -72,12 +77,15 @@ class BaseDetDataset(BaseDataset):
         """
         if self._fully_initialized:
             return
+        self.report = Report(str(self.ann_file))
         self.data_list = self.load_data_list()
         self.load_proposals()
         loaded = len(self.data_list)
+        self._check_samples()
         self.data_list = self.filter_data()
         if not self.data_list:
             raise UserValueError(self._why_empty(loaded))
+        print_log(self._told(), 'current')
         if self._indices is not None:
             self.data_list = self._get_unserialized_subset(self._indices)
         paths = pictures_to_read(self.data_list, self.pipeline.transforms)
@@ -100,6 +108,34 @@ class BaseDetDataset(BaseDataset):
                 f'{len(missing)} of {count} pictures of {str(self.ann_file)!r} do not exist, such as '
                 f'{missing[0]!r}{hint}'
             )
+
+    @property
+    def loads_masks(self) -> bool | None:
+        """Whether the pipeline reads masks; None where it does not say."""
+        told = [transform.with_mask for transform in self.pipeline.transforms if hasattr(transform, 'with_mask')]
+        return any(told) if told else None
+
+    def _left_out(self, kind: str) -> None:
+        """Count an object that :meth:`load_data_list` leaves out."""
+        self.report.count(kind)
+
+    def _check_samples(self) -> None:
+        """Stop at boxes that are no numbers; leave those out of training that have no area or lie outside."""
+        samples = check_samples(self)
+        masks = 0 if self.loads_masks is False else sum('mask' in x for info in samples for x in info['instances'])
+        boxes = sum(len(info['instances']) for info in samples)
+        left_out = sum(n for kind, n in self.report.of('left out').items() if KINDS[kind].unit == 'boxes')
+        for unit, count in (('pictures', len(samples)), ('boxes', boxes + left_out), ('masks', masks)):
+            self.report.read.setdefault(unit, count)
+
+    def _told(self) -> str:
+        """The table of what was read, what of it is used and why the rest is not."""
+        samples = [info['instances'] for info in self.data_list if 'instances' in info]
+        self.report.used = dict(pictures=len(self.data_list), boxes=sum(map(len, samples)), masks=0)
+        if self.report.read.get('masks'):
+            self.report.used['masks'] = sum('mask' in x for instances in samples for x in instances)
+        self.report.filters = {name: count for name, count in self.filtered_out.items() if count}
+        return f'{type(self).__name__} {self.report.table()}'
 
     def _why_empty(self, loaded: int) -> str:
         if not loaded:

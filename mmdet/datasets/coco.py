@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 from mmengine.fileio import get_local_path
 
@@ -14,6 +12,9 @@ from .api_wrappers import COCO
 from .base_det_dataset import BaseDetDataset
 from .class_order import resolve_classes
 from .raw import RawAnnotations, RawBox, RawFault, RawPicture
+from .reading.coco_file import name_of, read_json
+from .reading.report import Finding, Report, kind_of_thin
+from .reading.values import as_size
 
 
 @DATASETS.register_module()
@@ -41,10 +42,11 @@ class CocoDataset(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         """One dict for each image, in the order of the file."""
-        self._read_index()
+        self.report = Report(self.ann_file)
+        entries = self._read_index(self.report)
         self._number_classes()
-        if self.ANN_ID_UNIQUE:
-            self._check_annotation_ids()
+        self._refuse_orphans(len(entries))
+        self.report.raise_refused()
         data_list = []
         for image in map(self._image_info, self.coco.get_img_ids()):
             info = self.parse_data_info(
@@ -55,68 +57,98 @@ class CocoDataset(BaseDetDataset):
         del self.coco
         return data_list
 
-    def _read_index(self) -> None:
+    def _read_index(self, report: Report) -> list[dict]:
+        """Read the file into ``coco``, checked; returns its objects."""
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
-            self.coco = self.COCOAPI(str(local_path))
-        self.coco.annotation_file = self.ann_file
+            content = read_json(str(local_path), self.ann_file)
+        self.coco = self.COCOAPI()
+        self.coco.annotation_file, self.coco.dataset = self.ann_file, content
+        self.coco.check(report, unique=self.ANN_ID_UNIQUE)
+        if not self.test_mode:
+            self.coco._require(content, ('annotations',), 'the file')
+        check = self.coco.checked
+        for image in content['images']:
+            self._repair_name(image, report)
+        check.sizes(self._measured)
+        entries = check.boxes(self.coco.entries())
+        if self.loads_masks is not False:
+            entries = check.masks(entries)
+        self.coco.set_entries(entries)
+        self.coco.createIndex()
+        return entries
+
+    def _measured(self, image: dict) -> dict[str, int]:
+        return self._picture_size(self._image_fields(self._named(dict(image, img_id=image['id'])))['img_path'])
+
+    def _repair_name(self, image: dict, report: Report) -> None:
+        """A path of another machine or system, where the picture lies under the prefix."""
+        name = image.get('file_name')
+        if not isinstance(name, str) or not ('\\' in name or name.startswith('/')):
+            return
+        prefix = self.data_prefix.get('img') or ''
+        if '://' in prefix or osp.isfile(osp.join(prefix, name)):
+            return
+        parts = [part for part in name.replace('\\', '/').split('/') if part]
+        for start in range(len(parts)):
+            shorter = '/'.join(parts[start:])
+            if osp.isfile(osp.join(prefix, shorter)):
+                image['file_name'] = shorter
+                detail = f'has the file name {name!r}, found as {shorter!r}'
+                report.add(Finding('file name of another system', shorter, f'image {image["id"]!r}', detail, name))
+                return
+
+    def _refuse_orphans(self, count: int) -> None:
+        for kind, key, ids in (
+            ('orphan image id', 'image_id', self.coco.imgs),
+            ('orphan category id', 'category_id', self.coco.cats),
+        ):
+            if ids and count and self.report.counts[kind] == count:
+                example = next(f for f in self.report.findings if f.kind == kind)
+                listed = ', '.join(repr(own) for own in list(ids)[:3])
+                raise UserValueError(
+                    f'{self.ann_file}: no annotation has the {key} of an entry of the file, which lists {listed}, ...; '
+                    f'{example.entry} {example.detail}'
+                )
 
     def raw_annotations(self) -> RawAnnotations:
-        self._read_index()
-        if not self.test_mode:
-            self.coco._require(self.coco.dataset, ('annotations',), 'the file')
+        report = Report(self.ann_file, limit=None)
+        entries = self._read_index(report)
         names = {category['id']: str(category['name']) for category in self.coco.cats.values()}
-        raw = RawAnnotations(self.ann_file, list(names.values()))
+        raw = RawAnnotations(self.ann_file, list(names.values()), report=report)
         pictures = {}
-        for image in map(self._image_info, self.coco.get_img_ids()):
+        for own in self.coco.get_img_ids():
+            image = self._named(dict(self.coco.imgs[own], img_id=own))
+            size = as_size(image.get('height'), image.get('width'))
             path = self._image_fields(image)['img_path']
-            pictures[image['img_id']] = RawPicture(image['file_name'], path, (image['width'], image['height']))
+            pictures[own] = RawPicture(image['file_name'], path, size and (size[1], size[0]))
         raw.pictures += pictures.values()
-        seen: set = set()
-        for ann in self._raw_entries():
+        for number, ann in enumerate(entries):
             picture = pictures.get(ann['image_id'])
-            raw.faults += self._faults_of(ann, picture, names, seen)
-            seen.add(ann['id'])
-            numbers = _numbers(ann.get('bbox'))
-            if picture is not None and numbers is not None:
-                x, y, w, h = numbers
-                picture.boxes.append(
-                    RawBox(
-                        xyxy=(x, y, x + w, y + h),
-                        category=names.get(ann['category_id'], str(ann['category_id'])),
-                        label=f'annotation {ann["id"]}',
-                        segmentation=ann.get('segmentation'),
-                        crowd=bool(ann.get('iscrowd')),
-                        xywh=(x, y, w, h),
-                    )
+            if picture is None:
+                continue
+            if ann.get('id') == 0:
+                detail = "annotation 0: COCO's own tools take this id for 'not matched', its detection for wrong"
+                raw.faults.append(RawFault('annotation id 0', picture.name, detail, picture))
+            x, y, w, h = ann['bbox']
+            picture.boxes.append(
+                RawBox(
+                    xyxy=(x, y, x + w, y + h),
+                    category=names.get(ann['category_id'], str(ann['category_id'])),
+                    label=name_of(ann, number),
+                    segmentation=ann.get('segmentation'),
+                    crowd=bool(ann.get('iscrowd')),
+                    xywh=(x, y, w, h),
                 )
+            )
+        raw.take_faults(pictures)
         del self.coco
         return raw
 
-    def _raw_entries(self) -> Iterable[dict]:
-        return self.coco.dataset.get('annotations', ())
-
-    def _faults_of(self, ann: dict, picture: RawPicture | None, names: dict, seen: set) -> Iterator[RawFault]:
-        """What is wrong with an annotation beside its numbers; ``seen`` are the ids before it."""
-        label, where = f'annotation {ann["id"]}', osp.basename(self.ann_file) if picture is None else picture.name
-        if ann['id'] in seen and self.ANN_ID_UNIQUE:
-            detail = f'{label} comes twice; COCO tools keep the last one only'
-            yield RawFault('repeated annotation id', where, detail, picture)
-        elif ann['id'] == 0:
-            detail = "COCO's evaluation takes 0 for 'not matched' and counts a detection of that object as wrong"
-            yield RawFault('annotation id 0', where, detail, picture)
-        if picture is None:
-            detail = f'{label} belongs to image {ann["image_id"]!r}, which the file does not have'
-            yield RawFault('orphan image id', where, detail)
-            return
-        if ann['category_id'] not in names:
-            detail = f'{label} has category {ann["category_id"]!r}, which the file does not have'
-            yield RawFault('orphan category id', where, detail, picture)
-        if _numbers(ann.get('bbox')) is None:
-            yield RawFault('unreadable annotation', where, f'{label} has the box {ann.get("bbox")!r}', picture)
-
     def _image_info(self, img_id: int) -> dict:
-        image = dict(self.coco.imgs[img_id], img_id=img_id)
-        self.coco._require(image, ('height', 'width'), 'an entry of "images"')
+        return self._named(dict(self.coco.imgs[img_id], img_id=img_id))
+
+    def _named(self, image: dict) -> dict:
+        """An entry of ``images`` with the ``file_name`` under which its picture lies."""
         return image
 
     def _number_classes(self) -> None:
@@ -136,16 +168,6 @@ class CocoDataset(BaseDetDataset):
     def _categories(self) -> list[dict]:
         return self.coco.dataset['categories']
 
-    def _check_annotation_ids(self) -> None:
-        entries = self.coco.dataset.get('annotations')
-        if entries is None and not self.test_mode:
-            self.coco._require(self.coco.dataset, ('annotations',), 'the file')
-        seen: set = set()
-        for ann in entries or ():
-            if ann['id'] in seen:
-                raise UserValueError(f'{self.ann_file}: the annotation ids are not unique! {ann["id"]} is given twice')
-            seen.add(ann['id'])
-
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """A sample from ``raw_img_info`` (an entry of ``images`` with ``img_id``) and ``raw_ann_info`` (its boxes)."""
         image = raw_data_info['raw_img_info']
@@ -162,19 +184,24 @@ class CocoDataset(BaseDetDataset):
             img_path=osp.join(prefix, image['file_name']),
             img_id=image['img_id'],
             seg_map_path=osp.join(seg_prefix, seg_map) if seg_prefix else None,
-            height=image['height'],
-            width=image['width'],
+            height=image.get('height'),
+            width=image.get('width'),
             **self._text_fields(),
         )
 
     def _parse_instance(self, ann: dict, image: dict) -> dict | None:
-        if ann.get('ignore', False) or ann['category_id'] not in self.cat2label:
-            return None
-        self.coco._require(ann, ('bbox',), 'an entry of "annotations"')
         x, y, w, h = ann['bbox']
-        inside_w = min(x + w, image['width']) - max(x, 0)
-        inside_h = min(y + h, image['height']) - max(y, 0)
-        if inside_w <= 0 or inside_h <= 0 or w < 1 or h < 1 or ann.get('area', w * h) <= 0:
+        reason = ''
+        if ann.get('ignore', False):
+            reason = 'marked to be ignored'
+        elif ann['category_id'] not in self.cat2label:
+            reason = 'not among the classes'
+        elif w < 1 or h < 1:
+            reason = kind_of_thin(w, h)
+        elif min(x + w, image['width']) <= max(x, 0) or min(y + h, image['height']) <= max(y, 0):
+            reason = 'box outside'
+        if reason:
+            self._left_out(reason)
             return None
         instance = dict(
             ignore_flag=1 if ann.get('iscrowd', False) else 0,
@@ -199,12 +226,3 @@ class CocoDataset(BaseDetDataset):
     def _empty_rule(self):
         annotated = {img_id for images in self.cat_img_map.values() for img_id in images}
         return lambda info: info['img_id'] not in annotated
-
-
-def _numbers(box: Any) -> tuple[float, float, float, float] | None:
-    """The four numbers of a box, or None where it is something else."""
-    try:
-        x, y, w, h = map(float, box)
-    except (TypeError, ValueError):
-        return None
-    return x, y, w, h

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterable
 
 from mmdet.registry import DATASETS
 from mmdet.utils.class_names import COCO_CLASSES, COCO_PALETTE, COCO_STUFF_CLASSES, COCO_STUFF_PALETTE
 
 from .api_wrappers import COCOPanoptic
 from .coco import CocoDataset
+from .reading.report import kind_of_thin
 
 
 @DATASETS.register_module()
@@ -72,7 +72,11 @@ class CocoPanopticDataset(CocoDataset):
         info['instances'], info['segments_info'] = [], []
         for segment in raw_data_info['raw_ann_info']:
             x, y, w, h = segment['bbox']
-            if segment['area'] <= 0 or w < 1 or h < 1 or segment['category_id'] not in self.cat2label:
+            if segment['category_id'] not in self.cat2label:
+                self._left_out('not among the classes')
+                continue
+            if w < 1 or h < 1:
+                self._left_out(kind_of_thin(w, h))
                 continue
             label = self.cat2label[segment['category_id']]
             is_thing = self._is_thing[segment['category_id']]
@@ -81,9 +85,6 @@ class CocoPanopticDataset(CocoDataset):
                 info['instances'].append(dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=crowd))
             info['segments_info'].append(dict(id=segment['id'], category=label, is_thing=is_thing))
         return info
-
-    def _raw_entries(self) -> Iterable[dict]:
-        return (segment for segments in self.coco.imgToAnns.values() for segment in segments)
 
     def _empty_rule(self):
         return lambda info: not any(segment['is_thing'] for segment in info['segments_info'])

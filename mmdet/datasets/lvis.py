@@ -21,8 +21,7 @@ class NamesFromFile(CocoDataset):
 class LVISV05Dataset(NamesFromFile):
     """LVIS 0.5."""
 
-    def _image_info(self, img_id: int) -> dict:
-        image = super()._image_info(img_id)
+    def _named(self, image: dict) -> dict:
         if image['file_name'].startswith('COCO'):  # COCO_val2014_000000xxxxxx.jpg lies as 000000xxxxxx.jpg
             image['file_name'] = image['file_name'][-16:]
         return image
@@ -41,7 +40,6 @@ class LVISV1Dataset(NamesFromFile):
 
     COCOAPI = _LVISV1
 
-    def _image_info(self, img_id: int) -> dict:
-        image = super()._image_info(img_id)
+    def _named(self, image: dict) -> dict:
         image['file_name'] = image['coco_url'].replace('http://images.cocodataset.org/', '')
         return image

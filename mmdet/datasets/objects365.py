@@ -18,7 +18,6 @@ class Objects365V1Dataset(NamesFromFile):
 class Objects365V2Dataset(NamesFromFile):
     """Objects365 v2, whose images lie in folders ``patch*`` that only the last two parts of ``file_name`` name."""
 
-    def _image_info(self, img_id: int) -> dict:
-        image = super()._image_info(img_id)
+    def _named(self, image: dict) -> dict:
         image['file_name'] = osp.join(osp.basename(osp.dirname(image['file_name'])), osp.basename(image['file_name']))
         return image

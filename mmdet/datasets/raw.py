@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.dataset import BaseDataset
+
+from .reading.report import Report
 
 
 @dataclass
@@ -56,12 +59,25 @@ class RawFault:
 
 @dataclass
 class RawAnnotations:
-    """All that the annotation files of a dataset hold."""
+    """All that the annotation files of a dataset hold.
+
+    Attributes:
+        report: What the reader repaired, left out and refused, each finding kept.
+        faults: The same, with the pictures it belongs to.
+    """
 
     source: str
     categories: list[str]
     pictures: list[RawPicture] = field(default_factory=list)
     faults: list[RawFault] = field(default_factory=list)
+    report: Report = field(default_factory=lambda: Report(''))
+
+    def take_faults(self, pictures: Mapping[Any, RawPicture]) -> None:
+        """Make :attr:`faults` of the findings of :attr:`report`; ``pictures`` are by image id."""
+        for finding in self.report.findings:
+            picture = pictures.get(finding.image_id)
+            where = finding.where if picture is None else picture.name
+            self.faults.append(RawFault(finding.kind, where, f'{finding.entry} {finding.detail}', picture))
 
 
 def parsed_annotations(dataset: BaseDataset) -> RawAnnotations:

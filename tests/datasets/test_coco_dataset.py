@@ -42,7 +42,7 @@ def test_samples_in_the_order_of_the_file(coco_file):
         (dict(bbox=[1, 2, 3, 4]), (0, [1, 2, 4, 6], 0)),
         (dict(bbox=[5, 5, 1, 1]), (0, [5, 5, 6, 6], 0)),  # one pixel is a box
         (dict(bbox=[5, 5, 0.9, 9]), None),  # thinner than a pixel
-        (dict(bbox=[5, 5, 4, 4], area=0), None),
+        (dict(bbox=[5, 5, 4, 4], area=0), (0, [5, 5, 9, 9], 0)),
         (dict(bbox=[80, 5, 4, 4]), None),  # beyond the right border
         (dict(bbox=[-9, 5, 9, 4]), None),
         (dict(bbox=[-5, -5, 10, 10]), (0, [-5, -5, 5, 5], 0)),  # partly outside: kept as it is
@@ -134,7 +134,7 @@ def test_metainfo_follows_the_order_of_the_file(coco_file):
         (dict(images=None), KeyError, r"ann.json: the file has no key 'images'"),
         (dict(annotations=None), KeyError, r"ann.json: the file has no key 'annotations'"),
         (dict(categories=[dict(id=1)]), KeyError, r"an entry of \"categories\" has no key 'name'"),
-        (dict(images=[dict(id=1, file_name='1.jpg')]), KeyError, r"an entry of \"images\" has no key 'height'"),
+        (dict(images=[dict(id=1, file_name='no.jpg')]), KeyError, "has no key 'height', and its picture .* not exist"),
         (dict(annotations=[dict(id=1, image_id=1, category_id=1)]), KeyError, "has no key 'bbox'"),
         (
             dict(annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9])] * 2),

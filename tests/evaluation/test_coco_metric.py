@@ -298,7 +298,7 @@ def test_errors_name_what_is_wrong(tmp_path):
         CocoMetric(path, 'bboxes')
     with pytest.raises(FileNotFoundError, match=r'none\.json'):
         CocoMetric(str(tmp_path / 'none.json'))
-    with pytest.raises(ValueError, match='not JSON'):
+    with pytest.raises(ValueError, match='not valid JSON'):
         (tmp_path / 'bad.json').write_text('{')
         CocoMetric(str(tmp_path / 'bad.json'))
     with pytest.raises(KeyError, match='categories'):

@@ -42,7 +42,7 @@ def config(folder, **val):
 
 
 def box(image, *xywh, category=0, **more):
-    return dict(image_id=image, category_id=category, bbox=list(xywh), **more)
+    return dict(image_id=image, category_id=category, bbox=list(xywh), area=xywh[2] * xywh[3]) | more
 
 
 def found(diagnosis):
@@ -64,16 +64,18 @@ def test_sound_dataset(tmp_path):
     ('annotations', 'kind', 'words'),
     [
         ([box(0, 10, 10, 0, 20)], 'degenerate box', 'a at x 10 to 10, y 10 to 30 has no area'),
-        ([box(0, 10, 10, float('nan'), 20)], 'degenerate box', 'has no area'),
+        ([box(0, 10, 10, float('nan'), 20)], 'unreadable annotation', 'annotation 3 has the box [10, 10, nan, 20]'),
         ([box(0, 120, 10, 20, 20)], 'box outside', 'lies outside of the 100x80 image'),
         ([box(0, 90, 10, 20, 20)], 'box across the border', 'x 90 to 110'),
         ([GOOD[0]], 'duplicate box', 'is annotation 1 again'),
         ([box(7, 1, 1, 5, 5)], 'orphan image id', 'annotation 3 belongs to image 7'),
         ([box(0, 1, 1, 5, 5, category=9)], 'orphan category id', 'annotation 3 has category 9'),
         ([box(0, 1, 1, 5, 5, id=1)], 'repeated annotation id', 'annotation 1 comes twice'),
-        ([box(0, 1, 1, 5, 5, id=0)], 'annotation id 0', 'counts a detection of that object as wrong'),
-        ([dict(image_id=0, category_id=0)], 'unreadable annotation', 'annotation 3 has the box None'),
-        ([box(0, 1, 1, 9, 9, segmentation=[[1, 2, 3]])], 'unreadable polygon', '3 numbers, which are no pairs'),
+        ([box(0, 1, 1, 5, 5, id=0)], 'annotation id 0', "tools take this id for 'not matched'"),
+        ([dict(image_id=0, category_id=0)], 'unreadable annotation', "annotation 3 has no key 'bbox'"),
+        ([box(0, 1, 1, 9, 9, segmentation=[[1, 2, 3]])], 'polygon with half a point', 'has the mask [[1, 2, 3]]'),
+        ([box(0, 1, 1, 9, 9, segmentation=[[1, 2, 3, 4, 2e8, 6]])], 'unreadable polygon', 'the coordinate 200000000.0'),
+        ([box(0, 1, 1, 9, 9, area=0)], 'area computed', 'annotation 3 has the area 0, computed'),
         ([box(0, 1, 1, 1.5, 9)], 'lost by resizing', 'a is 0.8x4.5 after resizing'),
     ],
 )
@@ -151,9 +153,9 @@ def test_boxes_that_no_anchor_resembles(tmp_path):
         (None, None),
         ([[0, 0, 4, 0, 4, 4]], None),
         (dict(size=[2, 2], counts=[1, 3]), None),
-        ([[0, 0, 4, 0]], 'a polygon has only 2 corners'),
-        (['x'], "a polygon is 'x', not a list of numbers"),
-        (dict(size=[2, 2], counts=[1, 9]), 'its run lengths do not add up to the image'),
+        ([[0, 0, 4, 0]], 'has a polygon without three points'),
+        (['x'], "has the polygon 'x', which is no list of numbers"),
+        (dict(size=[2, 2], counts=[1, 9]), 'has run lengths that end after 10 pixels of [2, 2], which are 4'),
     ],
 )
 def test_polygons(segmentation, reason):

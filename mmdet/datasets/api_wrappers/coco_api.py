@@ -1,14 +1,17 @@
-"""pycocotools' index under snake_case names, read quietly and with errors that name the file and the key."""
+"""pycocotools' index under snake_case names, of files that are read quietly, checked and repaired."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import Any
 
 from pycocotools.coco import COCO as _COCO
 
-from mmdet.errors import UserFileError, UserKeyError, UserValueError
+from mmdet.datasets.reading.coco_file import CocoCheck, MissingKeyError, read_json, require
+from mmdet.datasets.reading.report import Report
+from mmdet.errors import UserKeyError
+
+__all__ = ['COCO', 'COCOPanoptic', 'MissingKeyError', 'read_json']
 
 
 class COCO(_COCO):
@@ -16,16 +19,21 @@ class COCO(_COCO):
 
     Args:
         annotation_file: Path of the JSON file, or its parsed content.
+        report: Takes what is found in the file, and nothing stops at what has to be refused: the caller looks at the
+            report. Without one the first such thing is raised.
+        name: Of the file for messages, where it is not its path.
 
     Raises:
-        ValueError: the file is not JSON or not an object.
-        KeyError: a key is missing; the message names the file, the entry and the key.
+        UserError: the file is not JSON or not an object, or what it holds has no meaning; with file, entry and value.
     """
 
-    IMAGE_KEYS = ('id', 'file_name')
-    ANNOTATION_KEYS = ('id', 'image_id', 'category_id')
+    IMAGE_KEYS: tuple[str, ...] = ('id', 'file_name')
+    OWN_IDS = True
+    """Whether annotations have ids of their own."""
 
-    def __init__(self, annotation_file: str | dict | None = None) -> None:
+    def __init__(
+        self, annotation_file: str | dict | None = None, report: Report | None = None, name: str | None = None
+    ) -> None:
         self.imgs: dict[Any, dict]
         self.cats: dict[Any, dict]
         self.anns: dict[Any, Any]
@@ -33,10 +41,28 @@ class COCO(_COCO):
         self.catToImgs: dict[Any, list]
         super().__init__()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
-        self.annotation_file = annotation_file if isinstance(annotation_file, str) else '<dict>'
+        self.annotation_file = name or (annotation_file if isinstance(annotation_file, str) else '<dict>')
         if annotation_file is not None:
             self.dataset = read_json(annotation_file) if isinstance(annotation_file, str) else annotation_file
+            self.check(report)
             self.createIndex()
+
+    def check(self, report: Report | None = None, unique: bool = False) -> None:
+        """Check the entries and their ids, once; boxes and masks are checked by who needs them."""
+        self.report = Report(self.annotation_file) if report is None else report
+        self.checked = CocoCheck(self.dataset, self.report, self.IMAGE_KEYS)
+        self.set_entries(self.checked.entries(self.entries(), self.OWN_IDS, unique))
+        if report is None:
+            self.report.raise_refused()
+
+    def entries(self) -> list[dict]:
+        """The objects of the file."""
+        return self.dataset.get('annotations', [])
+
+    def set_entries(self, entries: list[dict]) -> None:
+        """Leave out the objects that are not among ``entries``, which are some of :meth:`entries` in their order."""
+        if 'annotations' in self.dataset:
+            self.dataset['annotations'] = entries
 
     def createIndex(self) -> None:
         """Tables by id of what the file holds.
@@ -44,34 +70,20 @@ class COCO(_COCO):
         Raises:
             ValueError: where an entry lacks a key.
         """
-        self._require(self.dataset, ('images', 'categories'), 'the file')
-        for key in ('images', 'categories', 'annotations'):
-            if not isinstance(self.dataset.get(key, []), list):
-                raise UserValueError(f'{self.annotation_file}: "{key}" is {_short(self.dataset[key])}, not a list')
-        self.imgs, self.cats, self.anns = {}, {}, {}
-        self.imgToAnns, self.catToImgs = defaultdict(list), defaultdict(list)
-        for image in self.dataset['images']:
-            self._require(image, self.IMAGE_KEYS, 'an entry of "images"')
-            self.imgs[image['id']] = image
-        for category in self.dataset['categories']:
-            self._require(category, ('id', 'name'), 'an entry of "categories"')
-            self.cats[category['id']] = category
+        self.imgs = {image['id']: image for image in self.dataset.get('images', ())}
+        self.cats = {category['id']: category for category in self.dataset.get('categories', ())}
+        self.anns, self.imgToAnns, self.catToImgs = {}, defaultdict(list), defaultdict(list)
         self._index_annotations()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def _index_annotations(self) -> None:
-        for ann in self.dataset.get('annotations', ()):
-            self._require(ann, self.ANNOTATION_KEYS, 'an entry of "annotations"')
+        for ann in self.entries():
             self.imgToAnns[ann['image_id']].append(ann)
             self.anns[ann['id']] = ann
             self.catToImgs[ann['category_id']].append(ann['image_id'])
 
     def _require(self, entry: dict, keys: tuple[str, ...], where: str) -> None:
-        if not isinstance(entry, dict):
-            raise UserValueError(f'{self.annotation_file}: {where} is {_short(entry)}, not an object')
-        for key in keys:
-            if key not in entry:
-                raise MissingKeyError(f'{self.annotation_file}: {where} has no key {key!r}: {_short(entry)}')
+        require(entry, keys, where, self.annotation_file)
 
     def get_ann_ids(self, img_ids=(), cat_ids=(), area_rng=(), iscrowd=None):
         """As ``getAnnIds``."""
@@ -104,13 +116,16 @@ class COCOPanoptic(COCO):
     Segment ids are unique within an image only, so :attr:`anns` maps an id to the list of segments with it.
     """
 
+    OWN_IDS = False
     ANNOTATION_KEYS = ('image_id', 'file_name', 'segments_info')
 
-    def _index_annotations(self) -> None:
-        self.anns = defaultdict(list)
+    def entries(self) -> list[dict]:
+        """The segments of all pictures, each with its ``image_id``, ``height`` and ``width``."""
+        images = {image.get('id'): image for image in self.dataset['images']}
+        entries = []
         for ann in self.dataset.get('annotations', ()):
             self._require(ann, self.ANNOTATION_KEYS, 'an entry of "annotations"')
-            image = self.imgs.get(ann['image_id'])
+            image = images.get(ann['image_id'])
             if image is None:
                 raise UserKeyError(
                     f'{self.annotation_file}: an entry of "annotations" belongs to image {ann["image_id"]!r}, '
@@ -118,35 +133,25 @@ class COCOPanoptic(COCO):
                 )
             image['segm_file'] = ann['file_name']
             for segment in ann['segments_info']:
-                segment.update(image_id=ann['image_id'], height=image['height'], width=image['width'])
-                self.imgToAnns[ann['image_id']].append(segment)
-                self.anns[segment['id']].append(segment)
-                self.catToImgs[segment['category_id']].append(ann['image_id'])
+                self._require(segment, ('id', 'category_id'), f'a segment of {ann["file_name"]!r}')
+                segment.update(image_id=ann['image_id'], height=image.get('height'), width=image.get('width'))
+            entries += ann['segments_info']
+        return entries
+
+    def set_entries(self, entries: list[dict]) -> None:
+        """Leave out the segments that are not among ``entries``."""
+        kept = {id(entry) for entry in entries}
+        for ann in self.dataset.get('annotations', ()):
+            ann['segments_info'] = [segment for segment in ann['segments_info'] if id(segment) in kept]
+
+    def _index_annotations(self) -> None:
+        self.anns = defaultdict(list)
+        for segment in self.entries():
+            self.imgToAnns[segment['image_id']].append(segment)
+            self.anns[segment['id']].append(segment)
+            self.catToImgs[segment['category_id']].append(segment['image_id'])
 
     def load_anns(self, ids=()):
         """All segments that have one of these ids, which are unique only within an image."""
         ids = ids if isinstance(ids, (list, tuple)) else [ids]
         return [segment for i in ids for segment in self.anns[i]]
-
-
-class MissingKeyError(UserKeyError):
-    """An annotation file lacks a key."""
-
-
-def _short(value: Any) -> str:
-    shown = json.dumps(value, default=str)
-    return shown if len(shown) < 160 else shown[:160] + ' ...'
-
-
-def read_json(path: str) -> dict:
-    """The object in a JSON file; ``ValueError`` with the path when it is none."""
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise UserFileError(f'annotation file {path!r} does not exist') from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserValueError(f'annotation file {path!r} is not valid JSON: {error}') from error
-    if not isinstance(content, dict):
-        raise UserValueError(f'annotation file {path!r} holds a {type(content).__name__}, not an object with "images"')
-    return content

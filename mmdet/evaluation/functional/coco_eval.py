@@ -5,7 +5,6 @@ Letters: T IoU thresholds, R recall points (101), K categories, A areas (all, sm
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from mmengine.logging import print_log
 
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.datasets.api_wrappers.columns import Objects, distinct_ids
+from mmdet.datasets.reading.coco_file import read_json
 from mmdet.errors import UserFileError, UserKeyError, UserValueError
 
 AREAS = ('all', 's', 'm', 'l')
@@ -35,7 +35,7 @@ def load_coco(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON.
+        ValueError: if it is not JSON, or what it holds has no meaning.
         KeyError: if it lacks ``images``, ``annotations`` or ``categories``.
     """
     name, content = 'the annotations', annotations
@@ -44,10 +44,7 @@ def load_coco(
         if '://' not in name and not Path(name).is_file() and not backend_args:
             raise UserFileError(f'The annotation file {name} does not exist.')
         with get_local_path(name, backend_args=backend_args) as path:
-            try:
-                content = json.loads(Path(path).read_bytes())
-            except ValueError as error:
-                raise UserValueError(f'The annotation file {name} is not JSON: {error}.') from error
+            content = read_json(str(path), name)
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserKeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
@@ -57,6 +54,7 @@ def load_coco(
     coco = COCO()
     coco.annotation_file, coco.IMAGE_KEYS = name, ('id',)
     coco.dataset = content
+    coco.check()
     coco.createIndex()
     return coco
 
