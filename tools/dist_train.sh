@@ -2,6 +2,7 @@
 # dist_train.sh CONFIG NUM_PROCESSES [arguments of train.py]
 # One process per GPU; on a machine without a GPU the processes share the CPU.
 # Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# SIGTERM and SIGUSR1 reach every rank: a training saves after the iteration, and the exit code is 143 or 138.
 set -eu
 CONFIG=$1
 PROCESSES=$2
@@ -14,5 +15,5 @@ else
     RENDEZVOUS=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "${PYTHON:-python}" -m torch.distributed.run "${RENDEZVOUS[@]}" --nproc_per_node="$PROCESSES" \
+exec "${PYTHON:-python}" "$HERE/launch.py" "${RENDEZVOUS[@]}" --nproc_per_node="$PROCESSES" \
     "$HERE/train.py" "$CONFIG" --launcher pytorch "${@:3}"

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from mmdet.errors import UserValueError
+from mmdet.utils.processes import end_with_parent
 
 
 class DictAction(argparse.Action):
@@ -91,5 +92,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
-    """Put ``--local_rank`` where torch looks for it."""
+    """Put ``--local_rank`` where torch looks for it; a process of a launcher ends with it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher != 'none':
+        end_with_parent()

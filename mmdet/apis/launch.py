@@ -13,6 +13,7 @@ from typing import Any
 from mmdet.checks.config_check import require_sound
 from mmdet.config import innermost_datasets, load_config
 from mmdet.errors import UserError, UserFileError, UserValueError
+from mmdet.utils.processes import leave_process_group
 
 
 def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int:
@@ -28,7 +29,7 @@ def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         print(f'\nInterrupted. {_last_checkpoint(args)}', file=sys.stderr)
-        _leave_process_group()
+        leave_process_group()
         return 128 + signal.SIGINT
     except (UserError, OSError) as error:  # the latter is a file, a disk or an address
         return _report(error)
@@ -39,7 +40,7 @@ def _report(error: UserError | OSError) -> int:
         print(getattr(error, 'worker_traceback', None) or '', file=sys.stderr)
         raise error
     print(f'error: {_sentence(error)}', file=sys.stderr)
-    _leave_process_group()
+    leave_process_group()
     return 1
 
 
@@ -56,13 +57,6 @@ def _last_checkpoint(args: argparse.Namespace) -> str:
     if pointer is None or not pointer.is_file():
         return 'No checkpoint was written.'
     return f'The last checkpoint is {pointer.parent / pointer.read_text().strip()}; --resume continues from it.'
-
-
-def _leave_process_group() -> None:
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def prepare(args: argparse.Namespace) -> Any:
@@ -114,6 +108,9 @@ def train(args: argparse.Namespace) -> None:
                 'the batch size that its learning rate is meant for'
             )
         cfg.auto_scale_lr.enable = True
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT') or 0) > 0:
+        _print_once('torchrun has started the ranks again: they continue from the newest checkpoint')
+        args.resume = 'auto'
     if args.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
     elif args.resume is not None:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
 
 from mmdet.errors import UserValueError
+from mmdet.utils.processes import start_process_group
 
 
 def custom_round(value: float, factor: float, precision: int = 2) -> float:
@@ -99,12 +100,11 @@ def _dataloader(cfg: Config, split: str) -> Any:
 
 def _prepare(cfg: Config, distributed: bool) -> None:
     import torch
-    from mmengine.dist import init_dist
     from mmengine.registry import init_default_scope
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if distributed:
-        init_dist(cfg.get('launcher', 'pytorch'), **(cfg.get('env_cfg', {}).get('dist_cfg') or {}))
+        start_process_group(cfg.get('launcher', 'pytorch'), cfg.get('env_cfg', {}).get('dist_cfg'))
     torch.backends.cudnn.benchmark = bool(cfg.get('env_cfg', {}).get('cudnn_benchmark', False))
 
 

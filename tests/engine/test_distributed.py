@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 from test_resume import EMA, EVERY_3, CutOff, CutOffHook
-from toy_runs import build, fingerprint, run_ranks, toy_config
+from toy_runs import build, fingerprint, join_ranks, run_ranks, toy_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def _rank(rank, ranks, port, folder, changes, cut, resume, result):
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
-    )
+    join_ranks(rank, ranks, port)
     import torch.distributed as dist
 
     cfg = toy_config(folder, **changes)

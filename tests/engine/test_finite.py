@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from test_resume import EMA
 from torch import nn
 from toy import ToyModel
-from toy_runs import build, run_ranks, toy_config
+from toy_runs import build, join_ranks, run_ranks, toy_config
 
 from mmdet.engine.finite import NonFiniteStateError, nonfinite_names
 from mmdet.engine.optimizers.optim_wrapper import (
@@ -257,9 +257,7 @@ def test_buffers_that_are_infinite_by_design_are_saved(tmp_path):
 # --------------------------------------------------------------------------------------------------------------------
 # Two ranks
 def _rank(rank, ranks, port, folder, where):
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
-    )
+    join_ranks(rank, ranks, port)
     cfg = toy_config(folder, model__type='PoisonedModel')
     cfg.launcher = 'pytorch'
     if where == 'gradients' and rank == 1:

@@ -187,7 +187,9 @@ def test_watchdog_says_where_it_hangs(tmp_path, capfd):
     from mmdet.engine.hooks import WatchdogHook
 
     hook = WatchdogHook(timeout=0.05)
-    runner = SimpleNamespace(iter=41, rank=3)
+    runner = SimpleNamespace(
+        iter=41, rank=3, phase='training step', optim_wrapper=SimpleNamespace(phase='backward pass')
+    )
     stream = io.StringIO()
     from mmengine.logging import MMLogger
 
@@ -198,7 +200,7 @@ def test_watchdog_says_where_it_hangs(tmp_path, capfd):
     time.sleep(0.3)
     hook.after_train(runner)
     hook._thread.join(1)
-    assert "Rank 3 has been in the phase 'training step' of iteration 42" in stream.getvalue()
+    assert "Rank 3 has been in the phase 'training step: backward pass' of iteration 42" in stream.getvalue()
     assert stream.getvalue().count('Rank 3') == 1
     assert 'time.sleep' not in stream.getvalue()
 

@@ -78,3 +78,32 @@ class ToyWeightsHook(Hook):
             digest.update(parameter.detach().numpy().tobytes())
         folder = Path(os.environ['MMDET_TOY_OUT'])
         (folder / f'weights_{runner.rank}.txt').write_text(digest.hexdigest())
+
+
+@HOOKS.register_module(force=True)
+class ToyTraceHook(Hook):
+    """Writes the process and the iterations of each rank into the folder MMDET_TOY_OUT."""
+
+    def before_train(self, runner):
+        folder = Path(os.environ['MMDET_TOY_OUT'])
+        (folder / f'process_{runner.rank}.txt').write_text(str(os.getpid()))
+        self.file = (folder / f'trace_{runner.rank}.txt').open('a')
+        self.write(f'start {runner.world_size}')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.write(runner.iter + 1)
+
+    def write(self, line):
+        self.file.write(f'{line}\n')
+        self.file.flush()
+
+
+@HOOKS.register_module(force=True)
+class ToyCrashHook(Hook):
+    """Ends rank 1 in its second epoch, once."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        once = Path(os.environ['MMDET_TOY_OUT']) / 'crashed'
+        if runner.rank == 1 and runner.epoch == 1 and batch_idx == 2 and not once.exists():
+            once.touch()
+            os._exit(9)

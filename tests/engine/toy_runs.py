@@ -4,8 +4,10 @@ import copy
 import hashlib
 import itertools
 import multiprocessing
+import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -38,8 +40,8 @@ def build(cfg):
     return DetRunner.from_cfg(copy.deepcopy(cfg))
 
 
-def run_ranks(function, *args, ranks=2):
-    """Call ``function(rank, ranks, port, *args)`` in as many processes, all of which must end well."""
+def run_ranks(function, *args, ranks=2, codes=None, seconds=60):
+    """Call ``function(rank, ranks, port, *args)`` in as many processes; ``codes`` are to be their exit codes."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -47,9 +49,20 @@ def run_ranks(function, *args, ranks=2):
     processes = [context.Process(target=function, args=(rank, ranks, port, *args)) for rank in range(ranks)]
     for process in processes:
         process.start()
+    end = time.monotonic() + seconds
     for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+        process.join(max(end - time.monotonic(), 0))
+    found = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert found == (codes or [0] * ranks)
+
+
+def join_ranks(rank, ranks, port):
+    """What a launcher tells a rank."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
 
 
 def fingerprint(runner):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 
 from mmdet.engine.hooks.checkpoint_hook import at_optimizer_step
+from mmdet.engine.rescue import WAITING
 from mmdet.registry import HOOKS
 
 
@@ -43,6 +46,15 @@ class SignalHook(Hook):
             for number in self.signals:
                 self._former[number] = signal.signal(number, self._note)
 
+        self._tell_launcher(runner, '')
+
+    @staticmethod
+    def _tell_launcher(runner: Any, text: str) -> None:
+        """Whether this rank can save when it is told to end, and has, for the exit code of ``tools/launch.py``."""
+        folder = os.environ.get('MMDET_EXIT_CODES')
+        if folder:
+            Path(folder, str(runner.rank)).write_text(text)
+
     def _note(self, number: int, frame: Any) -> None:
         self.received = number
 
@@ -53,6 +65,7 @@ class SignalHook(Hook):
         if runner.world_size > 1:
             if (runner.iter + 1) % self.interval:
                 return
+            runner.phase = WAITING
             shared = torch.tensor(number, device='cuda' if torch.cuda.is_available() else 'cpu')
             all_reduce(shared, op='max')
             number = int(shared)
@@ -73,10 +86,13 @@ class SignalHook(Hook):
             hook.last_ckpt = hook.file_backend.join_path(folder, name)
             hook._point_to(runner, name)
         runner.logger.warning(f'{signal.Signals(number).name}: saved {name}; --resume continues from it.')
+        self._tell_launcher(runner, str(128 + number))
+        barrier()  # srun and torchrun end the other ranks when one has ended, and rank 0 may still be writing
         self.restore()
         raise TrainingInterrupted(128 + number)
 
     def after_train(self, runner: Any) -> None:
+        self._tell_launcher(runner, '0')
         self.restore()
 
     def restore(self) -> None:

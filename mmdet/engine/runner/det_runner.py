@@ -17,7 +17,6 @@ from typing import Any
 
 import mmengine
 import torch
-import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dist import get_rank, master_only
 from mmengine.evaluator import Evaluator
@@ -43,6 +42,7 @@ from mmdet.engine.finite import (
     wrappers_of,
 )
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
+from mmdet.engine.rescue import save_last_state, where_it_is
 from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.weights import load_weights
@@ -50,6 +50,7 @@ from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.evaluation.evaluator import build_evaluator
 from mmdet.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
+from mmdet.utils.processes import LostRankError, end_with_parent, is_lost_rank, start_process_group
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
 from mmdet.version import __version__
 
@@ -67,6 +68,9 @@ class DetRunner(Runner):
     """
 
     _has_loaded: bool
+    phase = ''
+    """What it does at the moment; empty while it waits for data."""
+    rescue: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
@@ -93,8 +97,9 @@ class DetRunner(Runner):
     # ----------------------------------------------------------------------------------------------------------------
     # Environment
     def setup_env(self, env_cfg: dict) -> None:
-        if self.distributed and not dist.is_initialized() and not torch.cuda.is_available():
-            dist.init_process_group('gloo')  # mmengine's own path calls torch.cuda.set_device
+        if self.distributed:
+            start_process_group(self.launcher, env_cfg.get('dist_cfg'))
+            end_with_parent(at_once=False)  # the tools have told Linux, a parent of another kind may use threads
         if 'cudnn_benchmark' not in env_cfg and has_bounded_sizes(self.cfg):
             env_cfg = {**env_cfg, 'cudnn_benchmark': True}  # randomness=dict(deterministic=True) takes it back
         super().setup_env(env_cfg)
@@ -182,6 +187,8 @@ class DetRunner(Runner):
             signals=dict(type='SignalHook'),
             progress=dict(type='ProgressHook'),
         )
+        if self.distributed:
+            defaults['watchdog'] = dict(type='WatchdogHook')
         given = dict(hooks or {})
         for name, hook in defaults.items():
             if name not in given:
@@ -269,7 +276,15 @@ class DetRunner(Runner):
     def train(self) -> torch.nn.Module:
         accelerate_training(self.model, self.cfg)
         self._infinite = infinite_buffers(self.model)
-        model = super().train()
+        try:
+            model = super().train()
+        except RuntimeError as error:
+            if self.world_size == 1 or not is_lost_rank(error):
+                raise
+            raise LostRankError(
+                f'{where_it_is(self)} when it lost another rank, whose own message says more. '
+                f'{save_last_state(self)} ({error})'
+            ) from error
         check_gradients(self, 'finish')
         self._require_finite(state_of(self), 'The run has ended, but this is not finite')
         return model
@@ -464,6 +479,7 @@ def _require_writable(folder: str) -> None:
 def _start_worker(worker_id: int) -> None:
     """One thread each, and deaf to what tells the whole job to stop: the main process saves, then ends its workers."""
     torch.set_num_threads(1)
+    end_with_parent(signal.SIGKILL, grace=None)
     if hasattr(os, 'setpgid'):  # a SIGTERM to the process group, as `timeout` and shells send it, must not reach them
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)

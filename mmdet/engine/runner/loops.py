@@ -20,7 +20,16 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from mmdet.engine.finite import check_gradients, gradient_message
 from mmdet.engine.optimizers.optim_wrapper import NonFiniteGradientError, NonFiniteLossError
 from mmdet.engine.replay import record_step
-from mmdet.engine.runner.progress import Pace, Place, no_batches, pace_of, require_batches, to_store
+from mmdet.engine.runner.progress import (
+    Pace,
+    Place,
+    no_batches,
+    pace_of,
+    ran_out,
+    require_batches,
+    require_equal_lengths,
+    to_store,
+)
 from mmdet.errors import UserValueError
 from mmdet.registry import LOOPS
 from mmdet.utils.randomness import ResumableBatches, mix, seed_all
@@ -106,6 +115,7 @@ class _ExactTraining:
         runner = self.runner
         seed_all(mix(runner.seed, 1, get_rank(), self._iter))
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
+        runner.phase = 'training step'
         try:
             outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except NonFiniteLossError as error:
@@ -114,16 +124,20 @@ class _ExactTraining:
             if error.late:  # the step before this one, whose batch is gone
                 raise NonFiniteGradientError(gradient_message(runner, error)) from error
             raise NonFiniteGradientError(record_step(runner, data_batch, str(error), error.parameters)) from error
+        runner.phase = 'hooks after a step'
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
         self._samples += self._pace.samples(self._batch + 1) - self._pace.samples(self._batch)
         self._batch += 1
+        runner.phase = ''
 
     def validate(self) -> None:
         check_gradients(self.runner)
         # before, since a new best score saves the checkpoint again
         self.runner.message_hub.update_info('last_validation', self._iter)
+        self.runner.phase = 'validation'
         self.runner.val_loop.run()
+        self.runner.phase = ''
 
     def is_due(self, done: int, last: int) -> bool:
         """Whether a validation comes after ``done`` epochs or iterations, of which ``last`` are the whole training."""
@@ -153,6 +167,7 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         self._pace = self.pace()
+        require_equal_lengths(len(self.dataloader))
         self.say_if_finished()
         self.runner.call_hook('before_train')
         self.show_last(iter=self._iter)
@@ -178,6 +193,8 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
             self.run_iter(index, data_batch)
         if self._batch == 0:
             raise no_batches()
+        if self._batch < len(self.dataloader) and self.runner.world_size > 1:
+            raise ran_out(self.runner, self._batch, len(self.dataloader))
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
         self._passes, self._batch = self._epoch, 0

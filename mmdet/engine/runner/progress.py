@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mmdet.errors import UserValueError
+from mmengine.dist import all_gather_object
+
+from mmdet.errors import UserRuntimeError, UserValueError
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,24 @@ def no_batches() -> UserValueError:
     return UserValueError(
         'A whole epoch of train_dataloader gave no batch: its sampler or batch_sampler leaves every sample out'
     )
+
+
+def ran_out(runner: Any, done: int, length: int) -> UserRuntimeError:
+    """For a rank whose epoch ends while others go on, which would wait for it."""
+    return UserRuntimeError(
+        f'Rank {runner.rank} ran out of data after iteration {runner.iter}: the epoch {runner.epoch + 1} gave it '
+        f'{done} of {length} batches, and the other ranks wait for it. Its sampler must give every rank as many.'
+    )
+
+
+def require_equal_lengths(length: int) -> None:
+    """Fail on every rank if their epochs differ in length; a collective call."""
+    lengths = all_gather_object(length)
+    if len(set(lengths)) > 1:
+        raise UserValueError(
+            f'the epochs of the ranks have {", ".join(map(str, lengths))} batches: '
+            'the sampler of train_dataloader must give every rank as many'
+        )
 
 
 # --------------------------------------------------------------------------------------------------------------------
