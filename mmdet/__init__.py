@@ -14,6 +14,7 @@ _install_absent_modules()
 # Files are read safely in whatever order mmengine and this package are imported
 _AfterImport(
     {
+        'mmengine.fileio': 'mmdet.utils.downloads:register_http',
         'mmengine.fileio.handlers': 'mmdet.config.safe_yaml:register_safe_yaml',
         'mmengine.runner.checkpoint': 'mmdet.utils.checkpoint:register_loaders',
     }

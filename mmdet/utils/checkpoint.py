@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from mmdet.errors import UserError, UserFileError
+from mmdet.utils.downloads import download
 from mmdet.utils.tensor_files import read_tensors
 
 
@@ -45,27 +46,27 @@ def read_checkpoint(source: str | os.PathLike, map_location: Any = 'cpu') -> dic
     return checkpoint
 
 
-def read_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
-    """Read one local file; see :func:`read_checkpoint`."""
+def read_file(path: str | os.PathLike, map_location: Any = 'cpu', name: str | None = None) -> Any:
+    """Read one local file, which messages call ``name``; see :func:`read_checkpoint`."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserFileError(f'There is no checkpoint {str(path)!r}.')
     if path.suffix == '.safetensors':
-        return _read_safetensors(path, map_location)
+        return _read_safetensors(path, map_location, name)
     try:
         with path.open('rb') as file:
             checkpoint = read_tensors(file, map_location)
     except UnpicklingError as error:
-        raise UnreadableCheckpointError(f'{path} was refused: {error}') from error
+        raise UnreadableCheckpointError(f'{name or path} was refused: {error}') from error
     except Exception as error:  # a damaged pickle or zip may raise nearly anything
         reason = f'{type(error).__name__}: {error}'[:300]
-        raise UnreadableCheckpointError(f'{path} is damaged or not a checkpoint: {reason}') from error
+        raise UnreadableCheckpointError(f'{name or path} is damaged or not a checkpoint: {reason}') from error
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)  # MMDetection 1.x; mmengine's resume would execute it
     return checkpoint
 
 
-def _read_safetensors(path: Path, map_location: Any) -> dict:
+def _read_safetensors(path: Path, map_location: Any, name: str | None) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -73,34 +74,7 @@ def _read_safetensors(path: Path, map_location: Any) -> dict:
     try:
         return {'state_dict': OrderedDict(load_file(path, device=str(device)))}
     except SafetensorError as error:
-        raise UnreadableCheckpointError(f'{path} is damaged or not a safetensors file: {error}') from error
-
-
-def download(url: str, folder: str | os.PathLike | None = None) -> Path:
-    """Fetch a file once into torch's cache; checked against the hash in its name (``name-1a2b3c4d.pth``).
-
-    Raises:
-        UnreadableCheckpointError: when the content does not have the hash.
-    """
-    from mmengine.dist import barrier, get_rank
-
-    folder = Path(folder or Path(torch.hub.get_dir()) / 'checkpoints')
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / os.path.basename(url.split('?')[0].split('#')[0])
-    found = re.search(r'[-_]([0-9a-f]{8,64})\.', path.name)
-    digest = found.group(1) if found else None
-    failure = None
-    if get_rank() == 0 and not path.is_file():
-        try:
-            torch.hub.download_url_to_file(url, str(path), digest, progress=os.isatty(2))
-        except RuntimeError as error:  # the one for a wrong hash; those of the network are OSErrors
-            failure = error
-    barrier()
-    if failure is not None:
-        raise UnreadableCheckpointError(
-            f'What {url} delivered does not have the hash {digest} of its name; it was thrown away.'
-        ) from failure
-    return path
+        raise UnreadableCheckpointError(f'{name or path} is damaged or not a safetensors file: {error}') from error
 
 
 def register_loaders() -> None:
@@ -127,8 +101,31 @@ def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
 def load_from_http(
     filename: str, map_location: Any = 'cpu', model_dir: str | None = None, progress: bool = False
 ) -> Any:
-    """As :func:`read_file`, of what is downloaded into ``model_dir``."""
-    return read_file(download(filename, model_dir), map_location)
+    """As :func:`read_file`, of what is kept in ``model_dir``, by default torch's cache, once it could be read.
+
+    Raises:
+        DownloadError: see :func:`mmdet.utils.downloads.download`.
+    """
+    from mmengine.dist import barrier, get_rank
+
+    folder = model_dir or Path(torch.hub.get_dir()) / 'checkpoints'
+    content, failure = None, None
+    for turn in (get_rank() == 0, get_rank() != 0):  # the others find what the first has fetched
+        if turn:
+            try:
+                content = _downloaded(filename, folder, map_location)
+            except Exception as error:
+                failure = error
+        barrier()
+    if failure is not None:
+        raise failure
+    return content
+
+
+def _downloaded(url: str, folder: str | os.PathLike, map_location: Any) -> Any:
+    read: list[Any] = []
+    path = download(url, folder, lambda new: read.append(read_file(new, map_location, name=url)))
+    return read[0] if read else read_file(path, map_location)
 
 
 def load_from_storage(filename: str, map_location: Any = 'cpu', **kwargs: Any) -> Any:

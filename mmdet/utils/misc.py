@@ -5,7 +5,6 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -118,11 +117,9 @@ def get_file_list(source_root: str) -> tuple[list[str], dict[str, bool]]:
     if is_dir:
         files = sorted(str(file) for file in Path(source_root).rglob('*') if file.suffix.lower() in IMG_EXTENSIONS)
     elif is_url:
-        from torch.hub import download_url_to_file
+        from mmdet.utils.downloads import fetch_to, file_name
 
-        target = os.path.join(os.getcwd(), os.path.basename(unquote(source_root).split('?')[0]))
-        download_url_to_file(source_root, target)
-        files = [target]
+        files = [str(fetch_to(source_root, Path.cwd() / file_name(source_root)))]
     elif is_file:
         files = [source_root]
     else:
