@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.checks.finding import Finding
 from mmdet.checks.mixing import mixing_faults
+from mmdet.checks.names import unknown_names
 from mmdet.config.bases import merged_bases
 from mmdet.config.batch_size import batch_size_message
-from mmdet.config.sections import (
-    FREE_KEYS,
-    INSIDE,
-    LAYER_KEYS,
-    RUNNER_KEYS,
-    SECTIONS,
-    TAKEN_BEFORE,
-    dataset_classes,
-    innermost_datasets,
-)
+from mmdet.config.places import dotted, look_up, places_of
+from mmdet.config.sections import RUNNER_KEYS, dataset_classes, innermost_datasets
 from mmdet.errors import UserValueError
 from mmdet.names_3x import absent
-
-
-@dataclass
-class Finding:
-    """One thing that is, or may be, wrong.
-
-    Attributes:
-        level: 'error', 'warning' or 'note'.
-        where: Dotted path in the config.
-        message: What is wrong and what would be right.
-        stops: Whether training refuses to start; a variable without effect is only reported there.
-    """
-
-    level: str
-    where: str
-    message: str
-    stops: bool = True
-
-    def __str__(self) -> str:
-        return f'{self.level}: {self.where}: {self.message}'
 
 
 class ConfigError(UserValueError):
@@ -61,7 +32,8 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     if broken:  # its values cannot be read
         return broken
     findings = [
-        *_unknown_names(cfg),
+        *_without_effect(cfg),
+        *unknown_names(cfg),
         *_delete_leftovers(cfg),
         *_long_schedules(cfg),
         *_class_counts(cfg),
@@ -90,7 +62,15 @@ def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> Non
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Types and arguments
+# Options and imports
+def _without_effect(cfg: Any) -> Iterator[Finding]:
+    """Options of the command line that arrive nowhere."""
+    for key, message in (getattr(cfg, 'without_effect', None) or {}).items():
+        # code of others may read the config itself
+        unsure = cfg.get('custom_imports') and 'Did you mean' not in message
+        yield Finding('warning' if unsure else 'error', key, message)
+
+
 def _broken_imports(node: Any, where: str) -> Iterator[Finding]:
     """What a lazy config imports and cannot have."""
     from mmengine.config.lazy import LazyAttr, LazyObject
@@ -110,97 +90,6 @@ def _broken_imports(node: Any, where: str) -> Iterator[Finding]:
         items = [(f'{where}[{index}]', item) for index, item in enumerate(node)]
     for place, item in items:
         yield from _broken_imports(item, place)
-
-
-def _unknown_names(cfg: Any) -> Iterator[Finding]:
-    import mmengine.runner  # noqa: F401 (fills mmengine's registries)
-    from mmengine.registry import init_default_scope
-
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    for key, registry in SECTIONS.items():
-        if cfg.get(key) is not None:
-            yield from _walk(dict(cfg)[key], key, registry)
-
-
-def _walk(node: Any, where: str, registry: str) -> Iterator[Finding]:
-    if isinstance(node, (list, tuple)):
-        for index, item in enumerate(node):
-            yield from _walk(item, f'{where}[{index}]', registry)
-        return
-    if not isinstance(node, dict):
-        return
-    last = where.rsplit('.', 1)[-1]
-    if 'type' in node and registry != 'data':
-        yield from _check_node(node, where, registry, names_only=last in LAYER_KEYS)
-    for key in node:
-        if key in FREE_KEYS or (key in ('transforms', 'bbox_params') and node.get('type') in ('Albu', 'mmdet.Albu')):
-            continue  # albumentations has names of its own
-        inside = registry if registry == 'model' else INSIDE.get(key, registry)
-        yield from _walk(dict.__getitem__(node, key), f'{where}.{key}', inside)
-
-
-def _check_node(node: dict, where: str, registry: str, names_only: bool) -> Iterator[Finding]:
-    from mmdet import registry as registries
-
-    kind = node['type']
-    if isinstance(kind, str):
-        names = ('MODELS', 'TASK_UTILS') if registry == 'model' else (registry,)
-        kind = _find(kind, names, registries)
-        if isinstance(kind, Exception):
-            yield Finding('error', f'{where}.type', str(kind))
-            return
-    if names_only or not callable(kind):
-        return
-    known = registries.argument_names(kind)
-    injected = {'type', '_scope_', 'priority', '_delete_', *TAKEN_BEFORE.get(registry, ())}
-    if where.rsplit('.', 1)[-1].startswith('loss'):
-        injected.add('bg_cls_weight')  # DETR's heads make class_weight of it
-    takes = _open_arguments(kind)
-    for name in node:
-        if name in known or name in injected or name.startswith('_'):
-            continue
-        near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.75 if takes == 'any' else 0.6)
-        if takes == 'any' and not near:
-            continue
-        hint = f' Did you mean {" or ".join(near)}?' if near else f' It takes {", ".join(sorted(known)) or "none"}.'
-        # **kwargs that a class of others, or a part of a model, hands on may be used up on the way
-        own = kind.__module__.startswith(('mmdet.', 'mmengine.', 'mmcv.')) and registry != 'model'
-        level = 'error' if takes == 'named' or (takes == 'handed on' and own) else 'warning'
-        yield Finding(level, f'{where}.{name}', f'{kind.__name__} has no argument {name!r}.{hint}')
-
-
-def _find(kind: str, names: tuple[str, ...], registries: Any) -> Any:
-    failure: Exception | None = None
-    for name in names:
-        try:
-            return getattr(registries, name).get(kind)
-        except registries.UnknownNameError as error:
-            failure = failure or error
-        except ImportError as error:  # an optional package of this one class
-            return _no_arguments if 'mmdet' not in str(error) else error
-    return failure
-
-
-def _no_arguments(**kwargs: Any) -> None:
-    """Stands for a class that cannot be looked at here."""
-
-
-def _open_arguments(cls: Any) -> str:
-    """'named': the constructor lists all arguments; 'handed on': its base classes list the rest; 'any': none does."""
-    classes = cls.__mro__ if inspect.isclass(cls) else [cls]
-    open_ended = False
-    for each in classes:
-        constructor = each.__dict__.get('__init__') if inspect.isclass(each) else each
-        if constructor is None or each is object:
-            continue
-        try:
-            parameters = inspect.signature(constructor).parameters.values()
-        except (TypeError, ValueError):
-            return 'any'
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return 'handed on' if open_ended else 'named'
-        open_ended = True
-    return 'any'
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -334,15 +223,15 @@ def _dead_variables(cfg: Any, path: Path) -> Iterator[Finding]:
         old, new = base[name], cfg[name]
         if old == new or isinstance(old, (bool, int, float)) or not old:
             continue
-        uses = [(where, value) for where, value in _places(base, old) if where[0] != name and where[0] in RUNNER_KEYS]
-        stale = [where for where, _ in uses if _lookup(cfg, where) == old]
+        uses = [where for where in places_of(base, old) if where[0] != name and where[0] in RUNNER_KEYS]
+        stale = [where for where in uses if look_up(cfg._cfg_dict, where) == old]
         if stale:
-            shown = ', '.join(map(_dotted, stale[:3])) + (f' and {len(stale) - 3} more' if len(stale) > 3 else '')
+            shown = ', '.join(map(dotted, stale[:3])) + (f' and {len(stale) - 3} more' if len(stale) > 3 else '')
             yield Finding(
                 'error' if len(stale) == len(uses) else 'warning',
                 name,
                 f'is set in {path.name}, but {shown} still has the value of the base file, which has read its own '
-                f'variable already. Set {_dotted(stale[0])} too.',
+                f'variable already. Set {dotted(stale[0])} too.',
                 stops=False,
             )
 
@@ -350,32 +239,3 @@ def _dead_variables(cfg: Any, path: Path) -> Iterator[Finding]:
 def _assigned(source: str) -> list[str]:
     targets = [s.targets[0] for s in ast.parse(source).body if isinstance(s, ast.Assign)]
     return list(dict.fromkeys(t.id for t in targets if isinstance(t, ast.Name) and not t.id.startswith('_')))
-
-
-def _places(node: Any, value: Any, where: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    items: Any = ()
-    if isinstance(node, dict):
-        items = [(key, dict.__getitem__(node, key)) for key in node]
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for key, item in items:
-        if type(item) is type(value) and item == value:
-            yield (*where, key), item
-        else:
-            yield from _places(item, value, (*where, key))
-
-
-def _lookup(node: Any, where: tuple) -> Any:
-    for key in where:
-        try:
-            node = node[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return node
-
-
-def _dotted(where: tuple) -> str:
-    text = ''
-    for key in where:
-        text += f'[{key}]' if isinstance(key, int) else f'.{key}' if text else str(key)
-    return text

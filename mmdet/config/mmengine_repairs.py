@@ -1,4 +1,4 @@
-"""A repair of mmengine: package lookup without ``pkg_resources``."""
+"""Repairs of mmengine: package lookup without ``pkg_resources``, options that set variables of a config."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator
 
 
 def repair_mmengine() -> None:
-    """Let ``_base_ = 'package::...'`` find packages. May be called often."""
+    """Let ``_base_ = 'package::...'`` find packages, and options set variables. May be called often."""
     import mmengine.config.config as module
+
+    from mmdet.config.overrides import ClassicFile, LazyFile
 
     # mmengine asks pkg_resources, which setuptools 82 removed; these two names serve ``_base_ = 'pkg::...'``
     module.get_installed_path, module.is_installed = installed_path, is_installed
+    module.RemoveAssignFromAST, module.ImportTransformer = ClassicFile, LazyFile
 
 
 def installed_path(package: str) -> str:

@@ -13,7 +13,7 @@ RUNNER_KEYS = {
     *('default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg'),
     *('log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name'),
     *('custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'sync_bn', 'tta_model'),
-    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'vis_backends', 'channels_last', 'winograd'),
+    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'channels_last', 'winograd'),
 }
 SECTIONS = {
     'train_dataloader': 'data',
@@ -31,21 +31,27 @@ SECTIONS = {
     'visualizer': 'VISUALIZERS',
     'log_processor': 'LOG_PROCESSORS',
     'model': 'model',
+    'tta_model': 'model',
+    'tta_pipeline': 'TRANSFORMS',
+    'model_wrapper_cfg': 'MODEL_WRAPPERS',
+    **dict.fromkeys(('env_cfg', 'randomness', 'auto_scale_lr', 'custom_imports', 'compile'), 'plain'),
 }
-# Keys whose dicts are given to layer builders of mmcv, which pass the rest of them on: their type is looked up only
-LAYER_KEYS = ('conv_cfg', 'norm_cfg', 'act_cfg', 'upsample_cfg', 'activation', 'norm', 'dropout_layer', 'act')
-FREE_KEYS: tuple[str, ...] = (
-    'init_cfg',
-    'nms',
+# Keys whose dicts are given to builders of layers, which add arguments of their own
+LAYER_KEYS = (
+    'conv_cfg',
+    'norm_cfg',
+    'act_cfg',
+    'upsample_cfg',
+    'activation',
+    'norm',
+    'dropout_layer',
+    'act',
     'dcn',
-    'override',
-    'paramwise_cfg',
-    'metainfo',
-    'loss_scale',
-    'tta_cfg',
+    'sac',
 )
-# in these, ``type`` is a word of the model's own
-FREE_KEYS += ('adapt_cfg', 'dqs_cfg', 'same_up_trans', 'same_down_trans', 'across_lateral_trans', 'across_down_trans')
+# in these, ``type`` is a word of the model's own, or of a function
+FREE_KEYS: tuple[str, ...] = ('adapt_cfg', 'dqs_cfg', 'collate_fn', 'worker_init_fn')
+FREE_KEYS += ('same_up_trans', 'same_down_trans', 'across_lateral_trans', 'across_down_trans')
 FREE_KEYS += ('across_up_trans', 'across_skip_trans', 'output_trans')
 INSIDE = {  # dicts below these keys belong to another registry than what holds them
     'dataset': 'DATASETS',
@@ -62,7 +68,35 @@ TAKEN_BEFORE = {  # arguments that the runner or a builder uses up before the cl
     'OPTIM_WRAPPERS': ('constructor', 'paramwise_cfg', 'optimizer'),
     'PARAM_SCHEDULERS': ('convert_to_iter_based',),
     'LOOPS': ('by_epoch',),
+    'HOOKS': ('priority',),
 }
+
+
+def default_type(path: tuple, node: dict) -> str | None:
+    """What the runner builds of a section without a type."""
+    if len(path) != 1:
+        return None
+    (section,) = path
+    if section == 'train_cfg':
+        return 'EpochBasedTrainLoop' if node.get('by_epoch', True) else 'IterBasedTrainLoop'
+    if section == 'optim_wrapper' and 'optimizer' not in node and any(isinstance(v, dict) for v in node.values()):
+        return None  # several optimizers side by side
+    if section in ('val_evaluator', 'test_evaluator') and holds_metrics(node):
+        return 'Evaluator'
+    return {
+        'val_cfg': 'ValLoop',
+        'test_cfg': 'TestLoop',
+        'optim_wrapper': 'OptimWrapper',
+        'visualizer': 'Visualizer',
+        'log_processor': 'LogProcessor',
+        'model_wrapper_cfg': 'MMDistributedDataParallel',
+    }.get(section)
+
+
+def holds_metrics(node: Any) -> bool:
+    """Whether a dict is an evaluator with metrics inside, not a metric."""
+    inner = node.get('metrics') if isinstance(node, dict) else None
+    return any(isinstance(item, dict) for item in (inner if isinstance(inner, (list, tuple)) else [inner]))
 
 
 def datasets_of(cfg: Any, loader: str) -> Iterator[tuple[str, dict, bool]]:

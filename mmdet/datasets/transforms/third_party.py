@@ -15,6 +15,7 @@ from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
 
 from .fields import select_instances, set_image
+from .moving import BOX_PARAMETERS, moving_transforms
 
 
 @TRANSFORMS.register_module()
@@ -50,6 +51,10 @@ class Albu(BaseTransform):
             accepted and need not be given: the labels, masks and flags of a lost box are always lost with it.
         keymap: Names of our fields -> those of albumentations.
         skip_img_without_anno: A sample that loses all its boxes becomes ``None``.
+
+    Raises:
+        UserValueError: for a sample with boxes, where a transform moves the picture and ``bbox_params`` is None, and
+            for one with a segmentation map or proposals, which would stay where they are.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Albu(BaseTransform):
         self.transforms = copy.deepcopy(transforms)
         self.bbox_params = copy.deepcopy(bbox_params)
         self.skip_img_without_anno = skip_img_without_anno
+        self.moving = moving_transforms(self.transforms)
         self.keymap = keymap or {'img': 'image', 'gt_masks': 'masks', 'gt_bboxes': 'bboxes'}
         self.aug = albumentations.Compose(
             [self.albu_builder(cfg) for cfg in self.transforms], bbox_params=self._build_bbox_params()
@@ -93,6 +99,16 @@ class Albu(BaseTransform):
             args['transforms'] = [self.albu_builder(inner) for inner in args['transforms']]
         return kind(**args)
 
+    def _refuse_what_would_stay(self, results: dict) -> None:
+        names = ', '.join(self.moving)
+        if self.bbox_params is None and len(results.get('gt_bboxes', ())):
+            raise UserValueError(
+                f'Albu: {names} would move the picture and not the boxes. Set bbox_params={BOX_PARAMETERS}.'
+            )
+        for field in ('gt_seg_map', 'proposals'):
+            if results.get(field) is not None:
+                raise UserValueError(f'Albu: {names} would move the picture and not {field}.')
+
     def _build_bbox_params(self):
         if self.bbox_params is None:
             return None
@@ -104,6 +120,8 @@ class Albu(BaseTransform):
     @autocast_box_type()
     def transform(self, results: dict) -> dict | None:
         boxes, masks = results.get('gt_bboxes'), results.get('gt_masks')
+        if self.moving:
+            self._refuse_what_would_stay(results)
         fields = {self.keymap.get('img', 'image'): results['img']}
         if boxes is not None and self.bbox_params is not None:
             height, width = results['img'].shape[:2]
