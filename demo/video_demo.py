@@ -36,7 +36,10 @@ def main(args):
     from mmdet.apis import inference_detector, init_detector
     from mmdet.apis.inference import build_inference_pipeline, build_visualizer
     from mmdet.utils import resolve_score_thresholds
+    from mmdet.visualization.window import require_display
 
+    if args.show:
+        require_display('--out FILE writes the drawn video', by='cv2')
     if not os.path.isfile(args.video):
         raise UserFileError(f'video {args.video!r} does not exist')
     capture = cv2.VideoCapture(args.video)

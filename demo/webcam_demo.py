@@ -29,16 +29,12 @@ def main(args):
     from mmdet.apis import inference_detector, init_detector
     from mmdet.apis.inference import build_inference_pipeline, build_visualizer
     from mmdet.utils import resolve_score_thresholds
+    from mmdet.visualization.window import require_display
 
     camera = cv2.VideoCapture(args.camera_id)
     if not camera.isOpened():
         raise UserValueError(f'camera {args.camera_id} cannot be opened; --camera-id N chooses another')
-    try:
-        cv2.namedWindow('result')
-    except cv2.error:
-        raise UserValueError(
-            'this build of OpenCV has no windows (opencv-python-headless); install opencv-python'
-        ) from None
+    require_display('demo/video_demo.py --out FILE writes a video', by='cv2')
     model = init_detector(args.config, args.checkpoint, device=args.device)
     pipeline = build_inference_pipeline(model.cfg)
     thresholds = resolve_score_thresholds(args.class_thresholds or args.score_thr, model.dataset_meta.get('classes'))

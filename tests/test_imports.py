@@ -58,11 +58,13 @@ ARROWS = {
     | {'registry', 'utils', 'structures', 'datasets.reading', 'datasets.api_wrappers', 'datasets.walk'},
     # builds metrics by their names and knows none
     'evaluation.evaluator': GROUND | {'registry'},
-    'visualization': GROUND | {'registry', 'utils', 'structures'},
+    'visualization': GROUND | {'registry', 'utils', 'structures', 'datasets.walk'},
     'config': GROUND | {'registry'},
     # neither builds a model nor trains: what starts a run calls it
     'checks': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets'},
     'engine': GROUND | {'registry', 'utils', 'structures', 'config', 'datasets.walk', 'evaluation.evaluator'},
+    # draws what a run predicts
+    'engine.hooks.visualization_hook': GROUND | {'registry', 'visualization'},
     # the one room that decides how a model is computed
     'engine.acceleration': GROUND | {'ops.winograd', 'engine.compilation'},
     # inputs for tests of code that builds on the package

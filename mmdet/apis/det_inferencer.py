@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,8 +29,12 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of, encode_mask_results, mask2bbox
 from mmdet.utils import resolve_score_thresholds
 from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.utils.output_names import OutputNames
 from mmdet.utils.pictures import as_picture, read_picture
 from mmdet.utils.score_thresholds import ScoreThresholds
+from mmdet.visualization.local_visualizer import DRAWING
+from mmdet.visualization.pictures import image_loader, load_rgb
+from mmdet.visualization.window import require_display
 
 from .inference import (
     ImagesType,
@@ -45,7 +51,7 @@ VOID = 0  # id of unlabelled pixels in panoptic pictures, as in COCO's format
 
 @INFERENCERS.register_module()
 class DetInferencer(BaseInferencer):
-    """Runs a detector on pictures.
+    """Runs a detector on pictures. Threads may share it.
 
     Args:
         model: Config, config file, or the name of a config file below ``configs/`` (``retinanet_r50_fpn_1x_coco``).
@@ -87,11 +93,13 @@ class DetInferencer(BaseInferencer):
     ) -> None:
         self.num_visualized_imgs = 0
         self.num_predicted_imgs = 0
+        self._num_given = 0
+        self._counts = threading.Lock()
         self.palette = palette
         self.scope = scope
         self.show_progress = show_progress
         self.seconds = dict.fromkeys(('read', 'model', 'draw'), 0.0)
-        self._names: dict[str, str] = {}
+        self._names = OutputNames(by_stem=True)
         init_default_scope(scope or 'mmdet')
         if model is None and weights is None:
             raise UserValueError('DetInferencer needs a model, or weights that carry the config of one')
@@ -146,10 +154,14 @@ class DetInferencer(BaseInferencer):
     def _load(self, item: Any) -> dict:
         started = time.perf_counter()
         data = self.pipeline(item)
-        self.seconds['read'] += time.perf_counter() - started
+        self._add_seconds('read', started)
         if data is None:
             raise UserValueError(f'the test pipeline returned nothing for {_describe(item)}')
         return data
+
+    def _add_seconds(self, what: str, started: float) -> None:
+        with self._counts:
+            self.seconds[what] += time.perf_counter() - started
 
     @torch.no_grad()
     def forward(self, inputs: dict, **kwargs: Any) -> list[DetDataSample]:
@@ -157,7 +169,7 @@ class DetInferencer(BaseInferencer):
         predictions = self.model.test_step(inputs)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds['model'] += time.perf_counter() - started
+        self._add_seconds('model', started)
         return predictions
 
     def __call__(
@@ -222,16 +234,28 @@ class DetInferencer(BaseInferencer):
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         batches = self.preprocess(pictures, batch_size=batch_size, **preprocess_kwargs)
         if self.show_progress:
-            from rich.progress import track
-
-            batches = track(batches, description='Inference', total=-(-len(pictures) // batch_size))
+            batches = with_progress(batches, -(-len(pictures) // batch_size))
+        names = iter(self._names_of(pictures, bool(out_dir)))
         for given, data in batches:
             predictions = self.forward(data, **forward_kwargs)
-            drawn = self.visualize(given, predictions, **visualize_kwargs)
-            packed = self.postprocess(predictions, drawn, **postprocess_kwargs)
+            own = list(itertools.islice(names, len(given)))
+            drawn = self.visualize(given, predictions, **visualize_kwargs, names=own)
+            packed = self.postprocess(predictions, drawn, **postprocess_kwargs, names=own)
             results['predictions'] += packed['predictions']
             results['visualization'] += packed['visualization'] or []
         return results
+
+    def _names_of(self, pictures: list, unique: bool) -> list[str]:
+        """File names for drawings, no two the same if ``unique``; those of arrays are their numbers."""
+        pictures = [_source(picture) for picture in pictures]
+        with self._counts:
+            first, self._num_given = self._num_given, self._num_given + len(pictures)
+        names = [f'{number:08}.jpg' for number in range(first, first + len(pictures))]
+        named = [i for i, picture in enumerate(pictures) if not isinstance(picture, np.ndarray)]
+        paths = [os.fspath(pictures[i]) for i in named]
+        for i, name in zip(named, self._names.reserve(paths) if unique else map(os.path.basename, paths)):
+            names[i] = name
+        return names
 
     @staticmethod
     def _with_prompts(pictures: list, prompts: dict[str, Any], custom_entities: bool) -> list:
@@ -264,56 +288,45 @@ class DetInferencer(BaseInferencer):
         pred_score_thr: ScoreThresholds = 0.3,
         no_save_vis: bool = False,
         img_out_dir: str = '',
+        names: list[str] | None = None,
         **kwargs: Any,
     ) -> list[np.ndarray] | None:
-        """Draw, show and save; the drawings are returned only with ``return_vis``."""
+        """Draw, show and save; the drawings are returned only with ``return_vis``. ``names`` are those of the files."""
         save = bool(img_out_dir) and not no_save_vis
         if not (save or show or return_vis):
             return None
+        if show:
+            require_display('leave out show=True; out_dir=DIR writes the pictures to a folder')
         started = time.perf_counter()
         drawings = []
-        for index, (item, sample) in enumerate(zip(inputs, preds, strict=True), self.num_predicted_imgs):
-            image, name = self._read_for_drawing(item, index)
-            self.num_visualized_imgs += 1
-            self.visualizer.add_datasample(
-                name,
-                image,
-                sample,
-                draw_gt=False,
-                draw_pred=draw_pred,
-                show=show,
-                wait_time=wait_time,
-                pred_score_thr=pred_score_thr,
-                out_file=os.path.join(img_out_dir, 'vis', name) if save else None,
-            )
-            if return_vis:
-                drawings.append(self.visualizer.get_image())
-        self.seconds['draw'] += time.perf_counter() - started
+        for item, sample, name in zip(inputs, preds, names or self._names_of(inputs, save), strict=True):
+            image = self._read_for_drawing(item)
+            with DRAWING:  # what is drawn stays in the visualizer until it is fetched
+                self.visualizer.add_datasample(
+                    name,
+                    image,
+                    sample,
+                    draw_gt=False,
+                    draw_pred=draw_pred,
+                    show=show,
+                    wait_time=wait_time,
+                    pred_score_thr=pred_score_thr,
+                    out_file=os.path.join(img_out_dir, 'vis', name) if save else None,
+                )
+                if return_vis:
+                    drawings.append(self.visualizer.get_image())
+            with self._counts:
+                self.num_visualized_imgs += 1
+        self._add_seconds('draw', started)
         return drawings if return_vis else None
 
-    def _read_for_drawing(self, item: Any, index: int) -> tuple[np.ndarray, str]:
-        """(h, w, 3) RGB and a file name that no other picture has; that of an array is its number."""
-        if isinstance(item, dict):
-            item = item.get('img_path', item.get('img'))
-        if isinstance(item, np.ndarray):
-            return as_picture(item)[..., ::-1], f'{index:08}.jpg'
-        return read_picture(item)[..., ::-1], self._file_name(item)
-
-    def _file_name(self, path: str) -> str:
-        """The picture's own name, with its folder's before it if another picture of that name was there first."""
-        name = os.path.basename(path.split('?')[0])
-        if not name.lower().endswith(('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')):
-            name = f'{os.path.splitext(name)[0]}.jpg'
-        stem = os.path.splitext(name)[0]
-        if self._names.setdefault(stem, path) != path:
-            name = f'{os.path.basename(os.path.dirname(path))}_{name}'
-            number = 2
-            candidate = name
-            while self._names.setdefault(os.path.splitext(candidate)[0], path) != path:
-                candidate = f'{number}_{name}'
-                number += 1
-            name = candidate
-        return name
+    def _read_for_drawing(self, item: Any) -> np.ndarray:
+        """(h, w, 3) RGB, as the pipeline loads it."""
+        loader = image_loader(self.pipeline)
+        if loader is not None:
+            return load_rgb(loader, item)
+        item = _source(item)
+        return (as_picture(item) if isinstance(item, np.ndarray) else read_picture(item))[..., ::-1]
 
     def postprocess(
         self,
@@ -323,29 +336,30 @@ class DetInferencer(BaseInferencer):
         print_result: bool = False,
         no_save_pred: bool = False,
         pred_out_dir: str = '',
+        names: list[str] | None = None,
         **kwargs: Any,
     ) -> dict:
         """Predictions as plain values (or samples), written to ``pred_out_dir/preds`` unless told otherwise."""
         pred_out_dir = '' if no_save_pred else pred_out_dir
         predictions = []
-        for sample in preds:
+        for sample, name in zip(preds, names or [''] * len(preds), strict=True):
             if return_datasamples and not pred_out_dir and not print_result:
                 predictions.append(sample)
             else:
-                values = self.pred2dict(sample, pred_out_dir)
+                values = self.pred2dict(sample, pred_out_dir, os.path.splitext(name)[0])
                 if print_result:
                     print(json.dumps(values, default=lambda array: f'array {array.shape}'))
                 predictions.append(sample if return_datasamples else values)
-            self.num_predicted_imgs += 1
+            with self._counts:
+                self.num_predicted_imgs += 1
         return {'predictions': predictions, 'visualization': visualization}
 
-    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
-        """Numbers and strings of a sample; with ``pred_out_dir`` also as a JSON file there, named after the picture.
+    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '', name: str = '') -> dict:
+        """Numbers and strings of a sample; with ``pred_out_dir`` also as a JSON file ``name`` there, by default named
+        after the picture.
 
         A panoptic segmentation is an (h, w, 3) array of ids in COCO's colour code, or the path of a PNG of it.
         """
-        path = data_sample.get('img_path')
-        name = f'{self.num_predicted_imgs:08}' if path is None else os.path.splitext(self._file_name(str(path)))[0]
         folder = os.path.join(pred_out_dir, 'preds')
         result: dict[str, Any] = {}
         if 'pred_instances' in data_sample:
@@ -374,7 +388,10 @@ class DetInferencer(BaseInferencer):
         if pred_out_dir:
             from mmdet.visualization.sheet import write_image
 
-            os.makedirs(folder, exist_ok=True)
+            if not name:
+                path = data_sample.get('img_path')
+                name = f'{self.num_predicted_imgs:08}' if path is None else os.path.splitext(self._names(str(path)))[0]
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
             for key in ('panoptic_seg', 'sem_seg'):
                 if key in result:
                     array = result.pop(key)
@@ -385,10 +402,38 @@ class DetInferencer(BaseInferencer):
         return result
 
 
+def _source(item: Any) -> Any:
+    """The path or array of an input, which may have prompts beside it."""
+    return item.get('img_path', item.get('img')) if isinstance(item, dict) else item
+
+
 def _describe(item: Any) -> str:
-    if isinstance(item, dict):
-        item = item.get('img_path', item.get('img'))
+    item = _source(item)
     return f'an array of shape {item.shape}' if isinstance(item, np.ndarray) else repr(item)
+
+
+_BAR = threading.Lock()
+
+
+def with_progress(batches: Iterable, total: int) -> Iterator:
+    """``batches`` with a bar, unless one is on the screen already: of another thread, or of the program around."""
+    from rich.errors import LiveError
+    from rich.progress import Progress
+
+    bar = Progress() if _BAR.acquire(blocking=False) else None
+    try:
+        if bar is not None:
+            bar.start()
+    except LiveError:
+        bar.stop()
+        _BAR.release()
+        bar = None
+    try:
+        yield from batches if bar is None else bar.track(batches, total=total, description='Inference')
+    finally:
+        if bar is not None:
+            bar.stop()
+            _BAR.release()
 
 
 # Short names under which published models are known.

@@ -5,6 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'backends': 'require_packages',
         'local_visualizer': 'DetLocalVisualizer',
+        'pictures': 'LoadedPictures',
         'palette': 'get_palette jitter_color palette_val',
         'sheet': 'draw_sheet',
     },

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process, master_only
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
@@ -22,13 +25,34 @@ from mmdet.utils.score_thresholds import ScoreThresholds
 from .backends import require_packages
 from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
+from .text import font_families as families_of
+from .text import missing_letters, plain_text, text_width
+from .window import require_display
 
 LANDMARK_COLORS = [(255, 64, 64), (64, 200, 255), (255, 220, 0), (255, 64, 255), (64, 255, 64)]
+
+
+# One picture is drawn at a time, whatever the thread and the visualizer: they share figures and matplotlib's fonts.
+DRAWING = threading.RLock()
+
+
+def one_at_a_time(method: Callable) -> Callable:
+    """``method`` under the lock of all drawing, which other things that draw may take too."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with DRAWING:
+            return method(*args, **kwargs)
+
+    return call
 
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(Visualizer):
     """Draws boxes, masks, landmarks, semantic and panoptic segmentation.
+
+    Threads may share it: :meth:`draw_datasample` and :meth:`add_datasample` draw one picture at a time, and neither
+    draws from the global random numbers.
 
     Colours are RGB. Set ``dataset_meta`` (``classes`` and ``palette``) for names and colours of the classes.
 
@@ -79,7 +103,7 @@ class DetLocalVisualizer(Visualizer):
         if 'masks' in instances:
             masks = bitmaps_of(instances.masks).astype(bool)
             colors = get_palette(palette if self.mask_color is None else self.mask_color, num_colors)
-            image = _blend_masks(image, masks, [jitter_color(colors[label]) for label in labels], self.alpha * 0.6)
+            image = _blend_masks(image, masks, _jittered(colors, labels), self.alpha * 0.6)
             self.set_image(image)
             positions, sizes = _mask_centers(masks)
 
@@ -113,8 +137,7 @@ class DetLocalVisualizer(Visualizer):
         if 'label_names' in instances:
             texts = [str(name) for name in instances.label_names]
         else:
-            known = classes or ()
-            texts = [known[label] if label < len(known) else f'class {label}' for label in labels]
+            texts = _class_names(labels, classes)
         if 'scores' in instances:
             texts = [
                 f'{text}: {score * 100:.1f}' for text, score in zip(texts, _to_numpy(instances.scores), strict=True)
@@ -137,7 +160,7 @@ class DetLocalVisualizer(Visualizer):
         for text, position, scale, label in zip(texts, positions, get_adaptive_scales(areas), labels, strict=True):
             points = max(largest * scale, 6.5)
             pixels = points * self.dpi / 72
-            x = min(position[0] + 2, max(self.width - 0.58 * pixels * len(text) - 4, 0))
+            x = min(position[0] + 2, max(self.width - pixels * text_width(text) - 4, 0))
             y = min(position[1] + 2, max(self.height - 1.3 * pixels, 0))
             self.draw_texts(
                 text,
@@ -199,15 +222,69 @@ class DetLocalVisualizer(Visualizer):
             return image
         colors = get_palette(palette if self.mask_color is None else self.mask_color, int(labels.max()) + 1)
         masks = np.stack(masks)
-        image = _blend_masks(image, masks, [jitter_color(colors[label]) for label in labels], self.alpha * 0.75)
+        image = _blend_masks(image, masks, _jittered(colors, labels), self.alpha * 0.75)
         self.set_image(image)
         positions, areas = _mask_centers(masks)
-        known = classes or ()
-        texts = [known[label] if label < len(known) else f'class {label}' for label in labels]
+        texts = _class_names(labels, classes)
         self._draw_labels(texts, positions, areas, labels, palette)
         return self.get_image()
 
+    def draw_texts(
+        self,
+        texts: str | list[str],
+        positions: np.ndarray | torch.Tensor,
+        *args: Any,
+        font_families: str | list | None = None,
+        **kwargs: Any,
+    ) -> DetLocalVisualizer:
+        """Texts as they are written, without formulas, in fonts that have their letters unless ``font_families`` are
+        given; all else as in :class:`mmengine.visualization.Visualizer`.
+        """
+        each = [texts] if isinstance(texts, str) else list(texts)
+        families = [families_of(text) for text in each] if font_families is None else font_families
+        return super().draw_texts(
+            [plain_text(text) for text in each], positions, *args, font_families=families, **kwargs
+        )
+
+    def show(self, drawn_img: np.ndarray | None = None, *args: Any, **kwargs: Any) -> None:
+        """Show the picture in a window.
+
+        Raises:
+            UserRuntimeError: there is no display.
+        """
+        if is_main_process():
+            require_display()
+        super().show(drawn_img, *args, **kwargs)
+
     @master_only
+    @one_at_a_time
+    def draw_datasample(
+        self,
+        image: np.ndarray,
+        data_sample: DetDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        pred_score_thr: ScoreThresholds = 0.3,
+    ) -> np.ndarray:
+        """(h, w, 3) RGB, twice as wide with ground truth and predictions; see :meth:`add_datasample`."""
+        image = image.clip(0, 255).astype(np.uint8)
+        meta = self.dataset_meta or {}
+        classes, palette = meta.get('classes'), meta.get('palette')
+        panels = []
+        if data_sample is not None:
+            data_sample = data_sample.cpu()
+            if draw_gt:
+                panels.append(self._draw_sample(image, data_sample, 'gt', classes, palette, None))
+            if draw_pred:
+                thresholds = resolve_score_thresholds(pred_score_thr, classes)
+                panels.append(self._draw_sample(image, data_sample, 'pred', classes, palette, thresholds))
+        panels = [panel for panel in panels if panel is not None]
+        drawn = np.concatenate(panels, axis=1) if panels else image
+        self.set_image(drawn)
+        return drawn
+
+    @master_only
+    @one_at_a_time
     def add_datasample(
         self,
         name: str,
@@ -231,20 +308,7 @@ class DetLocalVisualizer(Visualizer):
             pred_score_thr: Only detections with a higher score are drawn: one number, a list by label, a dict by class
                 name, or a JSON file of either.
         """
-        image = image.clip(0, 255).astype(np.uint8)
-        meta = self.dataset_meta or {}
-        classes, palette = meta.get('classes'), meta.get('palette')
-        panels = []
-        if data_sample is not None:
-            data_sample = data_sample.cpu()
-            if draw_gt:
-                panels.append(self._draw_sample(image, data_sample, 'gt', classes, palette, None))
-            if draw_pred:
-                thresholds = resolve_score_thresholds(pred_score_thr, classes)
-                panels.append(self._draw_sample(image, data_sample, 'pred', classes, palette, thresholds))
-        panels = [panel for panel in panels if panel is not None]
-        drawn = np.concatenate(panels, axis=1) if panels else image
-        self.set_image(drawn)
+        drawn = self.draw_datasample(image, data_sample, draw_gt, draw_pred, pred_score_thr)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
@@ -270,6 +334,19 @@ class DetLocalVisualizer(Visualizer):
                 )
             drawn = self._draw_panoptic_seg(_or(drawn, image), sample.get(f'{kind}_panoptic_seg'), classes, palette)
         return drawn
+
+
+def _class_names(labels: np.ndarray, classes: Sequence[str] | None) -> list[str]:
+    """Names of labels; numbers where there is no name, or none that a font of this system has the letters of."""
+    known = [str(name) for name in classes or ()]
+    named = {label for label in set(labels.tolist()) if label < len(known) and not missing_letters(known[label])}
+    return [known[label] if label in named else f'class {label}' for label in labels.tolist()]
+
+
+def _jittered(colors: Sequence[Color], labels: np.ndarray) -> list[Color]:
+    """Colours of labels, each a little different from others of its class; the same for the same picture."""
+    rng = np.random.default_rng(0)
+    return [jitter_color(colors[label], rng) for label in labels]
 
 
 def _or(drawn: np.ndarray | None, image: np.ndarray) -> np.ndarray:

@@ -45,9 +45,9 @@ def get_palette(palette: Sequence[Color] | str | Color | None, num_classes: int)
     return colors
 
 
-def jitter_color(color: Color) -> Color:
-    """A colour near ``color``, so that neighbours of one class can be told apart."""
-    jitter = np.random.rand(3)
+def jitter_color(color: Color, rng: np.random.Generator | None = None) -> Color:
+    """A colour near ``color``, so that neighbours of one class can be told apart; without ``rng`` always the same."""
+    jitter = (rng or np.random.default_rng(0)).random(3)
     jitter = (jitter / np.linalg.norm(jitter) - 0.5) * 0.5 * 255
     return tuple(np.clip(jitter + color, 0, 255).astype(np.uint8).tolist())
 

@@ -232,10 +232,12 @@ def test_files_that_are_written(files, inferencer, tmp_path, capsys):
     inputs = [str(files / 'pictures' / '0.png'), str(again / '0.png'), np.zeros((20, 30, 3), np.uint8)]
     results = inferencer(inputs, out_dir=tmp_path, no_save_pred=False, return_vis=True, print_result=True)
     assert len(results['visualization']) == 3 and results['visualization'][2].shape == (20, 30, 3)
-    names = {path.stem for path in (tmp_path / 'vis').iterdir()}
-    assert names == {path.stem for path in (tmp_path / 'preds').iterdir()}
-    assert len(names) == 3 and {'0', 'other_0'} < names
-    assert json.loads((tmp_path / 'preds' / '0.json').read_text()) == results['predictions'][0]
+    names, others = (
+        {path.relative_to(tmp_path / part).with_suffix('').as_posix() for path in (tmp_path / part).rglob('*.*')}
+        for part in ('vis', 'preds')
+    )
+    assert names == others and len(names) == 3 and {'pictures/0', 'other/0'} < names
+    assert json.loads((tmp_path / 'preds' / 'pictures' / '0.json').read_text()) == results['predictions'][0]
     assert len(capsys.readouterr().out.splitlines()) == 3
     only_vis = tmp_path / 'only'
     inferencer(inputs[0], out_dir=only_vis)
@@ -417,6 +419,7 @@ def test_webcam_demo(files, monkeypatch, capsys):
 
     shown = []
     monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    monkeypatch.setenv('DISPLAY', ':0')
     monkeypatch.setattr(cv2, 'imshow', lambda name, image: shown.append(image))
     for name in ('namedWindow', 'waitKey', 'destroyAllWindows'):
         monkeypatch.setattr(cv2, name, lambda *args: -1)

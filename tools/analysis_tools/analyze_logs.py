@@ -122,6 +122,8 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
         matplotlib.use(backend)
     import matplotlib.pyplot as plt
 
+    from mmdet.visualization.text import plain_text
+
     plt.style.use({'dark': 'dark_background', 'white': 'default'}.get(args.style, args.style))
     panels = defaultdict(list)
     for index, log in enumerate(logs):
@@ -136,6 +138,7 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
     for panel, axis in zip(used, axes[:, 0], strict=True):
         for label, xs, ys in panels[panel]:
             marker = 'o' if len(xs) <= 30 else None
+            label = plain_text(label)
             (line,) = axis.plot(xs, ys, label=label, marker=marker, markersize=4, linewidth=1.6)
             if args.smooth and panel != 'metric' and len(xs) > 2:
                 line.set_alpha(0.25)
@@ -156,7 +159,7 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
     if len(logs) == 1 and logs[0].num_epochs > 1:
         add_epoch_axis(axes[0, 0], logs[0].per_epoch)
     if args.title:
-        figure.suptitle(args.title)
+        figure.suptitle(plain_text(args.title))
     figure.tight_layout()
     if args.out is None:
         plt.show()

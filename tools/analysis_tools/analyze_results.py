@@ -65,19 +65,18 @@ def rank(dataset, results, topk):
     return ranked[::-1][:topk], ranked[:topk]
 
 
-def draw(entries, dataset, visualizer, folder, args):
+def draw(entries, dataset, pictures, visualizer, folder, args):
     import numpy as np
     import torch
     from mmengine.structures import InstanceData
 
     from mmdet.datasets.walk import locate
     from mmdet.structures import DetDataSample
-    from mmdet.utils.pictures import read_picture
 
     for score, index, result in entries:
         leaf, inner = locate(dataset, index)
         info, visualizer.dataset_meta = leaf.get_data_info(inner), leaf.metainfo
-        image = read_picture(info['img_path'])[..., ::-1]
+        image = pictures(info['img_path'])
         objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
         gt = InstanceData(
             bboxes=torch.tensor(np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)),
@@ -87,7 +86,6 @@ def draw(entries, dataset, visualizer, folder, args):
         if isinstance(pred.get('masks'), list):
             pred.masks = decode(pred.masks, image.shape[:2])
         sample = DetDataSample(gt_instances=gt, pred_instances=pred)
-        path = Path(info['img_path'])
         visualizer.add_datasample(
             'image',
             image,
@@ -97,7 +95,7 @@ def draw(entries, dataset, visualizer, folder, args):
             draw_gt=True,
             draw_pred=True,
             pred_score_thr=args.show_score_thr,
-            out_file=str(folder / f'{path.stem}_{score:.3f}{path.suffix}'),
+            out_file=str(folder / pictures.names(info['img_path'], f'_{score:.3f}')),
         )
 
 
@@ -115,15 +113,20 @@ def main(args):
     from mmdet.apis.offline import dataset_of, load_results
     from mmdet.config import load_config
     from mmdet.registry import VISUALIZERS
+    from mmdet.visualization import LoadedPictures
+    from mmdet.visualization.window import require_display
 
+    if args.show:
+        require_display('leave out --show, the pictures are in show_dir')
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = dataset_of(cfg, test_mode=True)
     visualizer = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='analyze_results'))
+    pictures = LoadedPictures(dataset)
     best, worst = rank(dataset, load_results(args.prediction_path), args.topk)
     for kind, entries in (('good', best), ('bad', worst)):
         folder = Path(args.show_dir) / kind
-        draw(entries, dataset, visualizer, folder, args)
+        draw(entries, dataset, pictures, visualizer, folder, args)
         scores = ', '.join(f'{score:.3f}' for score, *_ in entries)
         print(f'{folder}: mAP {scores}')
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +45,26 @@ def to_rgb(image):
 def browse(dataset, visualizer, output_dir=None, show=False, show_interval=2.0, limit=None):
     """Draw the samples of a dataset; returns how many."""
     from mmdet.datasets.walk import locate
+    from mmdet.visualization import LoadedPictures
 
+    names, drawn = LoadedPictures(dataset).names, Counter()
     count = len(dataset) if limit is None else min(limit, len(dataset))
     for index in range(count):
         visualizer.dataset_meta = locate(dataset, index)[0].metainfo
         for suffix, image, data_sample in packed_samples(dataset[index]):
-            path = Path(data_sample.metainfo.get('img_path') or f'{index}.jpg')
-            name = f'{path.stem}{suffix}{path.suffix}'
-            out_file = None
-            if output_dir is not None:
-                out_file = Path(output_dir) / name
-                if out_file.exists():  # the same name in another folder, or the same picture again
-                    out_file = out_file.with_stem(f'{out_file.stem}_{index}')
-                out_file = str(out_file)
+            path = data_sample.metainfo.get('img_path') or f'{index}.jpg'
+            path = path[0] if isinstance(path, (list, tuple)) else path
+            drawn[path, suffix] += 1
+            again = f'_{drawn[path, suffix]}' if drawn[path, suffix] > 1 else ''  # a repeated data set
+            name = names(path, f'{suffix}{again}')
             visualizer.add_datasample(
-                name, to_rgb(image), data_sample, draw_pred=False, show=show, wait_time=show_interval, out_file=out_file
+                name,
+                to_rgb(image),
+                data_sample,
+                draw_pred=False,
+                show=show,
+                wait_time=show_interval,
+                out_file=None if output_dir is None else str(Path(output_dir) / name),
             )
     return count
 
@@ -67,6 +73,10 @@ def main(argv=None):
     args = parse_args(argv)
     if args.not_show and args.output_dir is None:
         sys.exit('error: with --not-show and without --output-dir there is nothing to do')
+    if not args.not_show:
+        from mmdet.visualization.window import require_display
+
+        require_display('--not-show --output-dir DIR writes the pictures to a folder')
     from mmengine.registry import init_default_scope
 
     from mmdet.apis.offline import dataset_of

@@ -14,6 +14,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError
+from mmdet.utils.output_names import OutputNames
 
 KINDS = ('C75', 'C50', 'Loc', 'Sim', 'Oth', 'BG', 'FN')
 COLORS = ('#ffffff', '#c6dbef', '#6baed6', '#fdd0a2', '#fd8d3c', '#c7c1e0', '#f4a3a3')
@@ -79,6 +80,8 @@ def plot(curves, title, path):
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
+    from mmdet.visualization.text import font_families, plain_text
+
     recall = np.linspace(0, 1, curves.shape[1])
     figure, axis = plt.subplots(figsize=(6.4, 5), dpi=150)
     below = np.zeros_like(recall)
@@ -89,7 +92,8 @@ def plot(curves, title, path):
         axis.plot(recall, curve, color='black', linewidth=0.8 if kind != 'C50' else 1.6)
         below = curve
     handles[0].set_edgecolor('black')
-    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel='recall', ylabel='precision', title=title)
+    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel='recall', ylabel='precision')
+    axis.set_title(plain_text(title), family=font_families(title))
     axis.legend(handles=handles, loc='lower left', fontsize=9, title='AP with errors excused', title_fontsize=9)
     figure.tight_layout()
     figure.savefig(path)
@@ -100,16 +104,18 @@ def analyze(truth, detections, out_dir, iou_type='bbox', extended=False):
     """Draw every class and their mean; the AP (K + 1, 7) of each class and, last, the mean over all areas."""
     folder = Path(out_dir) / iou_type
     folder.mkdir(parents=True, exist_ok=True)
-    names, every = [], []
+    names, every, files = [], [], OutputNames()
     for category in truth['categories']:
         names.append(category['name'])
         every.append(curves_of_class(truth, detections, category['id'], iou_type))
     every = np.stack(every)  # (K, 7, R, A)
     masked = np.ma.masked_less(every, 0)
     for a, area in enumerate(AREAS if extended else AREAS[:1]):
-        for name, curves in zip([*names, 'allclass'], [*masked[..., a], masked[..., a].mean(0)], strict=True):
+        rows = zip([*names, 'allclass'], [*masked[..., a], masked[..., a].mean(0)], strict=True)
+        for number, (name, curves) in enumerate(rows):
             if not np.ma.getmaskarray(curves).all():
                 file = f'{iou_type}-{name.replace("/", "_").replace(" ", "_")}-{area}.png'
+                file = files(f'{number}/{file}')  # a file for each class, whatever its name
                 plot(np.ma.filled(curves, 0), f'{name} ({area})' if extended else name, folder / file)
     table = np.ma.concatenate([masked[..., 0], masked[..., 0].mean(0)[None]]).mean(-1)
     return names, np.ma.filled(table, np.nan)

@@ -102,8 +102,11 @@ def plot_confusion_matrix(
         matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
+    from mmdet.visualization.text import class_names, font_families, plain_text
+
     percent = 100 * confusion_matrix / np.maximum(confusion_matrix.sum(1, keepdims=True), 1)
-    count = len(labels)
+    count, labels = len(labels), class_names(labels)
+    families, labels = font_families(labels), [plain_text(label) for label in labels]
     side = max(4.5, 0.55 * count + 2.5) if count <= 40 else 0.22 * count + 3
     font = 9 if count <= 40 else 6
     figure, axis = plt.subplots(figsize=(side + 0.8, side), dpi=150)
@@ -112,8 +115,10 @@ def plot_confusion_matrix(
     axis.set_title(title, fontsize=font + 2)
     axis.set_xlabel('detected as', fontsize=font + 1)
     axis.set_ylabel('true class', fontsize=font + 1)
-    axis.set_xticks(range(count), labels, rotation=45, ha='right', rotation_mode='anchor', fontsize=font)
-    axis.set_yticks(range(count), labels, fontsize=font)
+    axis.set_xticks(
+        range(count), labels, rotation=45, ha='right', rotation_mode='anchor', fontsize=font, family=families
+    )
+    axis.set_yticks(range(count), labels, fontsize=font, family=families)
     axis.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axis.set_yticks(np.arange(count + 1) - 0.5, minor=True)
     axis.grid(which='minor', color='white', linewidth=0.6)
@@ -140,7 +145,10 @@ def main(args):
 
     from mmdet.apis.offline import dataset_of, load_results
     from mmdet.config import load_config
+    from mmdet.visualization.window import require_display
 
+    if args.show:
+        require_display('leave out --show, the matrix is in save_dir')
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = dataset_of(cfg, test_mode=True)

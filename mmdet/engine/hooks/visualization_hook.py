@@ -6,12 +6,13 @@ import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.utils import mkdir_or_exist
 from mmengine.visualization import Visualizer
 
 from mmdet.registry import HOOKS
-from mmdet.utils.pictures import read_picture
+from mmdet.visualization.pictures import LoadedPictures
+from mmdet.visualization.window import require_display
 
 
 @HOOKS.register_module()
@@ -24,8 +25,9 @@ class DetVisualizationHook(Hook):
         score_thr: Detections below are not drawn.
         show: In a window too.
         wait_time: Seconds to show each picture.
-        test_out_dir: Folder for test pictures, below the time-stamped folder of the run.
-        backend_args: For reading the images.
+        test_out_dir: Folder for test pictures, below the time-stamped folder of the run, with the folders that they
+            have below that of their data set.
+        backend_args: For reading the images where no pipeline says how to.
     """
 
     def __init__(
@@ -43,9 +45,18 @@ class DetVisualizationHook(Hook):
         self.draw, self.show, self.wait_time = draw, show, wait_time
         self.test_out_dir, self.backend_args = test_out_dir, backend_args
         self._test_index = 0
-        self._written: dict[str, str] = {}
+        self._pictures: dict[int, LoadedPictures] = {}
         if show:  # pictures in a window need no file
             self._visualizer._vis_backends = {}
+
+    def before_run(self, runner: Any) -> None:
+        """Refuse to wait for a window that never opens.
+
+        Raises:
+            UserRuntimeError: there is no display to show pictures on.
+        """
+        if self.draw and self.show and is_main_process():
+            require_display('--show-dir DIR writes the pictures to a folder')
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[Any]) -> None:
         step = runner.iter + batch_idx
@@ -54,7 +65,7 @@ class DetVisualizationHook(Hook):
         path = outputs[0].img_path
         self._visualizer.add_datasample(
             osp.basename(path) if self.show else 'val_img',
-            self._read(path),
+            self._of(runner, 'val')(path),
             data_sample=outputs[0],
             show=self.show,
             wait_time=self.wait_time,
@@ -68,27 +79,24 @@ class DetVisualizationHook(Hook):
         folder = None
         if self.test_out_dir is not None:
             folder = osp.join(runner.work_dir, runner.timestamp, self.test_out_dir)
-            mkdir_or_exist(folder)
+        pictures = self._of(runner, 'test')
         for data_sample in outputs:
             self._test_index += 1
             path = data_sample.img_path
             self._visualizer.add_datasample(
                 osp.basename(path) if self.show else 'test_img',
-                self._read(path),
+                pictures(path),
                 data_sample=data_sample,
                 show=self.show,
                 wait_time=self.wait_time,
                 pred_score_thr=self.score_thr,
-                out_file=folder and osp.join(folder, self._file_name(path)),
+                out_file=folder and osp.join(folder, pictures.names(path)),
                 step=self._test_index,
             )
 
-    def _read(self, path: str) -> Any:
-        return read_picture(path, self.backend_args)[..., ::-1]
-
-    def _file_name(self, path: str) -> str:
-        """The image's own name; pictures of the same name in several folders get their folder's name before it."""
-        name = osp.basename(path)
-        if self._written.setdefault(name, path) != path:
-            name = f'{osp.basename(osp.dirname(path))}_{name}'
-        return name
+    def _of(self, runner: Any, split: str) -> LoadedPictures:
+        """The pictures of the data set that is validated or tested on."""
+        dataset = getattr(getattr(getattr(runner, f'{split}_loop', None), 'dataloader', None), 'dataset', None)
+        if id(dataset) not in self._pictures:
+            self._pictures[id(dataset)] = LoadedPictures(dataset, self.backend_args)
+        return self._pictures[id(dataset)]

@@ -5,6 +5,7 @@ Letters: B images, P priors of all levels in the order level, y, x, anchor, A an
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ class PriorCache:
 
     def __init__(self, size: int = 16) -> None:
         self._size = size
+        self._changing = threading.Lock()
         self._grids: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -95,11 +97,14 @@ class PriorCache:
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
             return make()
         key = (key, torch.is_inference_mode_enabled())  # inference tensors cannot take part in training
-        if key not in self._grids:
-            self._grids[key] = make()
-            if len(self._grids) > self._size:
-                self._grids.popitem(last=False)
-        return self._grids[key]
+        grid = self._grids.get(key)  # another thread may drop it meanwhile
+        if grid is None:
+            grid = make()
+            with self._changing:
+                self._grids[key] = grid
+                if len(self._grids) > self._size:
+                    self._grids.popitem(last=False)
+        return grid
 
     def __deepcopy__(self, memo: dict) -> PriorCache:
         return PriorCache(self._size)

@@ -1,0 +1,114 @@
+"""Any text as it is written: no formulas, in fonts that have its letters."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from mmengine.logging import print_log
+
+MISSING = '?'
+PLACEHOLDERS = ('last resort', 'lastresort', 'fallback', 'blank')  # fonts of frames in place of letters
+_said: set[str] = set()
+
+
+def plain_text(text: str) -> str:
+    """``text`` for matplotlib to write as it is: dollars open no formula, letters that no font has are ``?``."""
+    text = ''.join(' ' if unicodedata.category(letter) == 'Cc' else letter for letter in str(text))
+    lost = missing_letters(text)
+    return ''.join(MISSING if letter in lost else letter for letter in text).replace('$', r'\$')
+
+
+def class_names(names: Iterable) -> list[str]:
+    """Names of classes for charts; numbers where no font of this system has the letters of a name."""
+    return [f'class {label}' if missing_letters(str(name)) else str(name) for label, name in enumerate(names)]
+
+
+def text_width(text: str) -> float:
+    """Width in sizes of the font, about."""
+    return sum(1.0 if unicodedata.east_asian_width(letter) in 'WF' else 0.58 for letter in text)
+
+
+def font_families(texts: str | Iterable[str]) -> list[str]:
+    """Families; matplotlib takes each letter from the first that has it: its own, then others of the system."""
+    return ['sans-serif', *_fallback(_beyond_default(texts))[0]]
+
+
+def missing_letters(texts: str | Iterable[str]) -> frozenset[str]:
+    """The letters that no font of this system has; said once for each."""
+    lost = _fallback(_beyond_default(texts))[1]
+    new = lost - _said
+    if new:
+        _said.update(new)
+        print_log(
+            f'No font on this system has the letters {"".join(sorted(new))!r} to be drawn: {MISSING!r} or the '
+            'numbers of classes stand for them. A package such as fonts-noto-cjk has those of most languages.',
+            'current',
+            30,
+        )
+    return lost
+
+
+def _beyond_default(texts: str | Iterable[str]) -> frozenset[str]:
+    letters = frozenset(''.join(texts)) - set('\n\t ')
+    return letters if letters <= _ASCII else frozenset(letter for letter in letters if ord(letter) not in _default())
+
+
+_ASCII = frozenset(map(chr, range(32, 127)))
+
+
+@functools.cache
+def _default() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return _letters_of(findfont(FontProperties(family=['sans-serif'])))
+
+
+@functools.lru_cache(256)
+def _fallback(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Families that have ``letters``, as few as a greedy choice finds, and the letters that none has."""
+    if not letters - _ASCII:
+        return (), frozenset()
+    families, rest = [], set(map(ord, letters))
+    fonts = _fonts()
+    while rest:
+        best = max(fonts, key=lambda font: len(_letters_of(font) & rest), default=None)
+        found = _letters_of(best) & rest if best is not None else frozenset()
+        if not found:
+            break
+        families.append(_family(best))
+        rest -= found
+    return tuple(families), frozenset(map(chr, rest))
+
+
+def _fonts() -> Sequence[str]:
+    """Font files, upright ones of normal weight first; also such as were installed after matplotlib made its list."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {entry.fname: entry for entry in fontManager.ttflist}
+    slanted = lambda path: (
+        path in known and (known[path].style != 'normal' or known[path].weight not in (400, 'normal'))
+    )
+    return sorted({*known, *findSystemFonts()}, key=lambda path: (slanted(path), path))
+
+
+@functools.cache
+def _letters_of(path: str) -> frozenset[int]:
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(path)
+        real = font.scalable and not any(word in font.family_name.lower() for word in PLACEHOLDERS)
+        return frozenset(font.get_charmap()) if real else frozenset()
+    except Exception:  # fonts of bitmaps, in colours, damaged
+        return frozenset()
+
+
+def _family(path: str) -> str:
+    from matplotlib.font_manager import fontManager, get_font
+
+    name = get_font(path).family_name
+    if not any(entry.fname == path for entry in fontManager.ttflist):
+        fontManager.addfont(path)
+    return name
