@@ -24,6 +24,7 @@ from mmengine.dataset import BaseDataset
 from mmdet.checks.rehearsal import rehearse, sentence_of
 from mmdet.config.sections import dataset_classes, innermost_datasets, pipelines_around
 from mmdet.datasets.raw import RawBox, RawPicture, parsed_annotations
+from mmdet.datasets.reading.faults import named_faults
 from mmdet.datasets.reading.report import KINDS
 from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS, TASK_UTILS, TRANSFORMS
@@ -173,7 +174,8 @@ def read_split(dataset_cfg: dict, name: str, where: str) -> Split:
         split.classes = dataset_classes(dataset_cfg)
         dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': [], 'lazy_init': True})
         split.source = str(getattr(dataset, 'ann_file', split.source))
-        raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)
+        with named_faults(dataset):
+            raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)
     except Exception as error:
         split.problems.append(Problem('unreadable file', name, split.source, sentence_of(error)))
         return split

@@ -17,6 +17,7 @@ from mmdet.utils.pictures import picture_size
 from .presence import missing_files, pictures_to_read
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
+from .reading.faults import named_faults
 from .reading.report import KINDS, Report
 from .reading.samples import check_samples
 from .walk import mark_samples
@@ -78,8 +79,9 @@ class BaseDetDataset(BaseDataset):
         if self._fully_initialized:
             return
         self.report = Report(str(self.ann_file))
-        self.data_list = self.load_data_list()
-        self.load_proposals()
+        with named_faults(self):
+            self.data_list = self.load_data_list()
+            self.load_proposals()
         loaded = len(self.data_list)
         self._check_samples()
         self.data_list = self.filter_data()

@@ -171,8 +171,9 @@ def _header_by_pillow(content: bytes) -> Header | None:
                 bits = _maximum_of_pnm(content).bit_length()
                 return Header(width, height, bits > 8, bits if bits < 16 else None)
             return Header(width, height)
-    except Image.DecompressionBombError:
-        return Header(1 << 31, 1 << 31)
+    except Image.DecompressionBombError as error:  # "Image size (900000000 pixels) exceeds ..."
+        pixels = re.search(r'(\d+) pixels', str(error))
+        return Header(int(pixels[1]) if pixels else 1 << 62, 1)
     except Exception:
         return _tiff_header(content)
 
@@ -222,8 +223,7 @@ def decode_picture(
     if header is None:
         raise UserValueError(f'{failure}: its {len(content)} bytes are no whole picture in a known format')
     if header.width * header.height > pixel_limit():
-        size = f'{header.width} x {header.height} pixels'
-        raise UserValueError(f'{failure}: it has {size}, {_more_than_allowed()}')
+        raise UserValueError(f'{failure}: it has {header.width * header.height:,} pixels, {_more_than_allowed()}')
     if header.scan is not None and content.rfind(b'\xff\xd9') < header.scan:
         raise UserValueError(f'{failure}: the JPEG file is cut short after {len(content)} bytes')
     try:
@@ -374,7 +374,7 @@ def array_of(item: Any, name: str = 'the input') -> Any:
     if not isinstance(item, Image.Image):
         return item
     if item.width * item.height > pixel_limit():
-        raise UserValueError(f'{name} has {item.width} x {item.height} pixels, {_more_than_allowed()}')
+        raise UserValueError(f'{name} has {item.width * item.height:,} pixels, {_more_than_allowed()}')
     try:
         item = ImageOps.exif_transpose(item)
         plain = item.mode in ('1', 'L', 'I', 'F') or item.mode.startswith('I;16')

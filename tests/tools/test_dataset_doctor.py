@@ -271,7 +271,7 @@ def test_files_that_are_no_pictures(tmp_path, monkeypatch):
     details = {p.where: p.detail for p in problems}
     assert details.keys() == {'pipe.jpg', 'folder.jpg', 'large.jpg'}
     assert 'no regular file' in details['pipe.jpg'] and 'is a folder' in details['folder.jpg']
-    assert 'it has 300 x 200 pixels, more than the limit' in details['large.jpg']
+    assert 'it has 60,000 pixels, more than the limit' in details['large.jpg']
 
 
 @TRANSFORMS.register_module()

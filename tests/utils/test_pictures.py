@@ -265,17 +265,15 @@ def test_files_that_are_no_pictures(tmp_path):
 def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
     bomb = tmp_path / 'bomb.png'
     bomb.write_bytes(png_of(30000, 30000))
-    with pytest.raises(
-        ValueError, match=r'bomb.png. cannot be decoded: it has 30000 x 30000 pixels, .* of 178,956,970'
-    ):
+    with pytest.raises(ValueError, match=r'bomb.png. cannot be decoded: it has 900,000,000 pixels, .* of 178,956,970'):
         read_picture(bomb)
     huge = Image.fromarray(np.zeros((16, 16), np.uint8))
     for kind in FORMATS:
         content = encoded(huge, kind)
         monkeypatch.setenv('MMDET_MAX_PIXELS', '255')
-        with pytest.raises(ValueError, match=r'it has 16 x 16 pixels, .*MMDET_MAX_PIXELS raises it'):
+        with pytest.raises(ValueError, match=r'it has 256 pixels, .*MMDET_MAX_PIXELS raises it'):
             decode_picture(content, 'a')
-        with pytest.raises(ValueError, match='16 x 16'):
+        with pytest.raises(ValueError, match='has 256 pixels'):
             array_of(huge)
         monkeypatch.setenv('MMDET_MAX_PIXELS', '256')
         assert decode_picture(content, 'a').shape == (16, 16, 3)
@@ -290,7 +288,7 @@ def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
 def test_a_raised_limit_holds_for_every_format(monkeypatch):
     bmp = bytearray(encoded(np.zeros((1, 1, 3), np.uint8), 'BMP'))
     struct.pack_into('<ii', bmp, 18, 20000, 20000)  # twice what Pillow takes
-    assert read_header(bytes(bmp)).width > 20000
+    assert read_header(bytes(bmp))[:2] == (400_000_000, 1)
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
     monkeypatch.setenv('MMDET_MAX_PIXELS', '400000000')
     assert read_header(bytes(bmp))[:2] == (20000, 20000)
