@@ -33,16 +33,21 @@ def load_results(path: str) -> list[dict]:
     return read_results(path)
 
 
-def match_results(dataset: Any, results: Sequence[dict]) -> list[tuple[int, dict]]:
+def match_results(dataset: Any, results: Sequence[dict], whole: bool = False) -> list[tuple[int, dict]]:
     """For each result the index of its sample, in the order of the results.
 
     Results are told by annotation file, id and path of their picture. Those that know no more than an id, or lie in
     other folders now, are told by what is left as long as that is different for each picture, and else by their order.
 
+    Args:
+        whole: Every picture must have a result.
+
     Raises:
         UserValueError: a result belongs to no picture, or to more than one.
     """
     pictures = [_picture(dataset, index) for index in range(len(dataset))]
+    if whole and len(results) < (count := len(set(map(picture_key, pictures)))):
+        raise UserValueError(f'The dataset has {count} images, but there are results for {len(results)}.')
     marks = [marks_of(result) for result in results]
     for key in KEYS:
         index_of: dict[Any, int] = {}

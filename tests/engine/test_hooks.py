@@ -153,6 +153,55 @@ def test_early_stopping_and_save_best_are_one_line(tmp_path):
     assert runner.epoch == 2 and len(list(tmp_path.glob('best_mAP_epoch_*.pth'))) == 1
 
 
+@pytest.mark.parametrize(
+    ('names', 'watched'),
+    [
+        (['coco/cat_precision', 'coco/dog_precision', 'coco/bbox_mAP_50', 'coco/bbox_mAP'], 'coco/bbox_mAP'),
+        (['lvis/cat_precision', 'lvis/bbox_AP50', 'lvis/bbox_AP', 'lvis/bbox_APr'], 'lvis/bbox_AP'),
+        (['a/coco/mAP_precision', 'a/coco/segm_mAP', 'b/coco/segm_mAP'], 'a/coco/segm_mAP'),
+        (['pascal_voc/AP50', 'pascal_voc/mAP'], 'pascal_voc/mAP'),
+        (['coco_panoptic/SQ', 'coco_panoptic/PQ'], 'coco_panoptic/PQ'),
+        (['coco/cat_precision', 'coco/AR@100'], 'coco/AR@100'),
+        (['coco/cat_precision'], 'coco/cat_precision'),
+        (['loss'], 'loss'),
+    ],
+)
+def test_auto_means_the_overall_mean(names, watched):
+    from mmdet.engine.hooks.checkpoint_hook import overall_metric
+
+    assert overall_metric(dict.fromkeys(names, 0.0)) == watched
+
+
+def validated(tmp_path, metrics, **changes):
+    """A runner whose validations give these numbers, after training."""
+    runner = build(toy_config(tmp_path, train_cfg__max_epochs=len(metrics), **changes))
+    found = iter(metrics)
+    runner.val_evaluator.evaluate = lambda size: dict(next(found))
+    runner.train()
+    return runner
+
+
+def test_the_best_checkpoint_is_that_of_the_overall_mean(tmp_path):
+    """The class gets worse while the mean gets better; a metric that no list of names has is better when greater."""
+    numbers = [{'coco/cat_precision': 0.9, 'coco/bbox_mAP': 0.2}, {'coco/cat_precision': 0.1, 'coco/bbox_mAP': 0.3}]
+    runner = validated(tmp_path / 'coco', numbers)
+    assert [path.name for path in (tmp_path / 'coco').glob('best*')] == ['best_coco_bbox_mAP_epoch_2.pth']
+    assert runner.message_hub.get_info('best_score') == 0.3
+    validated(tmp_path / 'panoptic', [{'coco_panoptic/PQ': 40.0}, {'coco_panoptic/PQ': 50.0}])
+    assert [path.name for path in (tmp_path / 'panoptic').glob('best*')] == ['best_coco_panoptic_PQ_epoch_2.pth']
+
+
+def test_no_checkpoint_is_the_best_without_ground_truth(tmp_path):
+    """-1 stands for no ground truth: it is no score, neither for the best checkpoint nor for early stopping."""
+    stop = [dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP', rule='greater', patience=1)]
+    none = [{'coco/bbox_mAP': -1.0}] * 3
+    runner = validated(tmp_path / 'none', none, custom_hooks=stop)
+    assert runner.epoch == 3 and not list((tmp_path / 'none').glob('best*'))
+    assert 'best_score' not in runner.message_hub.runtime_info
+    validated(tmp_path / 'later', [*none[:1], {'coco/bbox_mAP': 0.0}])
+    assert [path.name for path in (tmp_path / 'later').glob('best*')] == ['best_coco_bbox_mAP_epoch_2.pth']
+
+
 def test_unknown_metric_for_save_best_names_the_metrics(tmp_path):
     runner = build(
         toy_config(tmp_path, default_hooks__checkpoint=dict(type='CheckpointHook', save_best='map', rule='greater'))

@@ -61,14 +61,12 @@ def nms_mask(dets, scores, labels, iou_thr):
 
 def calculate_confusion_matrix(dataset, results, score_thr=0.0, nms_iou_thr=None, tp_iou_thr=0.5):
     """The matrix over a dataset, wrapped or not, that has a prediction for each of its samples."""
-    if len(dataset) != len(results):
-        raise UserValueError(f'The dataset has {len(dataset)} images, but there are results for {len(results)}.')
     from mmdet.apis.offline import match_results
     from mmdet.datasets.walk import data_info
 
     classes = len(one_set_of_classes(dataset))
     matrix = np.zeros((classes + 1, classes + 1))
-    for index, result in match_results(dataset, results):
+    for index, result in match_results(dataset, results, whole=True):
         info = data_info(dataset, index)
         objects = [entry for entry in info['instances'] if not entry.get('ignore_flag', 0)]
         boxes = np.array([entry['bbox'] for entry in objects], dtype=np.float32).reshape(-1, 4)

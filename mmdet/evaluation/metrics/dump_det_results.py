@@ -7,12 +7,13 @@ from mmengine.evaluator.metric import _to_cpu
 
 from mmdet.registry import METRICS
 
+from .pictures import PictureMetric, marks_of
 from .samples import encode_masks
 
 
 @METRICS.register_module()
-class DumpDetResults(DumpResults):
-    """Write the predictions of every image, masks as RLE and without ground truth, to a pickle file.
+class DumpDetResults(PictureMetric, DumpResults):
+    """Write the predictions of every image once, masks as RLE and without ground truth, to a pickle file.
 
     ``tools/analysis_tools/eval_metric.py`` evaluates such a file.
     """
@@ -30,3 +31,6 @@ class DumpDetResults(DumpResults):
                     'masks': encode_masks(kept['pred_instances']['masks']),
                 }
             self.results.append(kept)
+
+    def compute_metrics(self, results: list) -> dict:
+        return super().compute_metrics(self.tested(results, list(map(marks_of, results))))
