@@ -8,11 +8,13 @@ from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.dataset import ClassBalancedDataset as _ClassBalancedDataset
 from mmengine.dataset import ConcatDataset as _ConcatDataset
 from mmengine.dataset import RepeatDataset as _RepeatDataset
+from torch.utils.data import ConcatDataset as TorchConcatDataset
+from torch.utils.data import Subset
 
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 
-from .walk import build, data_info, full_init, leaves, locate, mark_samples
+from .walk import build, full_init, leaves, locate, mark_samples
 
 
 class _AsInside:
@@ -23,11 +25,11 @@ class _AsInside:
     @property
     def metainfo(self) -> dict:
         """A copy of that of the inner data set."""
-        return copy.deepcopy(self.dataset.metainfo)
+        return self.dataset.metainfo
 
     @property
     def _metainfo(self) -> dict:
-        return self.dataset.metainfo
+        return self.metainfo
 
 
 class _Delegates(_AsInside):
@@ -45,7 +47,7 @@ class RepeatDataset(_Delegates, _RepeatDataset):
     """A dataset ``times`` over."""
 
     def __init__(self, dataset: dict | list | BaseDataset, times: int, lazy_init: bool = False) -> None:
-        self.dataset = build(dataset)
+        self.dataset = _with_methods(dataset)
         self.times = times
         self._fully_initialized = False
         if not lazy_init:
@@ -58,7 +60,7 @@ class ClassBalancedDataset(_Delegates, _ClassBalancedDataset):
     (LVIS, arXiv:1908.03195, Appendix B)."""
 
     def __init__(self, dataset: dict | list | BaseDataset, oversample_thr: float, lazy_init: bool = False) -> None:
-        self.dataset = build(dataset)
+        self.dataset = _with_methods(dataset)
         self.oversample_thr = oversample_thr
         self._fully_initialized = False
         if not lazy_init:
@@ -99,7 +101,7 @@ class ConcatDataset(_ConcatDataset):
         if not self._fully_initialized:
             for dataset in self.datasets:
                 full_init(dataset)
-            super(_ConcatDataset, self).__init__(self.datasets)
+            TorchConcatDataset.__init__(self, self.datasets)
             self._require_same_classes()
             self._fully_initialized = True
 
@@ -145,7 +147,8 @@ class ConcatDataset(_ConcatDataset):
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Of the data set that the sample is of."""
-        return data_info(self, idx)
+        leaf, inner = locate(self, idx)
+        return leaf.get_data_info(inner)
 
     def get_dataset_source(self, idx: int) -> int:
         """Which of the datasets the sample ``idx`` comes from."""
@@ -156,10 +159,17 @@ def _alike(metas: list[dict]) -> bool:
     return all(_plain(meta.get('classes')) == _plain(metas[0].get('classes')) for meta in metas)
 
 
+def _with_methods(dataset: Any) -> Any:
+    """A data set, built; one of torch's wrappers, which ask for samples only, in a ``ConcatDataset`` of it alone."""
+    dataset = build(dataset)
+    plain = isinstance(dataset, (TorchConcatDataset, Subset)) and not hasattr(dataset, 'get_data_info')
+    return ConcatDataset([dataset]) if plain else dataset
+
+
 def _meta_of(dataset: Any) -> dict:
-    """The ``metainfo`` of a data set, of the first of several in one, or of that behind a torch ``Subset``."""
+    """A copy of the ``metainfo`` of a data set, of the first of several in one, or of that behind a ``Subset``."""
     meta = dataset.metainfo if hasattr(dataset, 'metainfo') else leaves(dataset)[0].metainfo
-    return meta[0] if isinstance(meta, list) else meta
+    return dict(meta[0] if isinstance(meta, list) else meta)
 
 
 def _plain(value):
@@ -197,7 +207,7 @@ class MultiImageMixDataset(_AsInside):
     ) -> None:
         self._skip_type_keys = self._checked(skip_type_keys)
         self.set_pipeline(pipeline)
-        self.dataset = build(dataset)
+        self.dataset = _with_methods(dataset)
         self.max_refetch = max_refetch
         self._fully_initialized = False
         if not lazy_init:
@@ -227,7 +237,7 @@ class MultiImageMixDataset(_AsInside):
     def full_init(self) -> None:
         """Read the inner data set, if that has not happened."""
         if not self._fully_initialized:
-            full_init(self.dataset)
+            self.dataset.full_init()
             self.num_samples = len(self.dataset)
             self._fully_initialized = True
 

@@ -150,9 +150,8 @@ def locate(dataset: Any, index: int) -> tuple[Any, int]:
                 return locate(part, left)
             left -= len(part)
         raise IndexError(f'{type(dataset).__name__} has no sample {index}')
-    own = getattr(dataset, '_get_ori_dataset_idx', None)
-    if own is not None:
-        index = own(index)
+    if hasattr(type(dataset), '_get_ori_dataset_idx'):  # its own, not one that it hands on
+        index = dataset._get_ori_dataset_idx(index)
     elif isinstance(_own(dataset, 'indices'), Sequence):  # torch's Subset
         index = dataset.indices[index]
     elif len(dataset) > len(parts[0]):  # repeated
@@ -161,9 +160,21 @@ def locate(dataset: Any, index: int) -> tuple[Any, int]:
 
 
 def data_info(dataset: Any, index: int) -> dict:
-    """What the leaf of a sample knows of it, before any transform: ``get_data_info``."""
+    """What a data set knows of a sample before any transform: its own ``get_data_info``, or that of the leaf."""
+    own = getattr(dataset, 'get_data_info', None)
+    if own is not None:
+        return own(index)
     leaf, inner = locate(dataset, index)
     return leaf.get_data_info(inner)
+
+
+def labels_of(dataset: Any, index: int) -> list[int]:
+    """Labels of the boxes of a sample."""
+    own = getattr(dataset, 'get_cat_ids', None)
+    if own is not None:
+        return own(index)
+    leaf, inner = locate(dataset, index)
+    return leaf.get_cat_ids(inner)
 
 
 def mark_samples(sample: Any, **marks: Any) -> Any:

@@ -320,3 +320,23 @@ def test_samples_know_their_file_under_test_time_augmentation(leaf, default_scop
     samples = dataset[3]['data_samples']
     assert [(s.dataset_index, s.ann_file) for s in samples] == [(1, dataset.datasets[1].ann_file)] * 2
     assert np.shape(dataset[3]['inputs'][0]) == (3, 60, 80)
+
+
+@pytest.mark.parametrize(
+    'around', [torch.utils.data.ConcatDataset, lambda parts: RepeatDataset(parts[0], times=1), Foreign]
+)
+def test_samplers_ask_through_wrappers(leaf, around):
+    """Two of three pictures have objects, a cat and a dog."""
+    from mmdet.datasets.samplers import AspectRatioBatchSampler, ClassAwareSampler
+
+    inner = torch.utils.data.Subset(build(leaf()), [2, 0, 1])
+    dataset = around(inner) if around is Foreign else around([inner])
+    sampler = ClassAwareSampler(dataset, seed=0)
+    assert sampler.cat_dict == {0: [1], 1: [2], 2: []}
+    assert [len(batch) for batch in AspectRatioBatchSampler(sampler, 2)] == [2, 1]
+
+
+def test_a_wrapper_that_hands_on_the_methods_of_what_it_wraps(leaf):
+    """Images come three, three and one times; an index must not be looked up twice."""
+    dataset = Foreign(ClassBalancedDataset(build(leaf()), oversample_thr=3.0))
+    assert [locate(dataset, i)[1] for i in range(7)] == [0, 0, 0, 1, 1, 1, 2]

@@ -225,9 +225,12 @@ def test_multi_datasets_evaluator(tmp_path):
     assert mean_ap(config, dataset, samples[::-1]) == expected
     evaluator = build_evaluator(config)
     assert isinstance(evaluator, MultiDatasetsEvaluator)
+    evaluator.metrics.append(DumpDetResults(str(tmp_path / 'all.pkl')))
     evaluator.dataset_meta = dataset.metainfo
     assert evaluator._get_cumulative_sizes() == [3, 5]
     assert evaluator.offline_evaluate(samples, chunk_size=2)['half/coco/bbox_mAP'] == expected['half/coco/bbox_mAP']
+    marks = [(result['dataset_index'], result['img_id']) for result in load(str(tmp_path / 'all.pkl'))]
+    assert marks == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
 
 
 def test_multi_datasets_evaluator_of_different_classes(tmp_path):
@@ -245,6 +248,17 @@ def test_multi_datasets_evaluator_of_different_classes(tmp_path):
     assert numbers['a/cat_precision'] == pytest.approx(HALF, abs=1e-9) and numbers['b/dog_precision'] == 1
     with pytest.raises(ValueError, match='pictures of 2 data sets with different classes'):
         numbers_of(CocoMetric(), dataset, results(dataset))
+
+
+def test_the_check_of_configs_knows_evaluators():
+    from mmengine.config import Config
+
+    from mmdet.checks import check_config
+
+    metrics = [dict(type='CocoMetric'), dict(type='CocoMetrik')]
+    evaluator = dict(type='MultiDatasetsEvaluator', metrics=metrics, dataset_prefixes=['a', 'b'])
+    (finding,) = check_config(Config(dict(test_evaluator=evaluator)))
+    assert finding.where == 'test_evaluator.metrics[1].type' and 'Did you mean CocoMetric' in finding.message
 
 
 def test_mistakes_with_the_multi_datasets_evaluator(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from torch.utils.data import BatchSampler, Sampler
 
+from mmdet.datasets.walk import data_info
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
@@ -45,7 +46,7 @@ class AspectRatioBatchSampler(BatchSampler):
 
     def group_of(self, index: int) -> int:
         """The bucket of an index: 0 portrait (width < height), 1 landscape."""
-        info = self.source.dataset.get_data_info(index)
+        info = data_info(self.source.dataset, index)
         return 0 if info['width'] < info['height'] else 1
 
     num_groups = 2

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdet.datasets.walk import classes_of, labels_of
 from mmdet.errors import UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
@@ -57,11 +58,14 @@ class ClassAwareSampler(Sampler):
 
     def get_cat2imgs(self) -> dict[int, list[int]]:
         """Indices of the images with each label."""
-        cat2imgs: dict[int, list[int]] = {label: [] for label in range(len(self.dataset.metainfo['classes']))}
+        cat2imgs: dict[int, list[int]] = {label: [] for label in range(self._class_count())}
         for index in range(len(self.dataset)):
-            for label in sorted(set(self.dataset.get_cat_ids(index))):
+            for label in sorted(set(labels_of(self.dataset, index))):
                 cat2imgs[label].append(index)
         return cat2imgs
+
+    def _class_count(self) -> int:
+        return max(len(classes) for _, classes in classes_of(self.dataset))
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()

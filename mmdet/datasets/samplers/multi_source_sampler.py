@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mmdet.datasets.walk import data_info
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
@@ -106,7 +107,7 @@ class GroupMultiSourceSampler(MultiSourceSampler):
         """Portrait (width < height) and landscape."""
         pair: tuple[list[int], list[int]] = ([], [])
         for index in indices:
-            info = self.dataset.get_data_info(index)
+            info = data_info(self.dataset, index)
             pair[int(info['width'] >= info['height'])].append(index)
         return pair
 

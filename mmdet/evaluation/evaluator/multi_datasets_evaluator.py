@@ -17,7 +17,7 @@ class MultiDatasetsEvaluator(Evaluator):
     """A metric for each data set of a ``ConcatDataset``.
 
     A metric is given the results of its data set alone, and that data set's ``metainfo``. A result knows by
-    ``dataset_index`` which it is of.
+    ``dataset_index`` which it is of. Metrics that are appended later, as ``tools/test.py --out`` does, see all results.
 
     Args:
         metrics: As many as the ``ConcatDataset`` has data sets, in the same order.
@@ -48,15 +48,18 @@ class MultiDatasetsEvaluator(Evaluator):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: Any) -> None:
         self._dataset_meta = dataset_meta
-        metas = dataset_meta if isinstance(dataset_meta, (list, tuple)) else [dataset_meta] * len(self.metrics)
+        count = len(self.dataset_prefixes)
+        metas = dataset_meta if isinstance(dataset_meta, (list, tuple)) else [dataset_meta] * count
         self._require_as_many(len(metas))
-        for metric, meta in zip(self.metrics, metas, strict=True):
+        for metric, meta in zip(self.metrics, metas, strict=False):
             metric.dataset_meta = meta
+        for metric in self.metrics[count:]:
+            metric.dataset_meta = dataset_meta
 
     def process(self, data_samples: Sequence, data_batch: Any = None) -> None:
         """Give each result to the metric of its data set."""
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
-        mine: list[list[dict]] = [[] for _ in self.metrics]
+        mine: list[list[dict]] = [[] for _ in self.dataset_prefixes]
         for sample in samples:
             index = sample.get('dataset_index')
             if index is None:
@@ -67,18 +70,22 @@ class MultiDatasetsEvaluator(Evaluator):
             if not 0 <= index < len(mine):
                 self._require_as_many(index + 1)
             mine[index].append(sample)
-        for metric, own in zip(self.metrics, mine, strict=True):
+        for metric, own in zip(self.metrics, mine, strict=False):
             if own:
                 metric.process(data_batch, own)
+        for metric in self.metrics[len(mine) :]:
+            metric.process(data_batch, samples)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """The numbers of all metrics, each with the prefix of its data set."""
         ends = self._get_cumulative_sizes()
-        sizes = [end - start for start, end in pairwise([0, *ends])] if ends else [size] * len(self.metrics)
+        sizes = [end - start for start, end in pairwise([0, *ends])] if ends else [size] * len(self.dataset_prefixes)
         self._require_as_many(len(sizes))
         numbers: dict[str, float] = OrderedDict()
-        for prefix, metric, own in zip(self.dataset_prefixes, self.metrics, sizes, strict=True):
+        for prefix, metric, own in zip(self.dataset_prefixes, self.metrics, sizes, strict=False):
             numbers.update({f'{prefix}/{name}': value for name, value in metric.evaluate(own).items()})
+        for metric in self.metrics[len(sizes) :]:
+            numbers.update(metric.evaluate(size))
         return numbers
 
     def _get_cumulative_sizes(self) -> list[int]:
@@ -88,8 +95,8 @@ class MultiDatasetsEvaluator(Evaluator):
         return list((meta or {}).get('cumulative_sizes', ()))
 
     def _require_as_many(self, count: int) -> None:
-        if count != len(self.metrics):
+        if count != len(self.dataset_prefixes):
             raise UserValueError(
-                f'MultiDatasetsEvaluator has {len(self.metrics)} metrics for {count} data sets: it needs one for each '
-                'data set of the ConcatDataset, in the same order'
+                f'MultiDatasetsEvaluator has {len(self.dataset_prefixes)} metrics for {count} data sets: it needs one '
+                'for each data set of the ConcatDataset, in the same order'
             )
