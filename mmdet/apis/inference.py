@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmdet.config import building, is_v2, load_config, translate_v2
+from mmdet.config import building, innermost_datasets, is_v2, load_config, translate_v2
 from mmdet.config import stored_config as config_in_text
 from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.engine.weights import load_weights
@@ -115,7 +115,9 @@ def available_device(device: str | None) -> str:
 def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> dict:
     """Names and colours of the classes: of the checkpoint, else of the config's test set."""
     stored = (checkpoint or {}).get('meta') or {}
-    meta = {key.lower(): value for key, value in (stored.get('dataset_meta') or {}).items()}
+    metas = stored.get('dataset_meta') or {}
+    metas = metas[0] if isinstance(metas, (list, tuple)) else metas  # of data sets with different classes the first
+    meta = {key.lower(): value for key, value in metas.items()}
     if 'classes' not in meta and 'CLASSES' in stored:
         meta['classes'] = stored['CLASSES']
     try:
@@ -137,9 +139,7 @@ def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> di
 
 
 def _configured_meta(cfg: Any) -> dict:
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
-    while dataset is not None and 'metainfo' not in dataset and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    dataset = next((found for _, found in innermost_datasets(cfg, 'test_dataloader')), None)
     if dataset is None:
         return {}
     kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']

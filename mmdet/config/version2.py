@@ -123,7 +123,7 @@ def _data(new: dict, old: dict, note: Any) -> None:
     metrics = old.get('evaluation', {}).get('metric', 'bbox')
     for split in ('val', 'test'):
         if split in data:
-            new[f'{split}_evaluator'] = _evaluator(_innermost(data[split]), metrics)
+            new[f'{split}_evaluator'] = _evaluators(new[f'{split}_dataloader']['dataset'], metrics)
             new[f'{split}_cfg'] = dict(type='ValLoop' if split == 'val' else 'TestLoop')
     if 'evaluation' in old:
         note('evaluation.metric -> val_evaluator, test_evaluator')
@@ -222,6 +222,15 @@ def _resize(transform: dict, note: Any) -> dict:
             return dict(transform, type='RandomChoiceResize', scales=scale)
         return dict(transform, type='RandomResize', scale=scale)
     return dict(transform, scale=scale[0] if isinstance(scale, list) else scale)
+
+
+def _evaluators(dataset: dict, metrics: Any) -> dict:
+    """The metric of a data set, or of each data set of a concatenation, with the prefixes that 2.x gives them."""
+    parts = dataset.get('datasets')
+    if not isinstance(parts, list) or len(parts) < 2:
+        return _evaluator(_innermost(parts or dataset), metrics)
+    each = [_evaluator(_innermost(part), metrics) for part in parts]
+    return dict(type='MultiDatasetsEvaluator', metrics=each, dataset_prefixes=list(map(str, range(len(parts)))))
 
 
 def _evaluator(dataset: dict, metrics: Any) -> dict:

@@ -268,7 +268,9 @@ class DetLocalVisualizer(Visualizer):
     ) -> np.ndarray:
         """(h, w, 3) RGB, twice as wide with ground truth and predictions; see :meth:`add_datasample`."""
         image = image.clip(0, 255).astype(np.uint8)
-        meta = self.dataset_meta or {}
+        meta: Any = self.dataset_meta or {}
+        if isinstance(meta, (list, tuple)):  # of the data sets of a ConcatDataset, which have different classes
+            meta = meta[getattr(data_sample, 'dataset_index', 0)]
         classes, palette = meta.get('classes'), meta.get('palette')
         panels = []
         if data_sample is not None:

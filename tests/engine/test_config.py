@@ -340,6 +340,21 @@ def test_config_of_2x_is_translated():
     assert 'optimizer_config.coalesce has no meaning any more' in notes
 
 
+def test_lists_of_data_sets_of_2x_are_evaluated_one_by_one():
+    data = dict(V2['data'])
+    data['test'] = [dict(data['val'], ann_file=name) for name in ('a.json', 'b.json')]
+    data['val'] = dict(data['val'], ann_file=['a.json', 'b.json'])
+    cfg, _ = translate_v2(dict(V2, data=data))
+    metric = dict(type='CocoMetric', metric=['bbox', 'segm'])
+    for split in ('val', 'test'):
+        assert cfg[f'{split}_dataloader']['dataset']['type'] == 'ConcatDataset'
+        assert cfg[f'{split}_evaluator'] == dict(
+            type='MultiDatasetsEvaluator',
+            metrics=[dict(metric, ann_file='a.json'), dict(metric, ann_file='b.json')],
+            dataset_prefixes=['0', '1'],
+        )
+
+
 def test_file_of_2x_loads_with_notes(tmp_path):
     path = tmp_path / 'old.py'
     path.write_text('\n'.join(f'{key} = {value!r}' for key, value in V2.items()))

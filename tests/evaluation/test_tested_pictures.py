@@ -188,6 +188,33 @@ def test_pictures_that_come_twice_count_once(tmp_path, monkeypatch):
     assert numbers_of(wider, inner, padded) == numbers_of(wider, inner, samples[:3])
 
 
+def test_a_metric_of_somebody_else_is_given_as_many_results_as_images(tmp_path):
+    """One that computes by itself relies on what BaseMetric promises: the padding of the loader is cut off."""
+
+    class Counting(CocoMetric):
+        def compute_metrics(self, results):
+            return dict(count=len(results))
+
+    dataset = build(folder(tmp_path, 'a', (1, 2, 3)))
+    samples = results(dataset)
+    assert numbers_of(Counting(), dataset, [*samples, samples[0]]) == {'coco/count': 3}
+
+
+def test_drawings_have_the_classes_of_their_data_set(tmp_path, monkeypatch):
+    from mmdet.visualization import DetLocalVisualizer
+
+    configs = [folder(tmp_path, name, classes=classes) for name, classes in (('a', ('cat', 'dog')), ('b', ('owl',)))]
+    dataset = ConcatDataset(configs, ignore_keys='classes')
+    visualizer, names = DetLocalVisualizer(), []
+    visualizer.dataset_meta = dataset.metainfo
+    monkeypatch.setattr(
+        visualizer, '_draw_instances', lambda image, instances, classes, *args: names.append(classes) or image
+    )
+    for sample in results(dataset):
+        visualizer.add_datasample('', np.zeros((60, 80, 3), np.uint8), sample, draw_gt=False)
+    assert names == [('cat', 'dog')] * 2 + [('owl',)] * 2
+
+
 def test_faces_of_equal_names_in_two_data_sets(tmp_path):
     """All four faces are found; by their names alone the two data sets would be one."""
     dataset = build([folder(tmp_path, 'a'), folder(tmp_path, 'b')])
