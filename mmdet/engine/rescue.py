@@ -6,10 +6,9 @@ import threading
 from typing import Any
 
 import torch
-from mmengine.hooks import CheckpointHook
 
 from mmdet.engine.finite import last_good, wrappers_of
-from mmdet.engine.hooks.checkpoint_hook import at_optimizer_step
+from mmdet.engine.hooks.checkpoint_hook import CheckpointHook, at_optimizer_step
 
 WAITING = 'agreeing with other ranks'
 """A phase in which all of an iteration is done but its count."""
@@ -51,13 +50,12 @@ def _save(runner: Any) -> str:
         return f'No checkpoint is made of the present state: {reason}. {last_good(runner)}'
     done = runner.iter + (phase_of(runner) == WAITING)
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-    folder = hook.out_dir if hook is not None else runner.work_dir
     name = f'iter_{done}.pth'
     try:
-        runner.save_checkpoint(folder, name, meta=dict(epoch=runner.epoch, iter=done), by_epoch=False)
-        if hook is not None and hasattr(hook, '_point_to'):
-            hook.last_ckpt = hook.file_backend.join_path(folder, name)
-            hook._point_to(runner, name)
+        if hook is not None:
+            hook.save_interim(runner, done, alone=True)
+        else:
+            runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=done), by_epoch=False)
     except Exception as error:  # it must not keep the process from ending
         return f'No checkpoint could be made of the present state: {error}. {last_good(runner)}'
     return f'Saved {name}; --resume continues from it.'

@@ -7,9 +7,11 @@ values only, which torch's weights-only reader takes as well; temporary file, fs
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ import torch
 from mmdet.errors import UserError, UserFileError
 from mmdet.utils.downloads import download
 from mmdet.utils.tensor_files import read_tensors
+
+_LABEL = 'mmdet.json'  # the record of a zip file that holds it
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -182,12 +186,18 @@ def unpack_histories(hub: dict | None) -> None:
             scalars[name] = HistoryBuffer(*columns, packed['max_length'])
 
 
-def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: dict | None = None) -> None:
+def save_checkpoint(
+    checkpoint: dict, target: str | os.PathLike, backend_args: dict | None = None, label: dict | None = None
+) -> None:
     """Write a checkpoint, or only its weights when ``target`` ends with ``.safetensors``.
 
     A local target is written beside its place, flushed to the disk and renamed, so a killed process or a full disk
     leaves the previous file. Other targets go through mmengine's file backends.
+
+    Args:
+        label: What :func:`label_of` reads from the file at no cost: the ``run_id``, for example.
     """
+    label = label or {}
     metadata = getattr(checkpoint.get('state_dict'), '_metadata', None)
     checkpoint = plain(checkpoint)
     if metadata is not None:
@@ -199,9 +209,10 @@ def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: d
 
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
+        _attach(buffer, label)
         put(buffer.getvalue(), str(target), backend_args=backend_args)
         return
-    with atomic_file(target) as file:
+    with atomic_file(target, label.get('run_id')) as file:
         if str(target).endswith('.safetensors'):
             from safetensors.torch import save
 
@@ -209,16 +220,43 @@ def save_checkpoint(checkpoint: dict, target: str | os.PathLike, backend_args: d
             file.write(save({name: tensor.contiguous().clone() for name, tensor in weights.items()}))
         else:
             torch.save(checkpoint, file)
+            _attach(file, label)
+
+
+def _attach(file: Any, label: dict) -> None:
+    """Add a label to a zip file of torch, as one more record."""
+    if label:
+        with zipfile.ZipFile(file, 'a') as archive:
+            folder = archive.namelist()[0].partition('/')[0]
+            archive.writestr(zipfile.ZipInfo(f'{folder}/{_LABEL}'), json.dumps(plain(label)))
+
+
+def label_of(path: str | os.PathLike) -> dict:
+    """What was attached to a checkpoint when it was saved, without reading the checkpoint; empty where nothing was."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((name for name in archive.namelist() if name.endswith(f'/{_LABEL}')), None)
+            if name is None or archive.getinfo(name).file_size > 4096:
+                return {}
+            label = json.loads(archive.read(name))
+    except Exception:  # a damaged zip may raise nearly anything
+        return {}
+    return label if isinstance(label, dict) else {}
 
 
 @contextlib.contextmanager
-def atomic_file(target: str | os.PathLike) -> Iterator[Any]:
-    """A binary file that takes the name ``target`` when the block ends well, and is removed otherwise."""
+def atomic_file(target: str | os.PathLike, owner: str | None = None) -> Iterator[Any]:
+    """A binary file that takes the name ``target`` when the block ends well, and is removed otherwise.
+
+    Args:
+        owner: The id of the run, in the name of the temporary file that a killed process leaves.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{target.name}.', suffix='.part', dir=target.parent)
+    prefix = f'.{target.name[:100]}.' + (f'{owner}.' if owner else '')
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix='.part', dir=target.parent)
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with os.fdopen(handle, 'w+b') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -240,44 +278,3 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def remove_partial_files(folder: str | os.PathLike) -> None:
-    """Delete what a killed process left of unfinished saves."""
-    for file in Path(folder).glob('.*.part'):
-        file.unlink(missing_ok=True)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Finding
-def newest_readable(folder: str | os.PathLike) -> tuple[Path | None, dict | None, list[str]]:
-    """The newest checkpoint of a run's folder that can be read.
-
-    Returns:
-        Its path and content, or None twice, and a note for each newer one that was left out, with the reason.
-    """
-    folder = Path(folder)
-    files = [f for f in folder.glob('*.pth') if not f.name.startswith('best_') and re.search(r'\d+\.pth$', f.name)]
-    last = folder / 'last_checkpoint'
-    if last.is_file():
-        named = Path(last.read_text(encoding='utf-8', errors='replace').strip()).name  # the folder may have moved
-        if named and (folder / named).is_file() and folder / named not in files:
-            files.append(folder / named)
-
-    def age(file: Path) -> tuple:
-        number = re.search(r'(\d+)\.\w+$', file.name)
-        return file.stat().st_mtime_ns, int(number.group(1)) if number else 0
-
-    one_kind = len({re.sub(r'\d+', '', f.name) for f in files}) == 1
-    files.sort(key=(lambda f: age(f)[1]) if one_kind else age, reverse=True)
-    notes = []
-    for file in files:
-        try:
-            checkpoint = read_file(file)
-            if not isinstance(checkpoint, dict) or 'optimizer' not in checkpoint:
-                notes.append(f'{file.name} was not resumed: it holds no training state.')
-                continue
-            return file, checkpoint, notes
-        except (UnreadableCheckpointError, OSError) as error:
-            notes.append(f'{file.name} was not resumed: {error}')
-    return None, None, notes

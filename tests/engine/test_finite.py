@@ -24,7 +24,8 @@ from mmdet.engine.optimizers.optim_wrapper import (
     SkippedStepsError,
 )
 from mmdet.registry import MODELS
-from mmdet.utils.checkpoint import newest_readable, read_checkpoint
+from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.utils.resumable import newest_readable
 
 
 class Poison(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,38 +13,67 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from mmdet.errors import UserKeyError
 from mmdet.registry import HOOKS
-from mmdet.utils.checkpoint import atomic_file, remove_partial_files
+from mmdet.utils.checkpoint import label_of
+from mmdet.utils.run_folder import point_to, remove_partial_files
 
 
 @HOOKS.register_module()
 class CheckpointHook(_CheckpointHook):
     """mmengine's CheckpointHook that never has fewer whole checkpoints than it should.
 
-    An old or formerly best file goes only after the new one is on the disk; ``last_checkpoint`` holds a name relative
-    to its folder, so a moved work dir still resumes. With gradient accumulation, a save by iterations waits for the
-    next optimizer step.
+    An old or formerly best file goes only after the new one is on the disk, and only if it lies directly in the folder
+    of this run, has a name that this hook gives and carries the id of the run: no path that a checkpoint mentions is
+    ever deleted. ``last_checkpoint`` holds a name relative to its folder, so a moved work dir still resumes. With
+    gradient accumulation, a save by iterations waits for the next optimizer step.
     """
 
     best_ckpt_path: str | None
+    _surplus: list[str]  # names of files that the next save replaces
+    _written: set[str]
+    _claim: Any
+    _waiting: bool
+
+    @property
+    def _is_local(self) -> bool:
+        return '://' not in str(self.out_dir) and not self.backend_args and not self.file_client_args
 
     def before_train(self, runner: Any) -> None:
-        hub = runner.message_hub
-        if self.max_keep_ckpts > 0 and 'keep_ckpt_ids' in hub.runtime_info:
+        self._surplus, self._written, self._waiting = [], set(), False
+        info = runner.message_hub.runtime_info
+        kept = [step for step in info.get('keep_ckpt_ids') or [] if type(step) is int]
+        left = kept[-self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else kept
+        if 'keep_ckpt_ids' in info:
             # the parent would delete surplus files of the resumed run now, before a new one is there
-            kept = list(hub.get_info('keep_ckpt_ids'))
-            hub.update_info('keep_ckpt_ids', kept[-self.max_keep_ckpts :])
+            runner.message_hub.update_info('keep_ckpt_ids', left)
         super().before_train(runner)
-        if is_main_process() and '://' not in str(self.out_dir):
-            remove_partial_files(self.out_dir)
-        best = getattr(self, 'best_ckpt_path', None)
-        if best:
-            self.best_ckpt_path = self._here(best)
+        self._claim = getattr(runner, 'run_claim', None)
+        if self._claim is not None and self._is_local and Path(self.out_dir) != Path(runner.work_dir):
+            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+            self._claim.take(self.out_dir)
+            if is_main_process() and self._claim.run_id:
+                remove_partial_files(self.out_dir, self._claim.run_id)
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = self._here(path) if path else path
+            self.best_ckpt_path_dict[key] = self._here(path)
+        if is_main_process():
+            stopped = info.get('surplus_ckpts')  # by the end of the process, after the save that replaced them
+            self._remove(runner, stopped if isinstance(stopped, list) else [])
+            self._surplus = [self.filename_tmpl.format(step) for step in kept[: len(kept) - len(left)]]
+            self._surplus += self._interim_files()
+        runner.message_hub.update_info('surplus_ckpts', [])
 
-    def _here(self, path: str) -> str:
-        """A path of before the folder was moved."""
-        return path if self.file_backend.isfile(path) else self.file_backend.join_path(self.out_dir, Path(path).name)
+    def _here(self, path: Any) -> str | None:
+        """The file that a checkpoint calls the best, if it is one of this run in this folder."""
+        name = os.path.basename(path) if isinstance(path, str) else ''
+        return self.file_backend.join_path(self.out_dir, name) if self._may_remove(name) else None
+
+    def _interim_files(self) -> list[str]:
+        """Saves besides the regular ones that the end of a process has left."""
+        if not self._is_local or self._claim is None or not os.path.isdir(self.out_dir):
+            return []
+        names = [name for name in os.listdir(self.out_dir) if re.fullmatch(r'iter_\d+\.pth', name)]
+        return [n for n in names if self._may_remove(n) and label_of(Path(self.out_dir) / n).get('interim') is True]
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -52,21 +82,24 @@ class CheckpointHook(_CheckpointHook):
             return
         due = self.every_n_train_iters(runner, self.interval, self.save_begin)
         last = self.save_last and self.is_last_train_iter(runner)
-        self._waiting = getattr(self, '_waiting', False) or due
+        self._waiting = self._waiting or due
         if last or (self._waiting and at_optimizer_step(runner)):
             self._waiting = False
             runner.logger.info(f'Saving checkpoint at {runner.iter + 1} iterations')
             self._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
-        surplus = []
+        name, kept = self.filename_tmpl.format(step), [step]
         if self.max_keep_ckpts > 0:
             kept = [s for s in self.keep_ckpt_ids if s != step] + [step]
-            surplus, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
+            dropped, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
+            self._surplus += [self.filename_tmpl.format(old) for old in dropped]
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept)
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        name = self.filename_tmpl.format(step)
+        staying = {self.filename_tmpl.format(s) for s in kept}
+        surplus, self._surplus = [old for old in dict.fromkeys(self._surplus) if old not in staying], []
+        runner.message_hub.update_info('surplus_ckpts', surplus)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         gather = getattr(runner, 'gather_buffers', None)
@@ -83,22 +116,61 @@ class CheckpointHook(_CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        if not is_main_process():
-            return
-        self._point_to(runner, name)
-        for old in surplus:
-            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+        self._written.add(name)
+        if is_main_process():
+            self._point_to(runner, name)
+            self._remove(runner, surplus)
+        runner.message_hub.update_info('surplus_ckpts', [])
+
+    def save_interim(self, runner: Any, done: int | None = None, alone: bool = False) -> str:
+        """Save besides the regular moments; the next save of either kind makes the file surplus.
+
+        Args:
+            done: How many iterations are over, where it is not one more than the loop has counted.
+            alone: Rank 0 makes this call; otherwise every rank does, and it holds what differs between them.
+
+        Returns:
+            The name of the file, which is what ``last_checkpoint`` says.
+        """
+        done = runner.iter + 1 if done is None else done
+        name = f'iter_{done}.pth'
+        meta: dict[str, Any] = dict(epoch=runner.epoch, iter=done)
+        surplus, regular = [old for old in self._surplus if old != name], name == os.path.basename(self.last_ckpt or '')
+        if not regular:
+            meta['interim'] = True
+        if hasattr(runner, 'gather_buffers') and not alone:
+            runner.gather_buffers()
+        runner.save_checkpoint(self.out_dir, name, meta=meta, by_epoch=False, backend_args=self.backend_args)
+        self._written.add(name)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        if is_main_process():
+            self._point_to(runner, name)
+            self._remove(runner, [old for old in surplus if old.startswith('iter_')])
+        self._surplus = surplus + ([] if regular else [name])
+        return name
 
     def _point_to(self, runner: Any, name: str) -> None:
         same_folder = Path(str(self.out_dir)) == Path(runner.work_dir)
-        with atomic_file(Path(runner.work_dir) / 'last_checkpoint') as file:
-            file.write((name if same_folder else str(self.last_ckpt)).encode())
+        run_id = self._claim.run_id if self._claim is not None else None
+        point_to(runner.work_dir, name if same_folder else str(self.last_ckpt), run_id)
 
-    def _remove(self, path: str) -> None:
-        if self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # sharded checkpoints are folders
-            self.file_backend.rmtree(path)
+    def _may_remove(self, name: str) -> bool:
+        """Whether a name is one that this hook gives, and its file one of this run, directly in its folder."""
+        regular = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
+        if not re.fullmatch(rf'(best_.+_)?{regular}|iter_\d+\.pth', name) or name != os.path.basename(name):
+            return False
+        if self._is_local and self._claim is not None:
+            return self._claim.owns(self.out_dir, name)
+        return name in self._written
+
+    def _remove(self, runner: Any, names: list) -> None:
+        for name in names:
+            if isinstance(name, str) and self._may_remove(name):
+                path = self.file_backend.join_path(self.out_dir, name)
+                try:
+                    self.file_backend.remove(path)
+                except OSError as error:
+                    runner.logger.warning(f'{path} is surplus and could not be removed: {error}')
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best or not hasattr(self, 'file_backend'):  # validation without training
@@ -127,7 +199,7 @@ class CheckpointHook(_CheckpointHook):
             path = self.file_backend.join_path(self.out_dir, name)
             before = self.best_ckpt_path if single else self.best_ckpt_path_dict[key]
             if before and before != path:
-                outdated.append(before)
+                outdated.append(os.path.basename(before))
             if single:
                 self.best_ckpt_path = path
             else:
@@ -145,13 +217,13 @@ class CheckpointHook(_CheckpointHook):
                 backend_args=self.backend_args,
             )
             runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {count} {unit} is saved to {name}.')
-        # again, so that a resumed run knows the best score and file
+            self._written.add(name)
         if improved and self.last_ckpt is not None:
+            self._surplus += outdated
+            # again, so that a resumed run knows the best score and file
             self._save_checkpoint_with_step(runner, count, meta)
-        if is_main_process():
-            for path in outdated:
-                self._remove(path)
-                runner.logger.info(f'The former best checkpoint {path} is removed')
+        elif is_main_process():
+            self._remove(runner, outdated)
 
 
 OVERALL = re.compile(r'(^|[/_])(mAP|AP|PQ|mIoU)$')

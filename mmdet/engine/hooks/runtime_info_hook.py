@@ -50,14 +50,18 @@ class RuntimeInfoHook(_RuntimeInfoHook):
     def after_train_epoch(self, runner: Any) -> None:
         self.flush(runner)
 
-    def flush(self, runner: Any) -> None:
-        """Bring what waits on the device into the message hub."""
+    def flush(self, runner: Any, rates: bool = True) -> None:
+        """Bring what waits on the device into the message hub.
+
+        Args:
+            rates: Note the learning rates too. A save does not, so that where it falls is not seen in the histories.
+        """
         if not self._losses:
             return
         hub = runner.message_hub
         check_gradients(runner)
-        for name, rates in runner.optim_wrapper.get_lr().items():
-            hub.update_scalar(f'train/{name}', rates[0])
+        for name, values in runner.optim_wrapper.get_lr().items() if rates else ():
+            hub.update_scalar(f'train/{name}', values[0])
         for name, norms in _take_norms(runner.optim_wrapper):
             extend_history(hub, f'train/{name}', torch.stack(norms).tolist(), self.max_history)
         pending, self._losses = self._losses, []

@@ -12,7 +12,7 @@ import torch
 from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 
-from mmdet.engine.hooks.checkpoint_hook import at_optimizer_step
+from mmdet.engine.hooks.checkpoint_hook import CheckpointHook, at_optimizer_step
 from mmdet.engine.rescue import WAITING
 from mmdet.registry import HOOKS
 
@@ -73,18 +73,15 @@ class SignalHook(Hook):
             self._save_and_leave(runner, number)
 
     def _save_and_leave(self, runner: Any, number: int) -> None:
-        from mmengine.hooks import CheckpointHook
-
-        name = f'iter_{runner.iter + 1}.pth'
-        hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)), None)
-        folder = hook.out_dir if hook is not None else runner.work_dir
-        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
-        if hasattr(runner, 'gather_buffers'):
-            runner.gather_buffers()
-        runner.save_checkpoint(folder, name, meta=meta, by_epoch=False)
-        if hook is not None and runner.rank == 0 and hasattr(hook, '_point_to'):
-            hook.last_ckpt = hook.file_backend.join_path(folder, name)
-            hook._point_to(runner, name)
+        hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if hook is not None:
+            name = hook.save_interim(runner)
+        else:
+            name = f'iter_{runner.iter + 1}.pth'
+            if hasattr(runner, 'gather_buffers'):
+                runner.gather_buffers()
+            meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+            runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
         runner.logger.warning(f'{signal.Signals(number).name}: saved {name}; --resume continues from it.')
         self._tell_launcher(runner, str(128 + number))
         barrier()  # srun and torchrun end the other ranks when one has ended, and rank 0 may still be writing

@@ -45,6 +45,7 @@ from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.rescue import save_last_state, where_it_is
 from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
+from mmdet.engine.runner.run_claim import RunClaim
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserFileError, UserTypeError, UserValueError
 from mmdet.evaluation.evaluator import build_evaluator
@@ -52,6 +53,7 @@ from mmdet.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, RUNNERS, VISUALI
 from mmdet.utils import checkpoint as checkpoints
 from mmdet.utils.processes import LostRankError, end_with_parent, is_lost_rank, start_process_group
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
+from mmdet.utils.resumable import lacks
 from mmdet.version import __version__
 
 _PARAMETERS = list(inspect.signature(Runner.__init__).parameters)[1:]
@@ -90,6 +92,7 @@ class DetRunner(Runner):
         repair_mmengine()
         checkpoints.register_loaders()
         self.resume_state = ResumeState(given['work_dir'], given.get('resume', False), given.get('load_from'))
+        self.run_claim = RunClaim(given['work_dir'])
         self._called: dict[str, list] = {}
         self._infinite: set[str] = set()
         super().__init__(**given)
@@ -276,15 +279,16 @@ class DetRunner(Runner):
     def train(self) -> torch.nn.Module:
         accelerate_training(self.model, self.cfg)
         self._infinite = infinite_buffers(self.model)
-        try:
-            model = super().train()
-        except RuntimeError as error:
-            if self.world_size == 1 or not is_lost_rank(error):
-                raise
-            raise LostRankError(
-                f'{where_it_is(self)} when it lost another rank, whose own message says more. '
-                f'{save_last_state(self)} ({error})'
-            ) from error
+        with self.run_claim:
+            try:
+                model = super().train()
+            except RuntimeError as error:
+                if self.world_size == 1 or not is_lost_rank(error):
+                    raise
+                raise LostRankError(
+                    f'{where_it_is(self)} when it lost another rank, whose own message says more. '
+                    f'{save_last_state(self)} ({error})'
+                ) from error
         check_gradients(self, 'finish')
         self._require_finite(state_of(self), 'The run has ended, but this is not finite')
         return model
@@ -313,6 +317,9 @@ class DetRunner(Runner):
             self.resume(self.resume_state.path)
         elif self._load_from is not None:
             self.load_checkpoint(self._load_from)
+        if self.run_claim.held:
+            for note in self.run_claim.begin(self._resume):
+                self.logger.warning(note)
         self.resume_state.release()
         self._has_loaded = self._has_loaded or self._load_from is not None
 
@@ -344,6 +351,13 @@ class DetRunner(Runner):
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
         schedules = Schedules(self)
+        checkpoint = self.resume_state.peek(filename)
+        missing = [key for key in lacks(checkpoint) if key != 'optimizer']
+        if missing:
+            raise UserValueError(f'{filename} cannot be resumed: it has no {", ".join(missing)}')
+        if 'optimizer' not in checkpoint:
+            self.logger.warning(f'{filename} holds no optimizer: it starts anew, as at the beginning of a run.')
+        self.run_claim.note_resumed(filename, checkpoint['meta'])
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
         if hasattr(self.train_loop, 'go_to'):
             self._find_place(schedules if resume_param_scheduler else None)
@@ -382,9 +396,11 @@ class DetRunner(Runner):
 
         Raises:
             NonFiniteStateError: what would be written holds NaN or infinite numbers; nothing is.
+            FolderInUseError: another run has taken the folder.
         """
         check_gradients(self)
         self._require_finite(state_of(self), 'not saved, since not finite')
+        self.run_claim.require()
         meta = dict(meta or {})
         meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
         meta.setdefault('iter', self.iter if by_epoch else self.iter + 1)
@@ -396,6 +412,8 @@ class DetRunner(Runner):
             mmengine_version=mmengine.__version__,
             mmdet_version=__version__,
         )
+        if self.run_claim.run_id:
+            meta['run_id'] = self.run_claim.run_id
         if hasattr(self.train_loop, 'progress'):
             meta['progress'] = self.train_loop.progress(meta['epoch'], meta['iter'])
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
@@ -403,7 +421,7 @@ class DetRunner(Runner):
             meta['dataset_meta'] = metainfo
         for hook in self.hooks:
             if isinstance(hook, RuntimeInfoHook):
-                hook.flush(self)
+                hook.flush(self, rates=False)
         checkpoint = dict(
             meta=meta,
             state_dict=to_cpu(bare_model(self).state_dict()),
@@ -419,7 +437,8 @@ class DetRunner(Runner):
         self.resume_state.write_to(checkpoint, self, with_gradients=save_optimizer)
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         target = str(out_dir).rstrip('/') + '/' + filename
-        checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args)
+        label = {key: meta[key] for key in ('run_id', 'epoch', 'iter', 'interim') if key in meta}
+        checkpoints.save_checkpoint(checkpoint, target, file_client_args or backend_args, label)
 
     def gather_buffers(self) -> None:
         """Bring what differs between ranks, such as batch norm statistics, to rank 0 for the next save.

@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.utils import apply_to
 
 from mmdet.utils import checkpoint as checkpoints
+from mmdet.utils.resumable import newest_readable
 
 
 class ResumeState:
@@ -46,8 +47,15 @@ class ResumeState:
         """Choose the checkpoint, on rank 0 for all."""
         if self._decided:
             return
-        chosen: list = [self._find() if is_main_process() else None]
+        chosen: list = [None]
+        if is_main_process():
+            try:
+                chosen = [self._find()]
+            except checkpoints.UnreadableCheckpointError as error:
+                chosen = [str(error)]
         broadcast_object_list(chosen)
+        if isinstance(chosen[0], str):
+            raise checkpoints.UnreadableCheckpointError(chosen[0])
         self.path, self.notes = chosen[0]
         self._decided = True
 
@@ -56,18 +64,22 @@ class ResumeState:
             return None, []
         if self.load_from is not None:
             return str(self.load_from), []
-        path, self._checkpoint, notes = checkpoints.newest_readable(self.work_dir)
+        path, self._checkpoint, notes = newest_readable(self.work_dir)
         if path is None:
             notes.append(f'Nothing to resume in {self.work_dir}: training starts from the beginning.')
         return (None if path is None else str(path)), notes
 
     def meta(self) -> dict:
         """``meta`` of the checkpoint that is resumed; empty where none is."""
-        if self.path is None:
-            return {}
+        return {} if self.path is None else self.peek(self.path).get('meta', {})
+
+    def peek(self, filename: str) -> dict:
+        """The content of the file to resume, which is read once."""
+        if str(filename) != self.path:
+            self.path, self._checkpoint = str(filename), None
         if self._checkpoint is None:
-            self._checkpoint = checkpoints.read_checkpoint(self.path)
-        return self._checkpoint.get('meta', {})
+            self._checkpoint = checkpoints.read_checkpoint(filename)
+        return self._checkpoint
 
     def take(self, filename: str) -> dict | None:
         """The content of a file that was read already; it is given away once."""
