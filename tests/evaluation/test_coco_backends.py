@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval as PlainCOCOeval
 
 from mmdet.datasets.api_wrappers import COCOeval, COCOevalMP, cocoeval
-from mmdet.errors import UserKeyError
+from mmdet.errors import UserError, UserKeyError
 from mmdet.evaluation.functional.coco_eval import evaluate_coco, load_coco
 from mmdet.evaluation.functional.lvis_eval import evaluate_lvis, summarize_lvis
 
@@ -192,3 +192,45 @@ def test_an_object_without_what_is_evaluated_is_named(box):
     truth['annotations'][1]['segmentation'] = []
     with pytest.raises(UserKeyError, match=r"annotation 2 of image 10 has no 'segmentation' but \[\]"):
         evaluate_coco(load_coco(truth), of_type(found, 'segm'), 'segm')
+
+
+SQUARE_CODE = dict(size=[6, 8], counts=[9, 3, 36])
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize(
+    'mask, words',
+    [
+        (dict(size=[6, 8], counts=[9, 3]), 'end after 12 pixels'),
+        (dict(size=[6, 8], counts='93'), 'end after 12 pixels'),
+        (dict(size=[8, 6], counts=[9, 3, 36]), r'of size \[8, 6\], but the picture is \[6, 8\]'),
+        (dict(size=[6, 1 << 40], counts=[9, 3, 36]), 'no .height, width.'),
+        ([[0, 0, 2e8, 0, 5, 5]], 'the coordinate 200000000.0'),
+        ([[0, 0, float('nan'), 0, 5, 5]], 'the coordinate nan'),
+    ],
+)
+@pytest.mark.parametrize('side', ['truth', 'found'])
+def test_masks_without_meaning_are_named_and_not_evaluated(backend, mask, words, side):
+    """Of code in C, the first never ends, and the polygons take all memory."""
+    object_of = lambda mask: dict(image_id=1, category_id=1, bbox=[1, 3, 3, 1], segmentation=mask)
+    truth = dict(
+        images=[dict(id=1, height=6, width=8)],
+        categories=[dict(id=1, name='a')],
+        annotations=[object_of(mask if side == 'truth' else SQUARE_CODE) | dict(id=5, area=3, iscrowd=0)],
+    )
+    found = [object_of(mask if side == 'found' else SQUARE_CODE) | dict(score=0.5)]
+    name = 'annotation 5' if side == 'truth' else 'result 0'
+    with pytest.raises(UserError, match=f'{name} of image 1 .*{words}'):
+        evaluate_coco(load_coco(truth), found, 'segm', faster=backend)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_repaired_and_empty_masks_are_evaluated(backend):
+    objects = [
+        dict(id=i, image_id=1, category_id=1, bbox=[1, 3, 3, 1], area=3, iscrowd=0, segmentation=mask)
+        for i, mask in enumerate(([SQUARE_CODE], [[1, 2, 3, 4]]))
+    ]
+    truth = dict(images=[dict(id=1, height=6, width=8)], categories=[dict(id=1, name='a')], annotations=objects)
+    found = [dict(image_id=1, category_id=1, bbox=[1, 3, 3, 1], segmentation=SQUARE_CODE, score=0.5)]
+    precision = evaluate_coco(load_coco(truth), found, 'segm', faster=backend).eval['precision']
+    assert precision[0, 0, 0, 0, 0] == pytest.approx(1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmdet.errors import UserError
+from mmdet.structures.mask import PolygonMasks, bitmaps_of
 from mmdet.structures.mask.validation import check_codes, check_mask, sums_of_runs
 
 coco_mask = pytest.importorskip('pycocotools.mask')
@@ -89,3 +90,17 @@ def test_several_codes_are_one_object():
     found = check_mask(codes, 6, 8)
     assert found.repairs == ['run lengths in a list']
     np.testing.assert_array_equal(coco_mask.decode(found.mask), first | second)
+
+
+def test_drawing_far_polygons_takes_no_memory():
+    far = [np.array([-3e8, -3e8, 3e8, -3e8, 3e8, 3e8, -3e8, 3e8]), np.array([0.0, 0, 3, 0, 3, 2, 0, 2])]
+    drawn = PolygonMasks([[far[0]], [far[1]], [far[0] + 4e8]], 4, 6).to_ndarray()
+    assert drawn[0].all() and drawn[1].sum() == 6 and not drawn[2].any()
+    with pytest.raises(UserError, match='no finite number'):
+        PolygonMasks([[np.array([0, 0, np.nan, 0, 4, 4])]], 4, 6).to_ndarray()
+
+
+def test_decoding_looks_first():
+    assert bitmaps_of([dict(size=[2, 3], counts=[1, 5])])[0].sum() == 5
+    with pytest.raises(UserError, match='mask 0 has run lengths that end after 2 pixels'):
+        bitmaps_of([dict(size=[2, 3], counts=b'2')])

@@ -102,9 +102,10 @@ def draw(entries, dataset, pictures, visualizer, folder, args):
 def decode(masks, shape):
     import numpy as np
     import torch
-    from pycocotools.mask import decode as decode_rle
 
-    return torch.from_numpy(np.stack([decode_rle(mask) for mask in masks]) if masks else np.zeros((0, *shape))).bool()
+    from mmdet.structures.mask import bitmaps_of
+
+    return torch.from_numpy(bitmaps_of(masks) if masks else np.zeros((0, *shape))).bool()
 
 
 def main(args):

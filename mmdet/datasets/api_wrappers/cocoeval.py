@@ -146,7 +146,8 @@ class COCOeval(_COCOeval):
         def numbered(source: Any) -> Objects:
             objects = source
             if not isinstance(source, Objects):
-                objects = Objects.from_dicts(source.dataset.get('annotations', ()), self.params.iouType)
+                entries = source.dataset.get('annotations', ())
+                objects = Objects.from_dicts(entries, self.params.iouType, self.cocoGt.imgs)
             image_ids = numbers_of(objects.image_ids, numbers[0])
             category_ids = numbers_of(objects.category_ids, numbers[1])
             objects = replace(

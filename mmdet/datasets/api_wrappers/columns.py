@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmdet.errors import UserKeyError
+from mmdet.errors import UserKeyError, UserValueError
+from mmdet.structures.mask.validation import are_sound_codes, check_mask
 
 
 @dataclass
@@ -32,11 +33,19 @@ class Objects:
         return len(self.boxes)
 
     @classmethod
-    def from_dicts(cls, annotations: Sequence[dict], iou_type: str) -> Objects:
+    def from_dicts(
+        cls, annotations: Sequence[dict], iou_type: str, images: Mapping[Any, dict] | None = None
+    ) -> Objects:
         """Annotations or results in COCO's format; those without ``area`` get that of their mask or box.
+
+        An object whose polygons are none of at least three points is taken for a crowd that nothing overlaps.
+
+        Args:
+            images: By id, with ``height`` and ``width``, which masks are compared with.
 
         Raises:
             UserKeyError: if one has no ``bbox`` (of four numbers) or ``segmentation``, whichever ``iou_type`` needs.
+            UserValueError: if a mask has no meaning.
         """
         boxes = [annotation.get('bbox') for annotation in annotations]
         unusual = [i for i, box in enumerate(boxes) if box is None or len(box) != 4]
@@ -48,10 +57,13 @@ class Objects:
             raise UserKeyError(f'metric={iou_type!r} needs {key!r}, but {name} has no {key!r}{given}.')
         for i in unusual:
             boxes[i] = (0.0, 0.0, 0.0, 0.0)
+        empty = [] if masks is None else _check_masks(masks, annotations, images or {})
 
         def column(key: str, default: Any, dtype: type) -> np.ndarray:
             return np.array([annotation.get(key, default) for annotation in annotations], dtype=dtype)
 
+        crowd = column('iscrowd', 0, bool)
+        crowd[empty] = True
         xywh = np.array(boxes, dtype=float).reshape(-1, 4)
         area = column('area', np.nan, float)
         for i in np.flatnonzero(np.isnan(area)).tolist():
@@ -63,7 +75,7 @@ class Objects:
             xywh,
             area,
             column('score', 0, float),
-            column('iscrowd', 0, bool),
+            crowd,
             column('ignore', 0, bool),
             masks,
             [annotation.get('id', i + 1) for i, annotation in enumerate(annotations)],
@@ -103,6 +115,27 @@ class Objects:
         if len(set(ids)) < len(self) or not all(isinstance(i, int) and i > 0 for i in ids):
             ids = list(range(1, len(self) + 1))
         return np.array([0, *ids])
+
+
+def _check_masks(masks: list, annotations: Sequence[dict], images: Mapping[Any, dict]) -> list[int]:
+    """Masks become what the backends read, in place; returns the places of those that nothing is left of."""
+    own_images = [images.get(annotation['image_id'], {}) for annotation in annotations]
+    sizes = [(image.get('height'), image.get('width')) for image in own_images]
+    sound = are_sound_codes(masks).tolist()
+    empty = []
+    for i, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+        if sound[i] and (None in size or tuple(mask['size']) == size):
+            continue
+        found = check_mask(mask, *(size if None not in size else (None, None)))
+        if found.problem is not None:
+            own = annotations[i]
+            name = f'annotation {own["id"]}' if 'id' in own else f'result {i}'
+            raise UserValueError(f'{name} of image {own["image_id"]!r} {found.problem[1]}')
+        masks[i] = found.mask
+        if found.mask is None:
+            masks[i] = [[0.0] * 6]
+            empty.append(i)
+    return empty
 
 
 def _mask_area(mask: dict) -> float:

@@ -15,6 +15,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import get_box_type
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.structures.mask.validation import check_mask
 from mmdet.utils.pictures import array_of, as_picture, read_picture
 
 from .fields import select_instances
@@ -206,10 +207,12 @@ class LoadAnnotations(_LoadAnnotations):
 
     def _process_masks(self, results: dict) -> list:
         masks = []
-        for instance in results.get('instances', []):
+        for number, instance in enumerate(results.get('instances', []), start=1):
             if 'mask' not in instance:
                 raise UserKeyError(f'{results.get("img_path")}: a box has no mask: {instance}')
-            mask = self._usable(instance['mask'])
+            mask, wrong = self._usable(instance['mask'], *results['ori_shape'])
+            if wrong is not None:
+                raise UserValueError(f'{results.get("img_path")}: object {number} {wrong}')
             if mask is None:
                 instance['ignore_flag'] = 1
                 mask = [_FAKE_POLYGON]
@@ -218,15 +221,20 @@ class LoadAnnotations(_LoadAnnotations):
         results['gt_ignore_flags'] = np.array(flags, dtype=bool)
         return masks
 
-    def _usable(self, mask: list | dict | np.ndarray) -> list | dict | np.ndarray | None:
-        if isinstance(mask, list):
-            return [np.array(polygon) for polygon in mask if len(polygon) % 2 == 0 and len(polygon) >= 6] or None
-        if not self.poly2mask:
-            return None
+    def _usable(self, mask: Any, height: int, width: int) -> tuple[list | dict | np.ndarray | None, str | None]:
+        """What code in C may read of a mask, and what is wrong with one that has no meaning."""
         if isinstance(mask, np.ndarray):
-            return mask
-        complete = isinstance(mask.get('counts'), (list, str, bytes)) and mask.get('size') is not None
-        return mask if complete else None
+            wrong = None if mask.shape == (height, width) else f"has a bitmap of shape {mask.shape}, not its picture's"
+            return (mask if self.poly2mask else None), wrong
+        if isinstance(mask, dict) and (mask.get('counts') is None or mask.get('size') is None):
+            return None, None
+        found = check_mask(mask, height, width)
+        usable: list | dict | None = found.mask
+        if isinstance(usable, list):
+            usable = [np.array(polygon) for polygon in usable]
+        elif not self.poly2mask:
+            usable = None
+        return usable, None if found.problem is None else found.problem[1]
 
     def _load_masks(self, results: dict) -> None:
         height, width = results['ori_shape']

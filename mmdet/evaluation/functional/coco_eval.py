@@ -55,6 +55,9 @@ def load_coco(
     coco.annotation_file, coco.IMAGE_KEYS = name, ('id',)
     coco.dataset = content
     coco.check()
+    # an object may have no box, which is for those to miss who need it
+    coco.checked.boxes([entry for entry in coco.entries() if len(entry.get('bbox') or ()) == 4])
+    coco.report.raise_refused()
     coco.createIndex()
     return coco
 
@@ -108,7 +111,7 @@ def evaluate_coco(
         ValueError: if a detection names an image that the ground truth does not have.
     """
     if not isinstance(detections, Objects):
-        detections = Objects.from_dicts(detections, iou_type)
+        detections = Objects.from_dicts(detections, iou_type, coco.imgs)
     unknown = distinct_ids(detections.image_ids) - set(coco.imgs)
     if unknown:
         examples = ', '.join(map(str, sorted(unknown, key=str)[:3]))

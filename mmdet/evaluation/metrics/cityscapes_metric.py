@@ -117,7 +117,7 @@ class CityScapesMetric(PictureMetric):
 def as_bitmap(mask) -> np.ndarray:
     """A mask or RLE as an image of zeros and ones."""
     if isinstance(mask, dict):
-        from pycocotools.mask import decode
+        from mmdet.structures.mask import bitmaps_of
 
-        return decode(mask)
+        return bitmaps_of([mask])[0]
     return to_numpy(mask).astype(np.uint8)

@@ -122,7 +122,7 @@ class CocoMetric(PictureMetric):
             if key in pred:
                 result[key] = to_numpy(pred[key])
         if 'masks' in pred:
-            result['masks'] = encode_masks(pred['masks'])
+            result['masks'] = encode_masks(pred['masks'], f'image {data_sample["img_id"]!r}')
         return result
 
     def _ground_truth(self, data_sample: dict) -> dict:

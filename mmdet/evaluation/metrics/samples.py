@@ -15,11 +15,18 @@ def to_numpy(values: Any) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def encode_masks(masks: Any) -> list[dict]:
-    """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already."""
-    if isinstance(masks, list | tuple):
-        return list(masks)
+def encode_masks(masks: Any, where: str = 'the predictions') -> list[dict]:
+    """RLE of masks: a (n, h, w) tensor or array, ``BitmapMasks``, ``PolygonMasks``, or a list that is RLE already.
+
+    Raises:
+        UserValueError: with ``where``, if run lengths of a list do not add up.
+    """
     from mmdet.structures.mask import encode_mask_results
+    from mmdet.structures.mask.validation import check_codes
+
+    if isinstance(masks, list | tuple):
+        check_codes(masks, where)
+        return list(masks)
 
     return encode_mask_results(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks)
 

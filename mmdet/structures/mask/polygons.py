@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from mmdet.errors import UserValueError
+
+from .validation import FARTHEST
 
 
 def polygon_area(polygon: np.ndarray) -> float:
@@ -24,3 +30,20 @@ def clip_polygon(points: np.ndarray, width: float, height: float) -> np.ndarray:
                 kept.append(points[i])
         points = np.array(kept).reshape(-1, 2)
     return points
+
+
+def drawable(polygons: Sequence[np.ndarray], height: int, width: int) -> list[np.ndarray]:
+    """Polygons that code in C can draw; those whose outline would take all memory are cut to the image.
+
+    Raises:
+        UserValueError: if a coordinate is no finite number.
+    """
+    near = []
+    for polygon in polygons:
+        if not np.isfinite(polygon).all():
+            raise UserValueError('a polygon has a coordinate that is no finite number')
+        if len(polygon) >= 6 and np.abs(polygon).max() > FARTHEST:
+            polygon = clip_polygon(polygon.reshape(-1, 2).astype(np.float64), width, height).reshape(-1)
+        if len(polygon) >= 6:
+            near.append(polygon)
+    return near

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmdet.errors import UserTypeError, UserValueError
 
-from .polygons import clip_polygon, polygon_area
+from .polygons import clip_polygon, drawable, polygon_area
 from .windows import MaskWindows
 
 Scale = float | tuple[int, int]
@@ -573,6 +573,7 @@ def polygon_to_bitmap(polygons: Sequence[np.ndarray], height: int, width: int) -
     """(height, width) bool, drawn by COCO's rasteriser."""
     from pycocotools import mask as coco_mask
 
+    polygons = drawable(polygons, height, width)
     if not polygons:
         return np.zeros((height, width), dtype=bool)
     rles = coco_mask.frPyObjects([p.tolist() for p in polygons], height, width)

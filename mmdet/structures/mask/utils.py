@@ -59,7 +59,10 @@ def bitmaps_of(masks: Any) -> np.ndarray:
     if isinstance(masks, list) and masks and isinstance(masks[0], dict):
         from pycocotools import mask as coco_mask
 
-        return coco_mask.decode(masks).transpose(2, 0, 1)
+        from .validation import check_codes, compressed
+
+        check_codes(masks, 'these masks')
+        return coco_mask.decode([compressed(mask) for mask in masks]).transpose(2, 0, 1)
     if isinstance(masks, Tensor):
         return masks.detach().cpu().numpy()
     return masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)

@@ -116,6 +116,28 @@ def test_polygons_stay_polygons(mask, ignored):
     assert results['gt_ignore_flags'].tolist() == [ignored]
 
 
+@pytest.mark.parametrize(
+    'mask, words',
+    [
+        ([[0, 0, 2e8, 0, 5, 3]], 'the coordinate 200000000.0'),
+        ([[0, 0, float('nan'), 0, 5, 3]], 'the coordinate nan'),
+        (dict(size=[4, 6], counts=[5, 2]), 'end after 7 pixels'),
+        (dict(size=[4, 6], counts='52'), 'end after 7 pixels'),
+        (dict(size=[6, 4], counts=[24]), r'of size \[6, 4\], but the picture is \[4, 6\]'),
+        (np.zeros((6, 4), np.uint8), r'a bitmap of shape \(6, 4\)'),
+    ],
+)
+@pytest.mark.parametrize('poly2mask', [True, False])
+def test_masks_without_meaning_name_the_picture(mask, words, poly2mask):
+    with pytest.raises(ValueError, match=f'x: object 1 .*{words}'):
+        load_mask(mask, poly2mask=poly2mask)
+
+
+@pytest.mark.parametrize('mask', [SQUARE, [RLE], [[[1, 1], [4, 1], [4, 3], [1, 3]]]])
+def test_masks_in_other_clothes(mask):
+    assert np.array_equal(load_mask(mask)['gt_masks'].masks[0], BITMAP)
+
+
 def test_a_box_without_a_mask():
     with pytest.raises(KeyError, match='a box has no mask'):
         instances = [dict(bbox=[1, 1, 4, 3], bbox_label=2, ignore_flag=0)]
