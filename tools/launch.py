@@ -22,15 +22,21 @@ def main(argv=None):
     signal.signal(signal.SIGUSR1, stop)  # torchrun itself handles the others
     # torchrun's 30 s are few for an iteration and a checkpoint
     os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '120')
+    settings = parse_args(argv)
+    if ':' in settings.nnodes:
+        # the shared store's address is told once, so a machine that joins later would wait for it for ever
+        os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     with tempfile.TemporaryDirectory(prefix='mmdet_ranks_') as folder:
         os.environ['MMDET_EXIT_CODES'] = folder
         try:
-            run(parse_args(argv))
+            run(settings)
         except SignalException as error:
             code = 128 + error.sigval
             told = [path.read_text() for path in Path(folder).iterdir()]
             if set(told) == {'0'}:
                 return 0  # training was over
+            if error.sigval not in (signal.SIGTERM, signal.SIGUSR1):
+                return code  # nothing is saved on the others
             if all(text == str(code) for text in told):  # none: they had not begun to train
                 return code
             print(f'error: not every rank has saved before it ended: {told}', file=sys.stderr)

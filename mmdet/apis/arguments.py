@@ -95,4 +95,5 @@ def export_local_rank(args: argparse.Namespace) -> None:
     """Put ``--local_rank`` where torch looks for it; a process of a launcher ends with it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.launcher != 'none':
-        end_with_parent()
+        # torchrun starts its ranks from its main thread; the daemons of srun and mpirun end theirs themselves
+        end_with_parent(at_once='TORCHELASTIC_RUN_ID' in os.environ)

@@ -10,6 +10,8 @@ import pytest
 from test_resume import EMA, EVERY_3, CutOff, CutOffHook
 from toy_runs import build, fingerprint, join_ranks, run_ranks, toy_config
 
+from mmdet.utils.checkpoint import read_checkpoint
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,6 +50,21 @@ def test_both_ranks_agree_and_resume_exactly(changes, tmp_path):
     assert whole[0]['optimizer'] == whole[1]['optimizer']
     assert resumed[0] == whole[0]
     assert resumed[1]['optimizer'] == whole[1]['optimizer']
+
+
+def test_two_ranks_then_one_then_two_see_every_sample_of_each_epoch(tmp_path):
+    def saved():
+        progress = read_checkpoint(tmp_path / (tmp_path / 'last_checkpoint').read_text())['meta']['progress']
+        return [progress[key] for key in ('world_size', 'passes', 'batch', 'samples')]
+
+    changes = dict(default_hooks__checkpoint=EVERY_3)
+    train_ranks(tmp_path, tmp_path / 'a', changes, cut=7)
+    assert saved() == [2, 1, 2, 48]
+    train_ranks(tmp_path, tmp_path / 'b', changes, cut=16, resume=True, ranks=1)
+    assert saved() == [1, 1, 7, 60]
+    prints = train_ranks(tmp_path, tmp_path / 'c', changes, resume=True)
+    assert saved() == [2, 2, 4, 3 * 32 + 4]  # 28 samples of the epoch are no whole number of batches of 8
+    assert prints[0]['optimizer'] == prints[1]['optimizer']
 
 
 @pytest.mark.slow

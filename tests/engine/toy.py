@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,11 @@ class ToyCrashHook(Hook):
         if runner.rank == 1 and runner.epoch == 1 and batch_idx == 2 and not once.exists():
             once.touch()
             os._exit(9)
+
+
+@HOOKS.register_module(force=True)
+class ToySlowHook(Hook):
+    """Iterations that take some time."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.02)

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from mmdet.utils.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != 'linux', reason='finds processes in /proc')]
@@ -114,3 +117,48 @@ def test_ranks_that_torchrun_starts_again_go_on(run, tmp_path):
     first, second = iterations(tmp_path, 0)
     assert first[-1] >= 4 and second[0] == first[-1] + 1 and second[-1] == 12
     assert 'started the ranks again' in (tmp_path / 'log').read_text()
+
+
+@pytest.mark.timeout(300)
+def test_the_number_of_ranks_changes_while_it_trains(run, tmp_path):
+    """Two agents of torchrun with one rank each; one ends, and comes again: 2 -> 1 -> 2 ranks."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    script = [sys.executable, ROOT / 'tools/launch.py', '--nnodes=1:2', '--nproc_per_node=1', '--max-restarts=9']
+    script += ['--rdzv-backend=c10d', f'--rdzv-endpoint=127.0.0.1:{port}', '--rdzv-id=toy', '--monitor-interval=0.2']
+    script += ['--rdzv-conf=last_call_timeout=12,join_timeout=100', ROOT / 'tools/train.py']
+    options = ['train_cfg.max_epochs=120', 'train_dataloader.dataset.length=64']
+    options += ['default_hooks.checkpoint.interval=1000', 'default_hooks.slow.type=ToySlowHook']
+
+    def agent():
+        return run(*options, script=script, ranks=(), arguments=('--launcher', 'pytorch', '--resume'))
+
+    def worlds():
+        return [world for world, count in starts(tmp_path, 0) if count > 3]
+
+    def answers():
+        with socket.socket() as one:
+            return one.connect_ex(('127.0.0.1', port)) == 0
+
+    first = agent()
+    wait_until(answers)  # the first agent holds what they agree on
+    second = agent()
+    wait_until(lambda: worlds() == [2])
+    second.terminate()
+    assert second.wait(60) == 143
+    wait_until(lambda: worlds() == [2, 1])
+    second = agent()
+    wait_until(lambda: worlds() == [2, 1, 2])
+    assert first.wait(120) == 0 and second.wait(20) == 0, (tmp_path / 'log').read_text()[-3000:]
+    progress = read_checkpoint(tmp_path / 'out' / 'epoch_120.pth')['meta']['progress']
+    assert progress['world_size'] == 2 and 0 <= progress['samples'] - 120 * 64 < 8  # part of a batch came twice
+    log = (tmp_path / 'log').read_text()
+    assert log.count('Resumed with') >= 2
+
+
+def starts(folder, rank):
+    """The number of ranks of each start and how many iterations it did."""
+    path = folder / f'trace_{rank}.txt'
+    texts = path.read_text().split('start ')[1:] if path.exists() else []
+    return [(int(text.split()[0]), len(text.split()) - 1) for text in texts]
