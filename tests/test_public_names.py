@@ -97,12 +97,12 @@ TO_COME = {
     },
     'one stage': {
         'mmdet.models.dense_heads': (
-            'cascade_rpn_head centernet_head centernet_update_head centripetal_head corner_head ddod_head fovea_head '
-            'free_anchor_retina_head ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head nasfcos_head '
-            'pisa_retinanet_head pisa_ssd_head sabl_retina_head vfnet_head yolo_head yolof_head'
+            'cascade_rpn_head centernet_head centernet_update_head centripetal_head corner_head '
+            'ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head '
+            'pisa_retinanet_head pisa_ssd_head sabl_retina_head yolo_head '
         ),
         'mmdet.models.detectors': 'kd_one_stage lad',
-        'mmdet.models.task_modules.assigners': 'grid_assigner region_assigner uniform_assigner',
+        'mmdet.models.task_modules.assigners': 'grid_assigner region_assigner',
         'mmdet.models.task_modules.coders': 'bucketing_bbox_coder legacy_delta_xywh_bbox_coder yolo_bbox_coder',
         'mmdet.models.necks': 'fpn_dropblock',
     },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -84,15 +85,22 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         """What ``forward_single`` gives for every level: a list by level of each of its values."""
         return multi_apply(self.forward_single, x)
 
-    def _priors(self, maps: Sequence[Tensor], metas: Sequence[dict] | None = None) -> Priors:
-        """Priors of level maps ``[(B, *, H, W)]``; all of them are valid unless ``metas`` give a ``pad_shape``."""
+    def _priors(self, maps: Sequence[Tensor], metas: Sequence[dict] | None = None, generator: Any = None) -> Priors:
+        """Priors of level maps ``[(B, *, H, W)]``; all of them are valid unless ``metas`` give a ``pad_shape``.
+
+        Args:
+            generator: In place of the head's ``prior_generator``.
+        """
+        generator = self.prior_generator if generator is None else generator
         sizes = tuple((level.shape[-2], level.shape[-1]) for level in maps)
         pads = None if metas is None else tuple(tuple(meta['pad_shape'][:2]) for meta in metas)
-        key = self.prior_generator, sizes, pads, str(maps[0].device)
-        return self._grids.get(key, lambda: self._make_priors(sizes, pads, maps[0].device))
+        key = generator, sizes, pads, str(maps[0].device)
+        return self._grids.get(key, lambda: self._make_priors(sizes, pads, maps[0].device, generator))
 
-    def _make_priors(self, sizes: Sequence[tuple], pads: tuple | None, device: torch.device | str, **options) -> Priors:
-        generator = self.prior_generator
+    def _make_priors(
+        self, sizes: Sequence[tuple], pads: tuple | None, device: torch.device | str, generator: Any = None, **options
+    ) -> Priors:
+        generator = self.prior_generator if generator is None else generator
         levels = [get_box_tensor(level) for level in generator.grid_priors(sizes, device=device, **options)]
         if pads is None:
             valid = torch.ones(1, sum(map(len, levels)), dtype=torch.bool, device=levels[0].device)

@@ -27,7 +27,6 @@ from mmdet.models.core import (
     map_sizes,
     select_single_mlvl,
     split_levels,
-    unmap,
 )
 from mmdet.models.core.assign_result import AssignResult
 from mmdet.models.core.sampling_result import SamplingResult
@@ -114,17 +113,6 @@ class ProposalTargetLists(TargetLists):
         yield self.avg_factor
 
 
-class MetricTargetLists(TargetLists):
-    """Targets that unpack as RTMDet's and TOOD's ``get_targets`` do in MMDetection: anchors, labels, label weights, box
-    targets and metrics by level, and sampling results where a head has them there."""
-
-    def __iter__(self) -> Iterator[Any]:
-        for value in (self.anchors, self.labels, self.label_weights, self.bbox_targets, self.extras['metrics']):
-            yield self.by_level(value)
-        if 'sampling_results' in self.extras:
-            yield self.extras['sampling_results']
-
-
 class ImageTargets(DenseTargets):
     """Targets that unpack as PAA's ``get_targets`` does in MMDetection: lists by image of the labels, label weights,
     box targets, box weights, positive indices, and the ground truth of each positive."""
@@ -172,39 +160,6 @@ def targets_from_images(value: tuple, level_sizes: list[int]) -> DenseTargets:
     return DenseTargets(labels, label_weights, bbox_targets, bbox_weights, pos, pos.sum(), level_sizes, gt_inds)
 
 
-def metric_targets(
-    head, scores: Tensor, boxes: Tensor, priors: Priors, gt: PaddedGT, metas: list[dict]
-) -> DenseTargets:
-    """Targets by an own ``get_targets`` of a head whose positives have a metric."""
-    lists = priors_as_lists(priors)
-    value = head.get_targets(scores, boxes, *lists, list(gt.instances), metas, list(gt.ignored_instances))
-    if isinstance(value, DenseTargets):
-        return value
-    levels = [torch.cat(list(levels), 1) for levels in value[1:5]]
-    return with_metrics(levels, head.num_classes, priors.level_sizes)
-
-
-def metric_targets_of_each_image(
-    head, scores: Tensor, boxes: Tensor, priors: Priors, gt: PaddedGT, metas: list[dict]
-) -> DenseTargets:
-    """The same by an own ``_get_targets_single``."""
-    singles = []
-    for b, image in enumerate(zip(scores, boxes, priors.expanded(), priors.valid)):
-        singles.append(head._get_targets_single(*image, gt.instances[b], metas[b], gt.ignored_instances[b]))
-    columns = list(zip(*singles))
-    targets = with_metrics([torch.stack(column) for column in columns[1:5]], head.num_classes, priors.level_sizes)
-    if len(columns) > 5:
-        targets.extras['sampling_results'] = list(columns[5])
-    return targets
-
-
-def with_metrics(values: Sequence[Tensor], num_classes: int, level_sizes: list[int] | None = None) -> DenseTargets:
-    """Targets of labels, label weights, box targets and metrics, each ``(B, P, ...)``; of one level by default."""
-    targets = level_targets(num_classes, *values[:3])
-    targets.level_sizes, targets.extras = level_sizes or targets.level_sizes, dict(metrics=values[3])
-    return targets
-
-
 def level_targets(num_classes: int, labels: Tensor, label_weights: Tensor, *boxes: Tensor) -> DenseTargets:
     """The arguments of a ``loss_by_feat_single``, each ``(B, P, ...)``, as targets."""
     bbox_targets, bbox_weights = boxes if len(boxes) == 2 else (boxes[0], torch.ones_like(boxes[0]))
@@ -225,6 +180,18 @@ def anchors_and_targets(
     if head.matches_in_targets and targets.gt_inds is None:
         targets.gt_inds = targets.extras['rest'][0] + 1
     return priors.expanded(), targets
+
+
+def own_anchors(head, maps: Sequence[Tensor], metas: list[dict]) -> Tensor:
+    """Anchors ``(B, P, 4)``, by an own ``get_anchors`` where there is one."""
+    if hasattr(head.get_anchors, 'by_batch'):
+        return head._priors(maps).boxes.expand(len(metas), -1, -1)
+    return own_priors(head, maps, metas).expanded()
+
+
+def own_priors(head, maps: Sequence[Tensor], metas: list[dict]) -> Priors:
+    """Priors of level maps by an own ``get_anchors``."""
+    return priors_from_lists(*head.get_anchors(map_sizes(maps), metas, device=maps[0].device))
 
 
 def own_points(head, maps: Sequence[Tensor], metas: list[dict]) -> Priors:
@@ -315,21 +282,6 @@ def point_targets_of_each_image(head, gt: PaddedGT, *arguments) -> tuple[Tensor,
     return labels, boxes
 
 
-def cell_targets_of_each_image(
-    head, priors: Tensor, scores: Tensor, boxes: Tensor, objects: Tensor, gt: PaddedGT, metas: list[dict]
-) -> tuple[Tensor, ...]:
-    """Positives, classes, boxes and raw boxes of cells by an own ``_get_targets_single`` of YOLOX."""
-    images = []
-    for b, image in enumerate(zip(scores, boxes, objects)):
-        own = head._get_targets_single(priors, *image, gt.instances[b], metas[b], gt.ignored_instances[b])
-        pos, classes, _, matched, raw, _ = own
-        pos = pos.bool()
-        spread = [unmap(value, len(pos), pos) if len(value) else boxes.new_zeros(len(pos), value.shape[-1])
-                  for value in (classes, matched, raw)]  # fmt: skip
-        images.append((pos, *spread))
-    return tuple(torch.stack(column) for column in zip(*images))
-
-
 def image_targets(targets: DenseTargets, priors: Priors, gt: PaddedGT, assignment: Assignment, sampler) -> tuple:
     """What ``_get_targets_single`` of MMDetection returns for the one image of a batch."""
     (result,) = sampling_results(targets, priors, gt, assignment, sampler)
@@ -388,26 +340,6 @@ def losses_by_single(
     columns = [split[name] for name in names if name != 'avg_factor']
     calls = [head.loss_by_feat_single(*values, avg_factor=avg_factor) for values in zip(*columns)]
     return tuple(map(list, zip(*calls)))
-
-
-def metric_losses(
-    head,
-    maps: Sequence[Sequence[Tensor]],
-    flat: Sequence[Tensor],
-    targets: DenseTargets,
-    *,
-    first: Sequence[Tensor] = (),
-) -> tuple[list[Tensor], ...]:
-    """The same of a head whose positives have a metric, level by level.
-
-    Args:
-        first, flat: ``(B, P, D)`` before and after the level ``maps`` among the arguments.
-    """
-    t = targets
-    by_level = lambda values: [split_levels(value, t.level_sizes) for value in values]
-    rest = by_level((*flat, t.labels, t.label_weights, t.bbox_targets, t.extras['metrics']))
-    columns = [*by_level(first), *maps, *rest, head.prior_generator.strides]
-    return tuple(map(list, zip(*(head.loss_by_feat_single(*level) for level in zip(*columns)))))
 
 
 def losses_by_image(head, flat: Sequence[Tensor], anchors: Tensor, targets: DenseTargets) -> tuple[list[Tensor], ...]:

@@ -17,13 +17,12 @@ from mmdet.models.core import (
     Priors,
     by_batch,
     flatten_outputs,
-    map_sizes,
     mean_count,
 )
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList
 
-from . import joints
+from . import family_joints, joints
 
 
 class MetricTargets:
@@ -59,8 +58,7 @@ class MetricTargets:
         if hasattr(self.get_anchors, 'by_batch'):
             priors = self._priors(cls_scores, batch_img_metas)
         else:
-            lists = self.get_anchors(map_sizes(cls_scores), batch_img_metas, device=cls_scores[0].device)
-            priors = joints.priors_from_lists(*lists)
+            priors = joints.own_priors(self, cls_scores, batch_img_metas)
         logits, preds = flatten_outputs((cls_scores, self.cls_out_channels), (bbox_preds, 4))
         anchors = priors.expanded()
         boxes, gt = (
@@ -70,7 +68,7 @@ class MetricTargets:
         if hasattr(self.get_targets, 'by_batch'):
             targets = self._metric_targets(logits, boxes, priors, gt, batch_img_metas)
         else:
-            targets = joints.metric_targets(self, logits, boxes, priors, gt, batch_img_metas)
+            targets = family_joints.metric_targets(self, logits, boxes, priors, gt, batch_img_metas)
         if hasattr(self.loss_by_feat_single, 'by_batch'):
             values = tuple([value] for value in self._losses(logits, boxes, anchors, targets))
         else:
@@ -88,7 +86,7 @@ class MetricTargets:
         self._check_shapes(metas)
         priors = self._inside(priors, metas)
         if not hasattr(self._get_targets_single, 'by_batch'):
-            return joints.metric_targets_of_each_image(self, logits, boxes, priors, gt, metas)
+            return family_joints.metric_targets_of_each_image(self, logits, boxes, priors, gt, metas)
         return self._match(logits, boxes, priors, gt)[0]
 
     def _match(
@@ -122,7 +120,7 @@ class MetricTargets:
         if self.samples_in_targets and 'sampling_results' not in targets.extras:
             assignment = Assignment(targets.gt_inds)
             targets.extras['sampling_results'] = joints.sampling_results(targets, priors, gt, assignment, self.sampler)
-        return joints.MetricTargetLists.of(targets, priors.expanded())
+        return family_joints.MetricTargetLists.of(targets, priors.expanded())
 
     @by_batch
     def _get_targets_single(

@@ -16,7 +16,7 @@ from mmdet.models.layers.building import conv_module_class
 from mmdet.models.layers.transformer import inverse_sigmoid
 from mmdet.registry import MODELS
 
-from . import joints
+from . import family_joints
 from .atss_head import ATSSHead
 from .metric_targets import MetricTargets
 
@@ -106,9 +106,9 @@ class RTMDetHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses k
             logits = inverse_sigmoid(sigmoid_geometric_mean(logits, rtm_obj(reg_feat).expand_as(logits)))
         return logits, rtm_reg(reg_feat)
 
-    def _make_priors(self, sizes: Sequence[tuple], pads: tuple | None, device: torch.device | str, **options) -> Priors:
+    def _make_priors(self, *args: Any, **options: Any) -> Priors:
         """Points ``(1, P, 4)`` with their strides, by which the assigner measures."""
-        return super()._make_priors(sizes, pads, device, with_stride=True, **options)
+        return super()._make_priors(*args, with_stride=True, **options)
 
     def _pixel_boxes(self, priors: Priors, preds: Tensor) -> Tensor:
         return self.bbox_coder.decode(priors.boxes[..., :2].expand(len(preds), -1, -1), preds)
@@ -148,14 +148,14 @@ class RTMDetHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses k
         stride: Sequence[int],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Losses of one level, whose boxes ``(B, P, 4)`` are in pixels, and the sums of their weights."""
-        targets = joints.with_metrics([labels, label_weights, bbox_targets, assign_metrics], self.num_classes)
+        targets = family_joints.with_metrics([labels, label_weights, bbox_targets, assign_metrics], self.num_classes)
         logits = cls_score.permute(0, 2, 3, 1).reshape(len(cls_score), -1, self.cls_out_channels)
         boxes = bbox_pred.reshape(len(cls_score), -1, 4)
         return self._losses(logits, boxes, boxes, targets)
 
     def _single_losses(self, cls_scores, bbox_preds, boxes: Tensor, anchors: Tensor, targets: DenseTargets) -> tuple:
         """The values of an own :meth:`loss_by_feat_single`, by level."""
-        return joints.metric_losses(self, (cls_scores,), (boxes,), targets)
+        return family_joints.metric_losses(self, (cls_scores,), (boxes,), targets)
 
 
 @MODELS.register_module()

@@ -28,7 +28,7 @@ from mmdet.ops.deform_conv import deform_conv2d
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import distance2bbox
 
-from . import joints
+from . import family_joints
 from .atss_head import ATSSHead
 from .metric_targets import MetricTargets
 
@@ -267,10 +267,10 @@ class TOODHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses kno
         stride: Sequence[int],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Losses of one level, whose boxes ``(B, 4, H, W)`` are in strides, and the sums of their weights."""
-        targets = joints.with_metrics([labels, label_weights, bbox_targets, alignment_metrics], self.num_classes)
+        targets = family_joints.with_metrics([labels, label_weights, bbox_targets, alignment_metrics], self.num_classes)
         scores, boxes = flatten_outputs(([cls_score], self.cls_out_channels), ([bbox_pred], 4))
         return self._losses(scores, boxes * stride[0], anchors, targets, stride[0])
 
     def _single_losses(self, cls_scores, bbox_preds, boxes: Tensor, anchors: Tensor, targets: DenseTargets) -> tuple:
         """The values of an own :meth:`loss_by_feat_single`, by level."""
-        return joints.metric_losses(self, (cls_scores, bbox_preds), (), targets, first=(anchors,))
+        return family_joints.metric_losses(self, (cls_scores, bbox_preds), (), targets, first=(anchors,))

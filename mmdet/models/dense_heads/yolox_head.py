@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import bias_init_with_prob
@@ -27,7 +28,7 @@ from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig
 
-from . import joints
+from . import family_joints, joints
 from .base_dense_head import BaseDenseHead
 
 
@@ -141,9 +142,9 @@ class YOLOXHead(BaseDenseHead):
             self.multi_level_conv_obj,
         )
 
-    def _make_priors(self, sizes: Sequence[tuple], pads: tuple | None, device: torch.device | str, **options) -> Priors:
+    def _make_priors(self, *args: Any, **options: Any) -> Priors:
         """Corners of the cells ``(1, P, 4)`` with their strides."""
-        return super()._make_priors(sizes, pads, device, with_stride=True, **options)
+        return super()._make_priors(*args, with_stride=True, **options)
 
     def _bbox_decode(self, priors: Tensor, bbox_preds: Tensor) -> Tensor:
         """xyxy boxes ``(B, P, 4)`` in pixels of outputs of the same shape."""
@@ -200,7 +201,7 @@ class YOLOXHead(BaseDenseHead):
         if hasattr(self._get_targets_single, 'by_batch'):
             pos, classes, box_targets, raw_targets = self._targets(priors.boxes, *outputs, gt)
         else:
-            pos, classes, box_targets, raw_targets = joints.cell_targets_of_each_image(
+            pos, classes, box_targets, raw_targets = family_joints.cell_targets_of_each_image(
                 self, priors.boxes[0], *outputs, gt, batch_img_metas
             )
         weight = pos.to(boxes.dtype)

@@ -50,7 +50,7 @@ class NASFCOS_FPN(Pyramid):
                 name: ConcatCell(
                     out_channels,
                     out_channels,
-                    out_conv_cfg=dict(kernel_size=1, padding=0, bias=False, groups=4),
+                    out_conv_cfg=dict(kernel_size=1, padding=0, bias=False, groups=out_channels),
                     out_norm_cfg=dict(type='BN'),
                     out_conv_order=('norm', 'act', 'conv'),
                     with_input1_conv=True,

@@ -52,6 +52,19 @@ def tood(initial_epoch, **head):
     return atss(**activated, stacked_convs=2, train_cfg=dict(cfg, initial_epoch=initial_epoch), **head)
 
 
+def vfnet(**head):
+    given = dict(
+        strides=STRIDES, norm_cfg=GN, regress_ranges=RANGES, anchor_generator=dict(ONE_ANCHOR, center_offset=0.0)
+    )
+    return {**TOWER, 'type': 'VFNetHead', **given, 'train_cfg': dict(assigner=ATSS), **head}
+
+
+def fovea(**head):
+    given = dict(strides=STRIDES, base_edge_list=(16, 32), scale_ranges=((1, 40), (20, 100)))
+    losses = dict(loss_cls=FOCAL, loss_bbox=dict(type='SmoothL1Loss', beta=0.11))
+    return {**TOWER, 'type': 'FoveaHead', **given, **losses, **head}
+
+
 HEADS = {
     'AnchorHead': anchors(MAX_IOU, type='AnchorHead', num_classes=NUM_CLASSES, in_channels=8),
     'RetinaHead': anchors(MAX_IOU, type='RetinaHead', loss_cls=FOCAL, **TOWER),
@@ -149,6 +162,45 @@ HEADS = {
         strides=STRIDES,
         train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
     ),
+    'VFNetHead': vfnet(),
+    'VFNetHead points': vfnet(use_atss=False, use_vfl=False, bbox_norm_type='stride', dcn_on_last_conv=True),
+    'DDODHead': {
+        **TOWER,
+        'type': 'DDODHead',
+        'anchor_generator': ONE_ANCHOR,
+        'norm_cfg': GN,
+        'bbox_coder': STDS,
+        'loss_cls': FOCAL,
+        'loss_bbox': dict(type='GIoULoss'),
+        'train_cfg': dict(assigner=dict(ATSS, alpha=0.8), reg_assigner=dict(ATSS, alpha=0.5)),
+    },
+    'FoveaHead': fovea(),
+    'FoveaHead align': fovea(with_deform=True, deform_groups=2, norm_cfg=GN),
+    'NASFCOSHead': dict(
+        TOWER, type='NASFCOSHead', strides=STRIDES, norm_cfg=GN, regress_ranges=RANGES, loss_bbox=dict(type='IoULoss')
+    ),
+    'FreeAnchorRetinaHead': dict(
+        TOWER,
+        type='FreeAnchorRetinaHead',
+        anchor_generator=THREE_ANCHORS,
+        bbox_coder=STDS,
+        loss_bbox=dict(type='SmoothL1Loss', beta=0.11, loss_weight=0.75),
+        pre_anchor_topk=12,
+        train_cfg=dict(assigner=MAX_IOU),
+    ),
+    'YOLOFHead': dict(
+        type='YOLOFHead',
+        num_classes=NUM_CLASSES,
+        in_channels=8,
+        num_cls_convs=1,
+        num_reg_convs=1,
+        reg_decoded_bbox=True,
+        anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], scales=[1, 2, 4], strides=[8]),
+        bbox_coder=dict(STDS, target_stds=[1.0] * 4, add_ctr_clamp=True, ctr_clamp=32),
+        loss_cls=FOCAL,
+        loss_bbox=dict(type='GIoULoss'),
+        train_cfg=dict(assigner=dict(type='UniformAssigner', pos_ignore_thr=0.15, neg_ignore_thr=0.7)),
+    ),
     'SSDHead': dict(
         type='SSDHead',
         num_classes=NUM_CLASSES,
@@ -202,6 +254,8 @@ def build_head(name, init=True, **changes):
     head = MODELS.build(cfg)
     if init:
         head.init_weights()
+    if len(head.prior_generator.strides) == 1:  # sees the first level alone
+        head.register_forward_pre_hook(lambda module, inputs: (inputs[0][:1],))
     return head
 
 

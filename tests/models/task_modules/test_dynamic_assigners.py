@@ -182,3 +182,25 @@ def test_center_of_mass():
     masks[0, 1, 2:5] = 1
     masks[0, 3, 3] = 1
     assert center_of_mass(masks).tolist() == [[3.0, 1.5], [0.0, 0.0]]
+
+
+def test_uniform_by_hand():
+    """Anchors in a row; predictions are the anchors moved by their index, so that the nearest are others."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]])
+    boxes = anchors[torch.tensor([3, 4, 2, 0, 1])]
+    cfg = dict(type='UniformAssigner', pos_ignore_thr=0.3, neg_ignore_thr=0.7, match_times=2)
+    truth = InstanceData(bboxes=torch.tensor([[1.0, 0, 11, 10], [41, 0, 51, 10]]), labels=torch.tensor([2, 0]))
+    result = TASK_UTILS.build(cfg).assign(InstanceData(priors=anchors, decoder_priors=boxes), truth)
+    # Of the four pairs of each box only those count whose anchor overlaps it by 0.3 and more.
+    assert result.gt_inds[3] == 2
+    assert result.gt_inds[0] == 1
+    assert result.get_extra_property('target_boxes').shape == (8, 4)
+    counted = result.get_extra_property('pos_idx')
+    chosen = result.get_extra_property('pos_predicted_boxes')[counted]
+    assert chosen.tolist() == [boxes[0].tolist(), boxes[3].tolist()]
+    assert (result.gt_inds > 0).sum() == 2
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    assert not TASK_UTILS.build(cfg).assign(InstanceData(priors=anchors, decoder_priors=boxes), empty).gt_inds.any()
+    with pytest.raises(ValueError, match='UniformAssigner needs the predicted bboxes'):
+        valid = torch.ones(1, 5, dtype=torch.bool)
+        TASK_UTILS.build(cfg).assign_batch(Priors(anchors[None], valid, [5]), PaddedGT.from_instances([truth]))

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'max_iou_assigner': 'MaxIoUAssigner',
         'atss_assigner': 'ATSSAssigner TopkAssigner',
         'space_scale_assigner': 'SpaceScaleAssigner',
+        'uniform_assigner': 'UniformAssigner',
         'point_assigners': 'PointAssigner space_scale_match',
     },
 )
