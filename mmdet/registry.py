@@ -226,7 +226,10 @@ def is_absent(name: str) -> bool:
 
 
 def argument_names(cls: Any) -> set[str]:
-    """Names that a constructor takes by keyword, those that ``**kwargs`` hands to base classes included."""
+    """Names that a constructor takes by keyword, those that ``**kwargs`` hands to base classes included.
+
+    A class of several parents that hands them to another than the next says so by ``keywords_go_to``.
+    """
     if not inspect.isclass(cls):
         return set(inspect.signature(cls).parameters)
     names: set[str] = set()
@@ -238,6 +241,8 @@ def argument_names(cls: Any) -> set[str]:
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
+        if 'keywords_go_to' in vars(base):
+            return names - {'self'} | argument_names(base.keywords_go_to)
     return names - {'self'}
 
 

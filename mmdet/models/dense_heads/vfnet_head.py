@@ -54,6 +54,7 @@ class VFNetHead(ATSSHead, FCOSHead):  # type: ignore[misc]  # of both it takes t
         loss_bbox, loss_bbox_refine: Losses of the first and of the refined boxes.
     """
 
+    keywords_go_to = AnchorFreeHead
     scales_refine: Any
 
     def __init__(
