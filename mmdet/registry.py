@@ -242,7 +242,7 @@ def argument_names(cls: Any) -> set[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
         if 'keywords_go_to' in vars(base):
-            return names - {'self'} | argument_names(base.keywords_go_to)
+            return names - {'self'} | argument_names(vars(base)['keywords_go_to'])
     return names - {'self'}
 
 
