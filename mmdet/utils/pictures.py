@@ -7,6 +7,7 @@ first. Pixels of more than 8 bits are brought to 8, as :func:`as_picture` says.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -347,11 +348,17 @@ def _eight_bits(array: np.ndarray, bit_depth: int | None, name: str) -> np.ndarr
     depth = bit_depth or next(bits for bits in (8, 12, 16) if high < 1 << bits)
     if high >= 1 << depth:
         raise UserValueError(f'{name} holds {high:g}, which has more than bit_depth={depth} bits')
-    if depth not in (8, 16) and bit_depth is None and 'depth' not in _said:
-        _said.add('depth')
+    if depth not in (8, 16) and bit_depth is None:
         text = f'{name} is read as a picture of 12 bits, since it holds nothing above {high:g}'
-        print_log(f'{text}; bit_depth=16 of the loader says otherwise. This is said once.', logger='current')
+        say_once('depth', f'{text}; bit_depth=16 of the loader says otherwise. This is said once.')
     return (array.astype(np.uint16) >> max(depth - 8, 0)).astype(np.uint8)
+
+
+def say_once(subject: str, text: str) -> None:
+    """Warn, the first time that a process comes upon a subject."""
+    if subject not in _said:
+        _said.add(subject)
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def array_of(item: Any, name: str = 'the input') -> Any:

@@ -297,6 +297,33 @@ def test_pictures_are_read_by_the_loader_of_the_pipeline(tmp_path):
     assert kinds['wrong size'] == 1 and kinds['lost by resizing'] == 2
 
 
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda x: [x],
+        lambda x: dict(type='RepeatDataset', times=2, dataset=x),
+        lambda x: dict(type='ConcatDataset', datasets=[x]),
+        lambda x: dict(
+            type='ClassBalancedDataset', oversample_thr=0.1, dataset=dict(type='RepeatDataset', times=2, dataset=x)
+        ),
+        lambda x: dict(type='MultiImageMixDataset', dataset=x, pipeline=[dict(type='RandomFlip', prob=0.5)]),
+    ],
+)
+def test_wrappers_hide_nothing(wrap, tmp_path):
+    picture(tmp_path, 'a.jpg')
+    write(tmp_path, [('a.jpg', 100, 80)], GOOD)
+    cfg = config(tmp_path).to_dict()
+    dataset = cfg['train_dataloader']['dataset']
+    dataset['pipeline'].insert(1, dict(type='LoadAnnotations', with_bbox=True))
+    cfg['train_dataloader']['dataset'] = wrap(dataset)
+    cfg = Config(cfg, format_python_code=False)
+    assert not examine(cfg).problems
+    (tmp_path / 'a.jpg').write_bytes(b'nothing')
+    assert found(examine(cfg)) == {'corrupt image': 1}
+    (tmp_path / 'a.jpg').unlink()
+    assert found(examine(cfg)) == {'missing image': 1}
+
+
 def test_pictures_are_where_the_dataset_looks_for_them(tmp_path):
     picture(tmp_path, 'a.jpg')
     write(tmp_path, [('a.jpg', 100, 80)], GOOD)

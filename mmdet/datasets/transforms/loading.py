@@ -16,7 +16,7 @@ from mmdet.structures.bbox import get_box_type
 from mmdet.structures.bbox.box_type import autocast_box_type
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.structures.mask.validation import check_mask
-from mmdet.utils.pictures import array_of, as_picture, read_picture
+from mmdet.utils.pictures import array_of, as_picture, read_picture, say_once
 
 from .fields import select_instances
 
@@ -50,6 +50,10 @@ class LoadImageFromFile(_LoadImageFromFile):
             if self.ignore_empty:
                 return None
             raise
+        given = results.get('width', img.shape[1]), results.get('height', img.shape[0])
+        if given != (img.shape[1], img.shape[0]):
+            text = f'image {results["img_path"]!r} is {img.shape[1]}x{img.shape[0]}, its annotation says %sx%s' % given
+            say_once('size', f'{text}; tools/dataset_doctor.py lists all of which this is so. This is said once.')
         return self._put(results, img)
 
     def _put(self, results: dict, img: np.ndarray) -> dict:

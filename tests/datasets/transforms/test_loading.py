@@ -17,6 +17,7 @@ from mmdet.datasets.transforms import (
 )
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.utils import pictures
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def test_missing_image(tmp_path):
         LoadImageFromFile()(dict(img_path=str(tmp_path / 'a.jpg')))
     with pytest.raises(FileNotFoundError, match=r'nor is there a folder .*look at data_prefix'):
         LoadImageFromFile()(dict(img_path=str(tmp_path / 'train' / 'a.jpg')))
+
+
+@pytest.mark.parametrize(('given', 'told'), [((4, 6), 0), ((6, 4), 1), ((4, 60), 1), ((None, None), 0)])
+def test_sizes_that_differ_from_the_annotation_are_told_once(given, told, picture, monkeypatch):
+    monkeypatch.setattr(pictures, '_said', set())
+    lines = []
+    monkeypatch.setattr(pictures, 'print_log', lambda text, **options: lines.append(text))
+    sample = dict(img_path=picture) | ({} if given[0] is None else dict(height=given[0], width=given[1]))
+    for _ in range(2):
+        assert LoadImageFromFile()(dict(sample))['img_shape'] == (4, 6)
+    assert len(lines) == told and all('is 6x4, its annotation says' in line for line in lines)
 
 
 def test_inferencer_loader(picture):
