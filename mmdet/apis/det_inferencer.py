@@ -166,7 +166,8 @@ class DetInferencer(BaseInferencer):
     @torch.no_grad()
     def forward(self, inputs: dict, **kwargs: Any) -> list[DetDataSample]:
         started = time.perf_counter()
-        predictions = self.model.test_step(inputs)
+        with building(self.cfg):
+            predictions = self.model.test_step(inputs)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._add_seconds('model', started)

@@ -114,12 +114,13 @@ def available_device(device: str | None) -> str:
 
 def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> dict:
     """Names and colours of the classes: of the checkpoint, else of the config's test set."""
-    stored = (checkpoint or {}).get('meta') or {}
-    metas = stored.get('dataset_meta') or {}
-    metas = metas[0] if isinstance(metas, (list, tuple)) else metas  # of data sets with different classes the first
-    meta = {key.lower(): value for key, value in metas.items()}
+    stored = _part(checkpoint, 'meta')
+    metas = stored.get('dataset_meta')
+    of_first = metas[0] if metas and isinstance(metas, (list, tuple)) else metas  # of those with different classes
+    meta = {str(key).lower(): value for key, value in (of_first if isinstance(of_first, dict) else {}).items()}
     if 'classes' not in meta and 'CLASSES' in stored:
         meta['classes'] = stored['CLASSES']
+    _check_meta(meta)
     try:
         with building(cfg):
             configured = _configured_meta(cfg)
@@ -136,6 +137,30 @@ def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> di
     elif meta.get('palette') is None:
         meta['palette'] = 'random'
     return meta
+
+
+def _part(content: Any, key: str) -> dict:
+    """A dict within the content of a checkpoint, empty where there is none."""
+    part = content.get(key) if isinstance(content, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _check_meta(meta: dict) -> None:
+    for key in ('classes', 'palette'):
+        if isinstance(meta.get(key), (np.ndarray, torch.Tensor)):
+            meta[key] = meta[key].tolist()
+    classes, palette = meta.get('classes'), meta.get('palette')
+    if classes is not None and not (isinstance(classes, (list, tuple)) and all(isinstance(x, str) for x in classes)):
+        raise UserValueError('the class names in the checkpoint (meta.dataset_meta.classes) are no list of text')
+
+    def is_color(color: Any) -> bool:
+        numbers = isinstance(color, (list, tuple)) and all(isinstance(x, (int, float)) for x in color)
+        return numbers and len(color) == 3 and all(0 <= x <= 255 for x in color)
+
+    if palette is None or isinstance(palette, str) or is_color(palette):
+        return
+    if not (isinstance(palette, (list, tuple)) and all(map(is_color, palette))):
+        raise UserValueError('the colours in the checkpoint (meta.dataset_meta.palette) are no list of RGB in 0 to 255')
 
 
 def _configured_meta(cfg: Any) -> dict:
@@ -164,8 +189,7 @@ def stored_config(checkpoint: dict, source: str) -> Config:
     Raises:
         ValueError: the checkpoint carries none.
     """
-    runtime = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
-    text = runtime.get('cfg') or (checkpoint.get('meta') or {}).get('cfg')
+    text = _part(_part(checkpoint, 'message_hub'), 'runtime_info').get('cfg') or _part(checkpoint, 'meta').get('cfg')
     if not isinstance(text, str):
         raise UserValueError(
             f'{source} carries no config; give the config file as the model, and {source} as its weights'
@@ -269,7 +293,7 @@ def inference_detector(
         data = {'img' if isinstance(img, np.ndarray) else 'img_path': img, 'img_id': index}
         if text_prompt:
             data.update(text=text_prompt, custom_entities=custom_entities)
-        with torch.no_grad():
+        with torch.no_grad(), building(model.cfg):
             samples += model.test_step(pseudo_collate([test_pipeline(data)]))
     return samples[0] if single else samples
 

@@ -25,8 +25,8 @@ class StoredConfig(Config):
 def stored_config(text: Any, source: str) -> StoredConfig:
     """The config in a checkpoint or a recorded step, without what would fetch files or import modules.
 
-    Left out are ``custom_imports``, pretrained weights, the stores of :data:`STORES` and scopes that no imported
-    module has. One of MMDetection 2.x is translated.
+    Left out are ``custom_imports``, initial and pretrained weights, the stores of :data:`STORES` and scopes that no
+    imported module has. One of MMDetection 2.x is translated.
 
     Args:
         source: Name of the file in messages.
@@ -51,19 +51,20 @@ def stored_config(text: Any, source: str) -> StoredConfig:
 
 @contextlib.contextmanager
 def building(cfg: Any) -> Iterator[None]:
-    """Around everything that is built from ``cfg``: a :class:`StoredConfig` builds only from what is registered."""
+    """Around everything that is built from ``cfg`` or computed by it: a :class:`StoredConfig` imports nothing."""
     if not isinstance(cfg, StoredConfig):
         yield
         return
     try:
         with only_registered():
             yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except Exception as error:  # values that nobody checked reach constructors
-        raise UserValueError(
-            f'The config that came with the weights cannot be built: {type(error).__name__}: {error}'
-        ) from error
+    except Exception as error:  # values that nobody checked
+        if type(error).__name__ == 'OutOfMemoryError':  # torch's, of a GPU
+            raise
+        reason = f'{type(error).__name__}: {error}'[:300]
+        raise UserValueError(f'The config that came with the weights cannot be used: {reason}') from error
 
 
 def _inert(value: Any, depth: int = 0) -> Any:
@@ -75,15 +76,8 @@ def _inert(value: Any, depth: int = 0) -> Any:
         return {
             key: None if key == 'pretrained' or key in STORES else _inert(item, depth + 1)
             for key, item in value.items()
-            if not (key == 'init_cfg' and _fetches(item))
+            if key != 'init_cfg'  # the weights that the config came with replace what it does
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_inert(item, depth + 1) for item in value)
     return value
-
-
-def _fetches(init_cfg: Any) -> bool:
-    """Whether an ``init_cfg`` reads a file: the weights that the config came with replace it."""
-    if isinstance(init_cfg, (list, tuple)):
-        return any(map(_fetches, init_cfg))
-    return isinstance(init_cfg, dict) and ('checkpoint' in init_cfg or str(init_cfg.get('type')).endswith('Pretrained'))

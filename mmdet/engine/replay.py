@@ -120,11 +120,11 @@ def replay(path: str | Path, device: str = 'cpu', anomaly: bool = False) -> dict
     init_default_scope(cfg.default_scope)
     with building(cfg):
         model = MODELS.build(cfg.model).to(device)
-    model.load_state_dict(record['state_dict'])
-    model.train()
-    accelerate_training(model, cfg)
-    batch = decode(record['batch'])
-    seed_all(mix(record['seed'], 1, record['rank'], record['iter']))
+        model.load_state_dict(record['state_dict'])
+        model.train()
+        accelerate_training(model, cfg)
+        batch = decode(record['batch'])
+        seed_all(mix(record['seed'], 1, record['rank'], record['iter']))
     dtype = AMP_DTYPES.get(str(record['amp_dtype']))
     autocast = torch.autocast(torch.device(device).type, dtype=dtype, enabled=record['amp_dtype'] is not None)
     with torch.autograd.set_detect_anomaly(anomaly), autocast:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,24 @@ def register_loaders() -> None:
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
     # torchvision://, open-mmlab:// and mmcls:// look their URL up and then call this by its module-level name
     module.load_from_http = load_from_http
-    for scheme in ('pavi://', 's3://', r'(\S+\:)?s3://', '(http|https)://'):
-        if scheme in CheckpointLoader._schemes:
-            CheckpointLoader.register_scheme(scheme, load_from_storage, force=True)
+    # object stores, and open-mmlab:// names of local files, call torch.load there
+    module.torch = _Torch('torch')
+
+
+class _Torch(ModuleType):
+    """What mmengine's loaders of checkpoints know as torch: its ``load`` is the closed reader."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(file: Any, map_location: Any = None, **options: Any) -> Any:
+        if isinstance(file, (str, os.PathLike)):
+            return read_file(file, map_location)
+        try:
+            return read_tensors(file, map_location)
+        except Exception as error:  # a damaged pickle or zip may raise nearly anything
+            raise UnreadableCheckpointError(f'The checkpoint was refused: {str(error)[:300]}') from error
 
 
 def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
@@ -129,14 +145,6 @@ def _downloaded(url: str, folder: str | os.PathLike, map_location: Any) -> Any:
     read: list[Any] = []
     path = download(url, folder, lambda new: read.append(read_file(new, map_location, name=url)))
     return read[0] if read else read_file(path, map_location)
-
-
-def load_from_storage(filename: str, map_location: Any = 'cpu', **kwargs: Any) -> Any:
-    """Object stores, through mmengine's file backends, into a temporary file."""
-    from mmengine.fileio import get_local_path
-
-    with get_local_path(filename) as path:
-        return read_file(path, map_location)
 
 
 # --------------------------------------------------------------------------------------------------------------------

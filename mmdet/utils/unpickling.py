@@ -382,8 +382,7 @@ def _settle(value: Any, visited: dict, depth: int) -> tuple[Any, int, int]:
                 value[key] = new  # the keys stay, so the dict may be walked meanwhile
             height, size = max(height, below), size + count
         if hasattr(value, '_metadata'):
-            value._metadata, below, count = _settle(value._metadata, visited, depth + 1)
-            height, size = max(height, below), size + count
+            value._metadata = _versions(value._metadata)
     elif kind in (list, tuple):
         items = []
         for item in value:
@@ -396,3 +395,14 @@ def _settle(value: Any, visited: dict, depth: int) -> tuple[Any, int, int]:
             settled = tuple(items)
     visited[id(value)] = value, settled, height + 1, size
     return settled, height + 1, size
+
+
+def _versions(metadata: dict) -> OrderedDict:
+    """The versions of modules that a state dict carries, and nothing else."""
+    names = [name for name, entry in metadata.items() if type(name) is str and type(entry) is dict]
+    numbers = ('version', 'assign_to_params_buffers')
+    entries = (
+        {key: entry[key] for key in numbers if type(entry.get(key)) in (int, bool)}
+        for entry in map(metadata.get, names)
+    )
+    return OrderedDict(zip(names, entries, strict=True))

@@ -94,6 +94,7 @@ def kinds(mark):
 COUNT = len(kinds(''))
 PLACES = {
     'model': lambda cfg, evil: cfg.update(model=evil),
+    'init': lambda cfg, evil: cfg['model']['neck'].update(init_cfg=evil),
     'backbone': lambda cfg, evil: cfg['model'].update(backbone=evil),
     'norm': lambda cfg, evil: cfg['model']['backbone'].update(norm_cfg=evil),
     'conv': lambda cfg, evil: cfg['model']['backbone'].update(conv_cfg=evil),
@@ -132,6 +133,7 @@ def use(path):
     """All that the package does with a config that came with weights."""
     inferencer = DetInferencer(weights=path, device='cpu')
     inferencer(PICTURE, return_vis=True)
+    inferencer.model.init_weights()  # as training would
     return inferencer
 
 
@@ -293,7 +295,7 @@ def test_an_unknown_dataset_does_not_matter_where_the_checkpoint_names_the_class
         ('import os', 'Import is not allowed'),
         ('model = 3', 'has no model'),
         ('a = 1', 'has no model'),
-        ('model = dict(type=3)', 'cannot be built'),
+        ('model = dict(type=3)', 'cannot be used'),
         ('filename = 1', 'cannot be used'),
         ('a = ' + '[' * 70 + ']' * 70, 'nested more than 60'),
     ],
@@ -303,6 +305,39 @@ def test_config_that_is_none(text, message, tmp_path, default_scope):
     torch.save(dict(state_dict={}, meta=dict(cfg=text)), path)
     with pytest.raises(UserError, match=message):
         DetInferencer(weights=str(path), device='cpu')
+
+
+@pytest.mark.parametrize(
+    'changed, message',
+    [
+        (dict(dataset_meta=dict(classes=3)), 'class names'),
+        (dict(dataset_meta=dict(classes=['a', 3, 'b'])), 'class names'),
+        (dict(dataset_meta=dict(classes=['a', 'b', 'c'], palette=[(1, 2, float('nan'))] * 3)), 'colours'),
+        (dict(dataset_meta=dict(classes=['a', 'b', 'c'], palette={1: 2})), 'colours'),
+        (dict(dataset_meta=dict(classes=['a', 'b', 'c'], palette='no colour')), 'neither a colour nor a palette'),
+        (dict(cfg=['a']), 'carries no config'),
+    ],
+)
+def test_meta_that_is_no_meta(changed, message, tmp_path, default_scope):
+    path = weights(tmp_path, HONEST)
+    checkpoint = torch.load(path)
+    checkpoint['meta'].update(changed)
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=message):
+        use(path)
+
+
+@pytest.mark.parametrize('value', [3, 'x', [1], True, {1: 2}])
+def test_parts_that_are_no_dicts_are_as_none(value, tmp_path, default_scope):
+    path = weights(tmp_path, HONEST)
+    checkpoint = torch.load(path)
+    checkpoint.update(message_hub=value)
+    checkpoint['meta']['dataset_meta'] = value
+    torch.save(checkpoint, path)
+    assert use(path).model.dataset_meta['classes'] is not None
+    torch.save(dict(checkpoint, meta=value), path)
+    with pytest.raises(UserError, match='carries no config'):
+        use(path)
 
 
 def test_the_guard_ends_with_its_block(payload, default_scope):

@@ -529,6 +529,36 @@ for attack in (module.init_weights, lambda: load_checkpoint(module, 'evil.pth'),
     assert not (tmp_path / 'attacked').exists()
 
 
+def test_every_scheme_of_mmengine_is_closed(tmp_path, monkeypatch):
+    """Names of local files, and object stores, whose loaders call torch.load."""
+    from mmengine.runner import checkpoint as module
+
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save(Call(os.system, f'touch {tmp_path}/attacked'), tmp_path / 'evil.pth')
+    monkeypatch.setattr(module, '_get_mmengine_home', lambda: str(tmp_path))
+    monkeypatch.setattr(module, 'get_external_models', lambda: {'evil': 'evil.pth'})
+
+    class Store:
+        def get(self, path):
+            return (tmp_path / 'evil.pth').read_bytes()
+
+    monkeypatch.setattr(module, 'get_file_backend', lambda *args, **kwargs: Store())
+    for address in ('open-mmlab://evil', 'openmmlab://evil', 's3://evil', 'petrel://evil', 'a:s3://evil'):
+        with pytest.raises(UnreadableCheckpointError, match='refused'):
+            read_checkpoint(address)
+    with pytest.raises(UnreadableCheckpointError, match='refused'):
+        module.torch.load(str(tmp_path / 'evil.pth'), weights_only=False)
+    assert not (tmp_path / 'attacked').exists() and module.torch.nn is nn
+
+
+@pytest.mark.parametrize('versions', [{'': 3}, {'': {'version': 'x'}}, {3: {'version': 1}}, {'': {'version': [1]}}])
+def test_versions_of_modules_are_numbers(versions, tmp_path):
+    state = nn.BatchNorm2d(2).state_dict()
+    state._metadata.update(versions)
+    torch.save(state, tmp_path / 'a.pth')
+    nn.BatchNorm2d(2).load_state_dict(read_file(tmp_path / 'a.pth'))
+
+
 LAUGHS = 'a0: &a0 [x, x]\n' + ''.join(f'a{i}: &a{i} [{", ".join([f"*a{i - 1}"] * 10)}]\n' for i in range(1, 12))
 
 
