@@ -83,7 +83,7 @@ def build_detector(
         raise UserValueError(f'the config of the detector has no model, but {cfg.get("model")!r:.200}')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model_cfg = copy.deepcopy(cfg.model)
-    for part in (model_cfg, model_cfg.get('backbone', {}), model_cfg.get('detector', {}).get('backbone', {})):
+    for part in _with_weights(model_cfg):
         part.pop('pretrained', None)
         if 'init_cfg' in part:
             part['init_cfg'] = None  # the checkpoint has these weights
@@ -98,6 +98,13 @@ def build_detector(
     model.dataset_meta = dataset_meta(cfg, checkpoint, palette)
     model.cfg = cfg
     return optimize_for_inference(model.to(available_device(device)).eval(), optimize, compile)
+
+
+def _with_weights(model_cfg: dict) -> list[dict]:
+    """The parts of a model that may name a file of weights: itself, its backbone and the same of a detector inside."""
+    inner = model_cfg.get('detector')
+    backbones = [part.get('backbone') for part in (model_cfg, inner) if isinstance(part, dict)]
+    return [part for part in (model_cfg, *backbones) if isinstance(part, dict)]
 
 
 def available_device(device: str | None) -> str:

@@ -62,7 +62,7 @@ def state_dict_of(checkpoint: dict) -> OrderedDict:
     for name, value in checkpoint.items():
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) and isinstance(name, str):
             result[name] = value
     metadata = getattr(checkpoint, '_metadata', None)
     if metadata is not None:

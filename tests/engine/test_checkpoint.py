@@ -400,6 +400,10 @@ def test_checkpoint_of_another_architecture_is_an_error():
         load_weights(detector(), nn.Conv2d(1, 1, 1).state_dict())
 
 
+def test_names_that_are_no_text_are_left_out():
+    assert load_weights(detector(), {**detector().state_dict(), 3: torch.ones(1), None: 2}).loaded == 6
+
+
 def test_wrapped_models_load():
     state = {f'module.{name}': value for name, value in detector().state_dict().items()}
     assert load_weights(detector(), state).loaded == 6
