@@ -295,7 +295,7 @@ def test_an_unknown_dataset_does_not_matter_where_the_checkpoint_names_the_class
         ('import os', 'Import is not allowed'),
         ('model = 3', 'has no model'),
         ('a = 1', 'has no model'),
-        ('model = dict(type="RetinaNet", backbone=True, detector=3)', 'cannot be used'),
+        ('model = dict(type="RetinaNet", backbone=True, detector=3)', 'no argument .detector'),
         ('model = dict(type=3)', 'cannot be used'),
         ('filename = 1', 'cannot be used'),
         ('a = ' + '[' * 70 + ']' * 70, 'nested more than 60'),
