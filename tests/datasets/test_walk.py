@@ -340,3 +340,15 @@ def test_a_wrapper_that_hands_on_the_methods_of_what_it_wraps(leaf):
     """Images come three, three and one times; an index must not be looked up twice."""
     dataset = Foreign(ClassBalancedDataset(build(leaf()), oversample_thr=3.0))
     assert [locate(dataset, i)[1] for i in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_samplers_that_need_a_concatenation_say_so(leaf):
+    from mmdet.datasets.samplers import MultiDataAspectRatioBatchSampler, MultiDataSampler
+
+    dataset = RepeatDataset(ConcatDataset([build(leaf())] * 2), times=1)
+    with pytest.raises(TypeError, match='MultiDataSampler needs a ConcatDataset, not RepeatDataset'):
+        MultiDataSampler(dataset, [1, 1])
+    sampler = torch.utils.data.SequentialSampler(dataset)
+    sampler.dataset = dataset
+    with pytest.raises(TypeError, match='MultiDataAspectRatioBatchSampler needs a ConcatDataset, not RepeatDataset'):
+        next(iter(MultiDataAspectRatioBatchSampler(sampler, 2, 2)))

@@ -221,6 +221,19 @@ def test_faces_of_equal_names_in_two_data_sets(tmp_path):
     wider = WIDERFaceMetric(min_heights=dict(all=1))
     assert numbers_of(wider, dataset, results(dataset)) == {'wider_face/all_AP': pytest.approx(1)}
     assert numbers_of(wider, dataset, results(dataset, missed=[0, 1]))['wider_face/all_AP'] < 0.6
+    with pytest.raises(ValueError, match='of several data sets, whose results would be one file'):
+        same = [
+            dict(
+                img_path=f'{r}/x/0.jpg',
+                img_id=0,
+                instances=[],
+                pred_instances=dict(bboxes=np.zeros((0, 4)), scores=np.zeros(0)),
+            )
+            for r in 'ab'
+        ]
+        wider = WIDERFaceMetric(outfile_prefix=str(tmp_path / 'faces'))
+        wider.process({}, same)
+        wider.evaluate(2)
     with pytest.raises(ValueError, match=r"are both 'x/0.jpg' in a file of proposals"):
         same = [
             dict(img_path=f'{r}/x/0.jpg', pred_instances=dict(bboxes=np.zeros((0, 4)), scores=np.zeros(0)))

@@ -98,8 +98,11 @@ class MultiDataAspectRatioBatchSampler(AspectRatioBatchSampler):
         self.num_groups = 2 * num_datasets
 
     def group_of(self, index: int) -> int:
-        source, _ = self.source.dataset._get_ori_dataset_idx(index)
-        return 2 * source + super().group_of(index)
+        place = getattr(self.source.dataset, '_get_ori_dataset_idx', lambda i: i)(index)
+        if not isinstance(place, tuple):
+            kind = type(self.source.dataset).__name__
+            raise UserTypeError(f'MultiDataAspectRatioBatchSampler needs a ConcatDataset, not {kind}')
+        return 2 * place[0] + super().group_of(index)
 
     def __iter__(self) -> Iterator[list[int]]:
         buckets: list[list[int]] = [[] for _ in range(self.num_groups)]

@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import DATA_SAMPLERS
 
 
@@ -25,6 +25,8 @@ class MultiDataSampler(Sampler):
     def __init__(self, dataset, dataset_ratio: Sequence[int], seed: int | None = None, round_up: bool = True) -> None:
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
+        if not hasattr(dataset, 'datasets'):
+            raise UserTypeError(f'MultiDataSampler needs a ConcatDataset, not {type(dataset).__name__}')
         self.sizes = [len(part) for part in dataset.datasets]
         if len(dataset_ratio) != len(self.sizes):
             raise UserValueError(

@@ -247,7 +247,7 @@ class CocoMetric(PictureMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         # an id alone tells a picture here, as far as nothing else is known of it
-        marks = [{'img_id': pred['img_id'], 'img_path': None, **gt} for gt, pred in results]
+        marks = [gt if 'img_path' in gt else {'img_id': pred['img_id'], 'img_path': None, **gt} for gt, pred in results]
         results = self.tested(results, marks)
         given = self._coco_api, self._dataset_meta
         self._dataset_meta = self.meta_of([gt for gt, _ in results])

@@ -71,19 +71,22 @@ class PictureMetric(BaseMetric):
     def tested(self, results: Sequence, marks: Sequence[dict]) -> list:
         """The results of this metric, without repetitions; ``marks`` says of each what it is of (:func:`marks_of`)."""
         logger = MMLogger.get_current_instance()
-        chosen = list(zip(results, marks, strict=True))
+        keys = [picture_key(mark) for mark in marks]
+        chosen: Sequence[int] = range(len(results))
         sources = {mark.get('ann_file') for mark in marks}
         if self.ann_file is not None and len(sources) > 1:
             same = {source for source in sources if source and same_file(source) == same_file(self.ann_file)}
             if same:
-                chosen = [pair for pair in chosen if pair[1].get('ann_file') in same]
+                chosen = [i for i in chosen if marks[i].get('ann_file') in same]
                 logger.info(f'{len(chosen)} of {len(results)} pictures are those of {self.ann_file}.')
-        if not any(picture_key(mark) for _, mark in chosen):
-            return [result for result, _ in chosen][: self._size]
-        once = {picture_key(mark) or i: result for i, (result, mark) in reversed(list(enumerate(chosen)))}
+        if not any(keys):
+            return list(results)[: self._size]
+        once: dict[Hashable, int] = {}
+        for i in chosen:
+            once.setdefault(i if keys[i] is None else keys[i], i)
         if len(once) < len(chosen):
             logger.info(f'{len(chosen) - len(once)} results are of pictures that came before, and do not count.')
-        return list(once.values())[::-1]
+        return [results[i] for i in once.values()]
 
     def meta_of(self, marks: Sequence[dict]) -> dict:
         """The ``metainfo`` of the data set that the pictures are of.

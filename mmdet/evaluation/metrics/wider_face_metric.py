@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,10 @@ class WIDERFaceMetric(PictureMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         logger = MMLogger.get_current_instance()
+        results = self.tested(results, [result.get('picture', {}) for result in results])
         if self.outfile_prefix is not None:
             write_detections(results, Path(self.outfile_prefix))
             logger.info(f'Detections are saved under {self.outfile_prefix}.')
-        results = self.tested(results, [result.get('picture', {}) for result in results])
         if self.official is None:
             logger.warning(
                 'No gt_dir: the settings are told by face height ('
@@ -183,7 +183,15 @@ def load_official(folder: Path) -> dict[str, dict]:
 
 
 def write_detections(results: Sequence[dict], folder: Path) -> None:
-    """``EVENT/IMAGE.txt``: the name, the number of faces, and ``x y w h score`` of each."""
+    """``EVENT/IMAGE.txt``: the name, the number of faces, and ``x y w h score`` of each.
+
+    Raises:
+        UserValueError: two pictures would have one file.
+    """
+    names = Counter((result['event'], result['name']) for result in results)
+    if names and max(names.values()) > 1:
+        event, name = names.most_common(1)[0][0]
+        raise UserValueError(f'{event}/{name} is a picture of several data sets, whose results would be one file.')
     for result in results:
         path = folder / result['event'] / f'{result["name"]}.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
