@@ -59,6 +59,11 @@ class RouteHook(Hook):
         self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
 
 
+def samples_of(runner):
+    loop = runner.train_loop
+    return loop.progress(loop._epoch, loop._iter)['samples']
+
+
 ROUTE = [dict(type='RouteHook')]
 
 
@@ -105,7 +110,7 @@ def test_other_settings_go_on_by_samples(name, tmp_path):
     assert route.place == place
     assert len(lines) == 1 and words in lines[0], lines
     assert runner.iter == runner.max_iters > place[2] and list(route.rates) == list(range(place[2], runner.iter))
-    assert runner.train_loop._samples > 48
+    assert samples_of(runner) > 48
 
 
 def test_no_sample_of_the_epoch_is_lost_or_repeated(tmp_path):
@@ -117,7 +122,7 @@ def test_no_sample_of_the_epoch_is_lost_or_repeated(tmp_path):
     runner, _, _ = go(tmp_path, resume=True, **{**changes, BATCH: 8})
     rest = log.read_text().split()[:16]
     assert sorted(map(int, first + rest)) == list(range(32))
-    assert runner.train_loop._samples == 96
+    assert samples_of(runner) == 96
 
 
 def test_schedules_stand_where_a_run_with_the_new_settings_would(tmp_path):

@@ -73,10 +73,9 @@ class _ExactTraining:
     _max_epochs: int
     _max_iters: int
     _decide_current_val_interval: Callable[[], None]
-    _pace: Pace
     _passes = 0  # through the data that are over
     _batch = 0  # iterations of the present one that are over
-    _samples = 0  # seen in all
+    _before = 0  # samples seen before it
 
     def pace(self) -> Pace:
         """How this loop goes through its data."""
@@ -84,7 +83,8 @@ class _ExactTraining:
 
     def go_to(self, place: Place) -> None:
         """Continue at a place that a checkpoint was made at."""
-        self._passes, self._batch, self._samples = place.passes, place.batch, place.samples
+        self._passes, self._batch = place.passes, place.batch
+        self._before = place.samples - self.pace().samples(place.batch)
         self._iter = place.iteration
         self._epoch = place.passes if self.by_epoch else 0
 
@@ -97,8 +97,13 @@ class _ExactTraining:
         passes, batch = (epoch, self._batch + ahead) if self.by_epoch else (self._passes, self._batch + ahead)
         if self.by_epoch and epoch != self._epoch:
             batch = 0
-        samples = self._samples + pace.samples(self._batch + ahead) - pace.samples(self._batch)
+        samples = self._before + pace.samples(self._batch + ahead)
         return to_store(pace, Place(passes, batch, iteration, samples))
+
+    def end_pass(self) -> None:
+        """Count a pass through the data as over."""
+        self._before += self.pace().samples(self._batch)
+        self._passes, self._batch = self._passes + 1, 0
 
     def say_if_finished(self) -> None:
         """Nobody shall take a run that trained nothing for one that trained."""
@@ -127,7 +132,6 @@ class _ExactTraining:
         runner.phase = 'hooks after a step'
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
-        self._samples += self._pace.samples(self._batch + 1) - self._pace.samples(self._batch)
         self._batch += 1
         runner.phase = ''
 
@@ -166,7 +170,6 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
         require_batches(self.dataloader, is_infinite(self.dataloader))
 
     def run(self) -> torch.nn.Module:
-        self._pace = self.pace()
         require_equal_lengths(len(self.dataloader))
         self.say_if_finished()
         self.runner.call_hook('before_train')
@@ -197,7 +200,7 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
             raise ran_out(self.runner, self._batch, len(self.dataloader))
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-        self._passes, self._batch = self._epoch, 0
+        self.end_pass()
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         self.train_iter(idx, data_batch)
@@ -231,7 +234,6 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
 
     def run(self) -> torch.nn.Module:
-        self._pace = self.pace()
         self.say_if_finished()
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
@@ -261,7 +263,7 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
                 yield data_batch
             if empty:
                 raise no_batches()
-            self._passes, self._batch = self._passes + 1, 0
+            self.end_pass()
 
     def run_iter(self, data_batch: Any) -> None:
         self.train_iter(self._iter, data_batch)
