@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmdet.checks.config_check import require_sound
+from mmdet.checks.config_check import ONLY_TRAINING, require_known_names, require_sound
 from mmdet.config import innermost_datasets, load_config
 from mmdet.errors import UserError, UserFileError, UserValueError
 from mmdet.utils.processes import leave_process_group
@@ -66,6 +66,8 @@ def prepare(args: argparse.Namespace) -> Any:
     cfg = load_config(args.config, args.cfg_options)
     for note in cfg.translation_notes:
         _print_once(f'translated from MMDetection 2.x: {note}')
+    if 'launcher' in (args.cfg_options or {}):
+        raise UserValueError(f'--cfg-options launcher has no effect: use --launcher {args.cfg_options["launcher"]}')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -118,7 +120,18 @@ def train(args: argparse.Namespace) -> None:
             raise UserFileError(f'There is no checkpoint {args.resume!r} to resume.')
         cfg.resume, cfg.load_from = True, args.resume
     require_sound(cfg, args.config, _print_once)
+    _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
     build_runner(cfg).train()
+
+
+def _name_unread(args: argparse.Namespace, sections: set[str], task: str) -> None:
+    """Say which options set what a tool does not read."""
+    for key in args.cfg_options or {}:
+        name = key.partition('.')[0]
+        if name in sections:
+            other = name.replace('val_', 'test_')
+            hint = f' It reads {other}.' if task == 'testing' and other != name else ''
+            _print_once(f'warning: {key} has no effect on {task}.{hint}')
 
 
 def _print_once(text: str) -> None:
@@ -131,6 +144,7 @@ def test(args: argparse.Namespace) -> None:
     cfg = prepare(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
+    _name_unread(args, ONLY_TRAINING | {'load_from', 'resume'}, 'testing')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:
@@ -139,6 +153,7 @@ def test(args: argparse.Namespace) -> None:
         _use_tta(cfg)
     if args.optimize:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='FastInferenceHook', optimize=args.optimize)]
+    require_known_names(cfg, _print_once)
     runner = build_runner(cfg)
     if args.out:
         from mmdet.registry import METRICS

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmdet.checks.finding import Finding
 from mmdet.checks.mixing import mixing_faults
+from mmdet.checks.monitors import unknown_monitors
 from mmdet.checks.names import unknown_names
 from mmdet.config.bases import merged_bases
 from mmdet.config.batch_size import batch_size_message
@@ -22,6 +24,11 @@ class ConfigError(UserValueError):
     """A config with mistakes; the message lists all of them."""
 
 
+# What testing does not read: mistakes there are said, and do not stop it
+ONLY_TRAINING = {'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'}
+ONLY_TRAINING |= {'val_dataloader', 'val_cfg', 'val_evaluator'}
+
+
 def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     """All findings on a loaded config, errors first.
 
@@ -32,9 +39,8 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     if broken:  # its values cannot be read
         return broken
     findings = [
-        *_without_effect(cfg),
-        *unknown_names(cfg),
-        *_delete_leftovers(cfg),
+        *_names(cfg),
+        *unknown_monitors(cfg),
         *_long_schedules(cfg),
         *_class_counts(cfg),
         *_sizes_and_rates(cfg),
@@ -45,13 +51,32 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     return sorted(findings, key=lambda finding: ('error', 'warning', 'note').index(finding.level))
 
 
+def _names(cfg: Any) -> list[Finding]:
+    return [*_without_effect(cfg), *unknown_names(cfg), *_delete_leftovers(cfg)]
+
+
 def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> None:
     """The check at the start of training: reports everything, stops at errors.
 
     Raises:
         ConfigError: listing the errors.
     """
-    findings = check_config(cfg, path)
+    _stop_at_errors(check_config(cfg, path), report)
+
+
+def require_known_names(cfg: Any, report: Any = print) -> None:
+    """The check at the start of testing: only of names, and what testing does not read is reported.
+
+    Raises:
+        ConfigError: listing the errors.
+    """
+    findings = list(_broken_imports(getattr(cfg, '_cfg_dict', cfg), '')) or _names(cfg)
+    for finding in findings:
+        finding.stops = finding.stops and re.split(r'[.\[]', finding.where)[0] not in ONLY_TRAINING
+    _stop_at_errors(findings, report)
+
+
+def _stop_at_errors(findings: list[Finding], report: Any) -> None:
     for finding in findings:
         # what the runner will say itself, with the number of processes that there are, is no news here
         if finding.level == 'warning' or (finding.level == 'error' and not finding.stops):
@@ -206,7 +231,8 @@ def _sizes_and_rates(cfg: Any) -> Iterator[Finding]:
         return
     size, rate = loader.get('batch_size'), (wrapper.get('optimizer') or {}).get('lr')
     if size and rate:
-        yield Finding('note', 'auto_scale_lr', batch_size_message(size, 1, base, rate, False))
+        accumulated = wrapper.get('accumulative_counts') or 1
+        yield Finding('note', 'auto_scale_lr', batch_size_message(size, 1, base, rate, False, accumulated))
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
         for each in names
         if len(each) > 3 and (lower.startswith(each) or (each.startswith(lower) and len(name) > 3))
     ]
-    close = difflib.get_close_matches(lower, names, n=3, cutoff=cutoff)
+    by_lower = {each.lower(): each for each in names}
+    close = [by_lower[each] for each in difflib.get_close_matches(lower, by_lower, n=3, cutoff=cutoff)]
     return list(dict.fromkeys([*same, *short, *close, *starts]))[:3]
 
 

@@ -232,6 +232,10 @@ def test_diff_to_base(tmp_path):
     [
         ((2, 8, 16, 0.02, False), 'batch size 16 (8 x 2), learning rate 0.02 chosen for batch size 16: they fit.'),
         (
+            (2, 1, 16, 0.02, True, 8),
+            'batch size 16 (1 x 2, 8 accumulated), learning rate 0.02 chosen for batch size 16: they fit.',
+        ),
+        (
             (2, 1, 16, 0.02, True),
             'batch size 2 (1 x 2), learning rate 0.02 chosen for batch size 16: scaled by 0.125 to 0.0025.',
         ),
@@ -388,3 +392,39 @@ def test_settings_that_are_used_up_before_a_class_is_made(tmp_path):
     )
     require_sound(cfg, None, report=lambda text: None)
     build(cfg).train()
+
+
+@pytest.mark.parametrize(
+    ('size', 'accumulated', 'world_size', 'factor'),
+    [(2, 1, 1, 1 / 8), (2, 8, 1, 1.0), (2, 4, 2, 1.0), (4, 8, 1, 2.0), (16, 1, 1, 1.0)],
+)
+def test_scaled_learning_rate_counts_accumulation_and_processes(tmp_path, size, accumulated, world_size, factor):
+    runner = build(
+        toy_config(
+            tmp_path,
+            train_dataloader__batch_size=size,
+            optim_wrapper__accumulative_counts=accumulated,
+            auto_scale_lr=dict(enable=True, base_batch_size=16),
+        )
+    )
+    runner._world_size = world_size
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    assert [group['lr'] for group in runner.optim_wrapper.param_groups] == [pytest.approx(0.05 * factor)]
+
+
+def test_learning_rate_is_not_scaled_after_the_schedulers_have_read_it(tmp_path):
+    runner = build(toy_config(tmp_path))
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler([dict(type='ConstantLR', factor=0.5)])
+    with pytest.raises(RuntimeError, match='comes too late'):
+        runner.scale_lr(runner.optim_wrapper, dict(enable=True, base_batch_size=16))
+
+
+def test_custom_keys_that_no_parameter_has(tmp_path):
+    keys = dict(bias=dict(lr_mult=2.0), bakbone=dict(lr_mult=0.1))
+    runner = build(toy_config(tmp_path, optim_wrapper__paramwise_cfg=dict(custom_keys=keys)))
+    said = []
+    runner.logger.warning = said.append
+    runner.build_optim_wrapper(runner.optim_wrapper)
+    assert said == ["optim_wrapper.paramwise_cfg.custom_keys: 'bakbone' is in the name of no parameter"]

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import time
 from types import SimpleNamespace
 
@@ -500,3 +501,18 @@ def test_layer_decay_groups(default_scope):
         'layer_3_decay': (1.0, 0.1),
         'layer_3_no_decay': (1.0, 0.0),
     }
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='map', rule='greater')]),
+        dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='map', rule='greater')]),
+    ],
+)
+def test_unknown_monitor_is_an_error(tmp_path, changes):
+    runner = build(toy_config(tmp_path, **changes))
+    message = re.escape("monitor='map' is none of the metrics that validation gave: mAP. Did you mean mAP?")
+    with pytest.raises(KeyError, match=message):
+        runner.train()
+    assert runner.epoch <= 1

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from mmdet.errors import UserKeyError
+from mmdet.engine.hooks.utils import require_number
 from mmdet.registry import HOOKS
 from mmdet.utils.checkpoint import label_of
 from mmdet.utils.run_folder import point_to, remove_partial_files
@@ -184,10 +184,7 @@ class CheckpointHook(_CheckpointHook):
         single, hub, outdated = len(self.key_indicators) == 1, runner.message_hub, []
         improved = False
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
-            if key not in metrics:
-                raise UserKeyError(
-                    f'save_best={key!r} is none of the metrics that validation gave: {", ".join(metrics)}'
-                )
+            require_number(key, metrics, 'save_best')
             rule = rule or ('greater' if self.is_better_than[key](1, 0) else 'less')
             suffix = '' if single else f'_{key}'
             score = metrics[key]

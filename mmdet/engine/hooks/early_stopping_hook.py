@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
 
 from mmdet.engine.hooks.checkpoint_hook import says_no_truth
+from mmdet.engine.hooks.utils import require_number
 from mmdet.registry import HOOKS
 
 
@@ -14,7 +15,8 @@ from mmdet.registry import HOOKS
 class EarlyStoppingHook(_EarlyStoppingHook):
     """Stops training when a metric no longer improves; see mmengine for the arguments.
 
-    Its count and best score travel in the checkpoint.
+    Its count and best score travel in the checkpoint. A ``monitor`` that validation does not give is an error, also
+    without ``strict``.
     """
 
     priority = 'LOW'  # before CheckpointHook saves again after validation
@@ -26,6 +28,7 @@ class EarlyStoppingHook(_EarlyStoppingHook):
             runner.train_loop.stop_training = bool(state['stopped'])
 
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
+        require_number(self.monitor, metrics, 'EarlyStoppingHook: monitor')
         if self.monitor in metrics and says_no_truth(self.monitor, metrics[self.monitor]):
             return
         super().after_val_epoch(runner, metrics)

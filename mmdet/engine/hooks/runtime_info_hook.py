@@ -10,8 +10,10 @@ import torch
 from mmengine.hooks import LoggerHook
 from mmengine.hooks import RuntimeInfoHook as _RuntimeInfoHook
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import ReduceOnPlateauParamScheduler
 
 from mmdet.engine.finite import check_gradients, wrappers_of
+from mmdet.engine.hooks.utils import require_number
 from mmdet.registry import HOOKS
 
 
@@ -49,6 +51,14 @@ class RuntimeInfoHook(_RuntimeInfoHook):
 
     def after_train_epoch(self, runner: Any) -> None:
         self.flush(runner)
+
+    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+        super().after_val_epoch(runner, metrics)
+        schedulers = getattr(runner, 'param_schedulers', None) or ()
+        groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        for scheduler in (each for group in groups if isinstance(group, list) for each in group):
+            if isinstance(scheduler, ReduceOnPlateauParamScheduler):  # which would fail without a word on what there is
+                require_number(scheduler.monitor, metrics or {}, f'{type(scheduler).__name__}: monitor')
 
     def flush(self, runner: Any, rates: bool = True) -> None:
         """Bring what waits on the device into the message hub.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from mmdet.config.places import nearest
 from mmdet.errors import UserKeyError
 
 
@@ -24,3 +25,16 @@ def trigger_visualization_hook(cfg: Any, args: argparse.Namespace) -> Any:
     if args.show_dir:
         hook['test_out_dir'] = args.show_dir
     return cfg
+
+
+def require_number(name: str, metrics: dict, who: str) -> None:
+    """Stop where somebody waits for a metric that the validation did not give.
+
+    Raises:
+        UserKeyError: with the nearest of those that it gave.
+    """
+    if name not in metrics:
+        near = nearest(name, metrics)
+        hint = f' Did you mean {" or ".join(near)}?' if near else ''
+        given = ', '.join(metrics) or 'there are none'
+        raise UserKeyError(f'{who}={name!r} is none of the metrics that validation gave: {given}.{hint}')

@@ -11,7 +11,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ from mmdet.engine.runner.progress import Schedules, find_place
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.runner.run_claim import RunClaim
 from mmdet.engine.weights import load_weights
-from mmdet.errors import UserFileError, UserTypeError, UserValueError
+from mmdet.errors import UserFileError, UserRuntimeError, UserTypeError, UserValueError
 from mmdet.evaluation.evaluator import build_evaluator
 from mmdet.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
@@ -136,19 +136,39 @@ class DetRunner(Runner):
         for one in wrappers_of(wrapper):
             if isinstance(getattr(one, 'optimizer', None), torch.optim.Optimizer):
                 keep_kernels(one.optimizer)
+        paramwise = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, Mapping) else None
+        names = [name for name, _ in self.model.named_parameters()]
+        for pattern in (paramwise or {}).get('custom_keys') or ():
+            if not any(pattern in name for name in names):
+                self.logger.warning(
+                    f'optim_wrapper.paramwise_cfg.custom_keys: {pattern!r} is in the name of no parameter'
+                )
         return wrapper
 
     def scale_lr(self, optim_wrapper: Any, auto_scale_lr: dict | None = None) -> None:
-        """Say how the batch size stands to the learning rate, and scale the latter if ``enable`` is set."""
+        """Say how the batch size stands to the learning rate, and scale the latter if ``enable`` is set.
+
+        The batch size is that of a step of the optimizer: of all processes, and of all batches that are accumulated.
+        """
         settings = auto_scale_lr or {}
-        base = settings.get('base_batch_size')
+        base, enabled = settings.get('base_batch_size'), settings.get('enable', False)
         loader = self._train_dataloader
         size = loader.get('batch_size') if isinstance(loader, dict) else getattr(loader, 'batch_size', None)
-        groups = getattr(getattr(optim_wrapper, 'optimizer', None), 'param_groups', None)
-        if base and size and groups:
-            rate, enabled = groups[0]['lr'], settings.get('enable', False)
-            self.logger.info(batch_size_message(size, self.world_size, base, rate, enabled))
-        super().scale_lr(optim_wrapper, auto_scale_lr)
+        if enabled and not (base and size):
+            raise UserValueError(
+                f'auto_scale_lr needs base_batch_size and the batch_size of train_dataloader, not {base} and {size}'
+            )
+        if enabled and any(callable(getattr(each, 'step', None)) for each in _flat(self.param_schedulers)):
+            raise UserRuntimeError('auto_scale_lr comes too late: the schedulers have read the learning rate already')
+        for one in wrappers_of(optim_wrapper):
+            groups = getattr(getattr(one, 'optimizer', None), 'param_groups', None)
+            if not (base and size and groups):
+                continue
+            accumulated = getattr(one, '_accumulative_counts', 1)
+            rate = groups[0]['lr']
+            self.logger.info(batch_size_message(size, self.world_size, base, rate, enabled, accumulated))
+            for group in groups if enabled else ():
+                group['lr'] *= size * self.world_size * accumulated / base
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call a method of every hook that has something to do in it; an error keeps its own traceback."""
@@ -455,6 +475,13 @@ class DetRunner(Runner):
             self._require_finite(named, 'not saved, since not finite')
         if self.world_size > 1:
             self._require_finite(state_of(self), 'not saved, since not finite')
+
+
+def _flat(schedulers: Any) -> list:
+    """Those of several optimizers, one after the other."""
+    if isinstance(schedulers, dict) and 'type' not in schedulers:
+        schedulers = list(schedulers.values())
+    return [each for one in schedulers for each in _flat(one)] if isinstance(schedulers, list) else [schedulers]
 
 
 def _does_something(hook: Hook, fn_name: str) -> bool:
