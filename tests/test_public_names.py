@@ -1,7 +1,8 @@
 """Every public name of MMDetection 3.3 whose feature exists here exists under the same path, with the same arguments.
 
 ``data/names_3.3.json`` holds module -> name -> signature, '' where there is none or where a package only passes the
-name on; ``data/methods_3.3.json`` holds module:class -> method -> names of its arguments. What is absent stands in one
+name on; ``data/methods_3.3.json`` holds module:class -> method -> names of its arguments, and
+``data/method_defaults_3.3.json`` -> method -> argument -> default. What is absent stands in one
 of the lists below, and must be taken off it when it comes.
 """
 
@@ -21,6 +22,7 @@ import torch
 from mmdet.registry import argument_names
 
 NAMES = json.loads((Path(__file__).parent / 'data' / 'names_3.3.json').read_text())
+METHOD_DEFAULTS = json.loads((Path(__file__).parent / 'data' / 'method_defaults_3.3.json').read_text())
 METHODS = json.loads((Path(__file__).parent / 'data' / 'methods_3.3.json').read_text())
 
 # family -> package -> its modules of 3.x that are still to come; module:Name is one name of a module
@@ -165,17 +167,18 @@ LEFT_OUT = {
         'mmdet.models.task_modules.coders': 'delta_xywh_bbox_coder:onnx_delta2bbox'
     },
 }
-# module:name -> arguments that differ on purpose, with the reason
-OTHER_ARGUMENTS = {
-    'mmdet.models.backbones.detectors_resnet:ResLayer': ('rfp_inplanes', 'the blocks of the stage take it'),
-    'mmdet.models.backbones.detectors_resnext:Bottleneck': (
-        'base_width base_channels',
-        'ResNet and ResNeXt share the module; the block is that of ResNet',
-    ),
-    'mmdet.models.backbones.efficientnet:EfficientNet': ('init_cfg', 'None means the same initialisation'),
-    'mmdet.models.losses.smooth_l1_loss:l1_loss': ('pred', "the decorator takes it; what shows is torch's function"),
-    'mmdet.models.losses.balanced_l1_loss:balanced_l1_loss': ('reduction', 'given by the decorator of every loss'),
-}
+
+
+def _on_purpose() -> dict[str, set[str]]:
+    """``module:name`` or ``module:Class.method`` -> its arguments that differ; docs/migration.md says why."""
+    text = (Path(__file__).parents[1] / 'docs' / 'migration.md').read_text()
+    table = text.partition('<!-- defaults: begin -->')[2].partition('<!-- defaults: end -->')[0]
+    rows = [[cell.strip() for cell in line.strip('| ').split('|')] for line in table.strip().splitlines()[2:]]
+    assert all(len(row) == 3 and row[2] for row in rows), 'each difference has its reason'
+    return {where.strip('`'): set(arguments.replace('`', '').split()) for where, arguments, _ in rows}
+
+
+OTHER_ARGUMENTS = _on_purpose()
 
 
 class Endless:
@@ -301,17 +304,77 @@ def test_arguments_are_those_of_3x():
     wrong = {}
     for module, name, signature in SIGNATURES:
         if found(module, name):
-            allowed = OTHER_ARGUMENTS.get(f'{module}:{name}', ('', ''))[0].split()
+            allowed = OTHER_ARGUMENTS.get(f'{module}:{name}', ())
             names = [key for key in differences(module, name, signature) if key not in allowed]
             if names:
                 wrong[f'{module}:{name}'] = names
     assert not wrong
 
 
-@pytest.mark.parametrize('entry', OTHER_ARGUMENTS)
+def other_defaults_of_methods() -> dict[str, set[str]]:
+    """Arguments of methods that ours lacks, or gives another default."""
+    wrong: dict[str, set[str]] = {}
+    for path, theirs in METHOD_DEFAULTS.items():
+        module, _, name = path.partition(':')
+        for method, defaults in theirs.items() if found(module, name) else ():
+            cls = getattr(importlib.import_module(module), name)
+            function = inspect.getattr_static(cls, method, None)
+            function = getattr(function, '__func__', function)
+            if not callable(function) or isinstance(function, type):
+                continue  # one of the methods that stay absent
+            ours = inspect.signature(inspect.unwrap(function)).parameters
+            takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
+            for key, text in defaults.items():
+                equal = key in ours and same(eval(text, {}, Lookup(module)), ours[key].default)
+                if not equal and (key in ours or not takes_all):
+                    wrong.setdefault(f'{path}.{method}', set()).add(key)
+    return wrong
+
+
+def test_defaults_of_methods_are_those_of_3x():
+    meant = {path: keys for path, keys in OTHER_ARGUMENTS.items() if '.' in path.partition(':')[2]}
+    assert other_defaults_of_methods() == meant, 'what differs on purpose stands in docs/migration.md'
+
+
+@pytest.mark.parametrize('entry', [path for path in OTHER_ARGUMENTS if '.' not in path.partition(':')[2]])
 def test_arguments_that_differ_on_purpose_do_differ(entry):
     module, _, name = entry.partition(':')
-    assert set(OTHER_ARGUMENTS[entry][0].split()) <= set(differences(module, name, NAMES[module][name]))
+    assert OTHER_ARGUMENTS[entry] <= set(differences(module, name, NAMES[module][name]))
+
+
+@pytest.mark.parametrize(
+    ('path', 'signature', 'wrong'),
+    [
+        ('mmdet.evaluation.metrics.voc_metric:VOCMetric', "(eval_mode='area')", True),
+        ('mmdet.evaluation.metrics.voc_metric:VOCMetric', "(*, eval_mode='11points')", False),
+        ('mmdet.models.losses.focal_loss:FocalLoss', '(*, gamma=2.5)', True),
+        ('mmdet.models.losses.focal_loss:FocalLoss', '(*, own=1)', True),
+    ],
+)
+def test_another_default_is_seen(path, signature, wrong):
+    assert bool(differences(*path.split(':'), signature)) == wrong
+
+
+def test_the_data_is_that_of_the_facts(shared_dir):
+    """What the tests compare with, against the whole record of 3.3."""
+    facts = json.loads((shared_dir / 'facts' / 'names_3.3.json').read_text())
+    classes = constructors = 0
+    for module, names in facts.items():
+        for name, entry in names.items():
+            if not isinstance(entry, dict):
+                continue
+            given = entry.get('init') or entry.get('function')
+            if given is not None and all(len(argument) > 1 for argument in given if not argument[0].startswith('*')):
+                classes += 1
+            for argument in given or ():
+                if len(argument) > 1:
+                    constructors += 1
+                    assert f'{argument[0]}={argument[1]}' in NAMES[module][name], f'{module}:{name}'
+            for method, arguments in entry.get('methods', {}).items():
+                theirs = {argument[0]: argument[1] for argument in arguments if len(argument) > 1}
+                kept = METHOD_DEFAULTS.get(f'{module}:{name}', {}).get(method, {})
+                assert {key: text for key, text in theirs.items() if text != 'Tuple[Tensor]'} == kept
+    assert constructors > 1000 and classes > 100
 
 
 # reason -> class -> its methods of 3.x that stay absent
