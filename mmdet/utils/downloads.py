@@ -54,10 +54,10 @@ def fetch(url: str, target: BinaryIO) -> str:
     except TimeoutError as error:
         raise DownloadError(f'{url} cannot be downloaded: the server was silent for {silent:g} s') from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, 'reason', None) or error
-        if isinstance(reason, TimeoutError):
-            reason = f'the server was silent for {silent:g} s'
-        text = (str(reason) or type(reason).__name__).split('\n')[0][:200]
+        cause: Any = getattr(error, 'reason', None) or error
+        if isinstance(cause, TimeoutError):
+            cause = f'the server was silent for {silent:g} s'
+        text = (str(cause) or type(cause).__name__).split('\n')[0][:200]
         raise DownloadError(f'{url} cannot be downloaded: {text}; without a connection, give a local file') from error
 
 

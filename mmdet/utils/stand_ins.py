@@ -135,8 +135,8 @@ class _HistoryBuffer(StandIn):
         from mmengine.logging import HistoryBuffer
 
         columns = [self.state.get(key) for key in ('_log_history', '_count_history')]
-        values, counts = ((c.value if isinstance(c, _Array) else None) for c in columns)
-        values, counts = ([] if column is None else column.reshape(-1).tolist() for column in (values, counts))
+        arrays = [column.value if isinstance(column, _Array) else None for column in columns]
+        values, counts = ([] if array is None else array.reshape(-1).tolist() for array in arrays)
         return HistoryBuffer(values, counts, int(self.state.get('max_length', 1000000)))
 
 

@@ -274,7 +274,7 @@ def _read_zip(file: BinaryIO, place: Callable) -> Any:
             if entry is None or entry.file_size != count * width:
                 raise UnpicklingError(f'its record {f"data/{key}"[:100]!r} is missing or cut short')
             data = torch.empty(entry.file_size, dtype=torch.uint8)
-            records.read_into(f'data/{key}', memoryview(data.numpy()))
+            records.read_into(f'data/{key}', data.numpy().data)
             flat = data.view(dtype)
             if order != sys.byteorder:
                 _swap(flat)
@@ -330,7 +330,7 @@ def _read_old(file: BinaryIO, place: Callable, more: dict[str, Callable] | None 
         if count * width > left:
             raise UnpicklingError('it is cut short')
         data = torch.empty(count * width, dtype=torch.uint8)
-        if file.readinto(memoryview(data.numpy())) != len(data):  # type: ignore[attr-defined]
+        if file.readinto(data.numpy().data) != len(data):  # type: ignore[attr-defined]
             raise UnpicklingError('it is cut short')
         flat = data.view(dtype)
         if little != (sys.byteorder == 'little'):

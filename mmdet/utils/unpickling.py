@@ -375,7 +375,7 @@ def _settle(value: Any, visited: dict, depth: int) -> tuple[Any, int, int]:
     settled, height, size = value, 0, 1
     if isinstance(value, StandIn):
         settled, height, size = _settle(value.resolved(), visited, depth + 1)
-    elif kind in (dict, OrderedDict):
+    elif isinstance(value, dict) and kind in (dict, OrderedDict):
         for key, item in value.items():
             new, below, count = _settle(item, visited, depth + 1)
             if new is not item:
@@ -389,7 +389,7 @@ def _settle(value: Any, visited: dict, depth: int) -> tuple[Any, int, int]:
             new, below, count = _settle(item, visited, depth + 1)
             items.append(new)
             height, size = max(height, below), size + count
-        if kind is list:
+        if isinstance(value, list):
             value[:] = items
         elif any(new is not item for new, item in zip(items, value, strict=True)):
             settled = tuple(items)
