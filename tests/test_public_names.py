@@ -312,7 +312,7 @@ def test_arguments_are_those_of_3x():
 
 
 def other_defaults_of_methods() -> dict[str, set[str]]:
-    """Arguments of methods that ours lacks, or gives another default."""
+    """Arguments of public methods that ours lacks, or gives another default."""
     wrong: dict[str, set[str]] = {}
     for path, theirs in METHOD_DEFAULTS.items():
         module, _, name = path.partition(':')
@@ -320,8 +320,8 @@ def other_defaults_of_methods() -> dict[str, set[str]]:
             cls = getattr(importlib.import_module(module), name)
             function = inspect.getattr_static(cls, method, None)
             function = getattr(function, '__func__', function)
-            if not callable(function) or isinstance(function, type):
-                continue  # one of the methods that stay absent
+            if method.startswith('_') or not callable(function) or isinstance(function, type):
+                continue  # or one of the methods that stay absent
             ours = inspect.signature(inspect.unwrap(function)).parameters
             takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
             for key, text in defaults.items():
