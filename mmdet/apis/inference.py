@@ -18,7 +18,8 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmdet.config import building, innermost_datasets, is_v2, load_config, translate_v2
+from mmdet.checks import load_with_options, require_known_options
+from mmdet.config import building, innermost_datasets, is_v2, translate_v2
 from mmdet.config import stored_config as config_in_text
 from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.engine.weights import load_weights
@@ -59,8 +60,9 @@ def init_detector(
         config = as_config(config)
         if cfg_options:
             config.merge_from_dict(cfg_options)
+            require_known_options(config, cfg_options)
     elif isinstance(config, (str, Path)):
-        config = load_config(config, cfg_options)
+        config = load_with_options(config, cfg_options)
     else:
         raise UserTypeError(f'config must be a path or a Config, not {type(config).__name__}')
     content = checkpoint and read_checkpoint(checkpoint)

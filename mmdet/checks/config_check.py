@@ -14,6 +14,7 @@ from mmdet.checks.monitors import unknown_monitors
 from mmdet.checks.names import unknown_names
 from mmdet.config.bases import merged_bases
 from mmdet.config.batch_size import batch_size_message
+from mmdet.config.loading import load_config
 from mmdet.config.places import dotted, look_up, places_of
 from mmdet.config.sections import RUNNER_KEYS, dataset_classes, innermost_datasets
 from mmdet.errors import UserValueError
@@ -74,6 +75,33 @@ def require_known_names(cfg: Any, report: Any = print) -> None:
     for finding in findings:
         finding.stops = finding.stops and re.split(r'[.\[]', finding.where)[0] not in ONLY_TRAINING
     _stop_at_errors(findings, report)
+
+
+def load_with_options(path: str | Path, cfg_options: dict | None = None) -> Any:
+    """A config of a file, read by :func:`mmdet.config.load_config`, whose options are known: what tools load.
+
+    Raises:
+        ConfigError: an option sets a key that nothing knows, or arrives nowhere.
+    """
+    cfg = load_config(path, cfg_options)
+    require_known_options(cfg, cfg_options)
+    return cfg
+
+
+def require_known_options(cfg: Any, cfg_options: dict | None) -> None:
+    """Stop at options whose keys nothing knows; the rest of the config is not looked at.
+
+    Raises:
+        ConfigError: listing them, with the nearest right names.
+    """
+    options = tuple(cfg_options or ())
+    findings = _names(cfg) if options and not list(_broken_imports(getattr(cfg, '_cfg_dict', cfg), '')) else []
+    for finding in findings:
+        place = re.sub(r'\[(\d+)\]', r'.\1', finding.where)
+        finding.stops = any(
+            f'{option}.'.startswith(f'{place}.') or place.startswith(f'{option}.') for option in options
+        )
+    _stop_at_errors([finding for finding in findings if finding.stops], lambda text: None)
 
 
 def _stop_at_errors(findings: list[Finding], report: Any) -> None:

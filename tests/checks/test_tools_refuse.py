@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmdet.apis import launch
+from mmdet.checks import ConfigError, load_with_options
 
 RETINANET = Path(__file__).resolve().parents[2] / 'configs' / 'retinanet' / 'retinanet_r50_fpn_1x_coco.py'
 
@@ -79,3 +80,29 @@ def test_options_that_take_effect_go_without_a_word(run):
         'test', {'data_root': '/nowhere/', 'model.test_cfg.score_thr': 0.1, 'vis_backends.0.type': 'LocalVisBackend'}
     )
     assert (code, said) == (0, '')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'model.test_cfg.score_thresh': 0.3}, 'model.test_cfg.score_thresh: .* Did you mean score_thr'),
+        ({'load_form': 'a'}, 'Did you mean load_from?'),
+        ({'test_dataloader.dataset.pipeline.1.keepratio': True}, 'Did you mean keep_ratio'),
+        ({'test_evaluator.clas_wise': True}, 'Did you mean classwise'),
+    ],
+)
+def test_other_tools_and_the_library_stop_at_unknown_options(options, message):
+    from mmdet.apis import init_detector
+
+    for load in (load_with_options, lambda path, options: init_detector(path, cfg_options=options, device='cpu')):
+        with pytest.raises(ConfigError, match=message):
+            load(str(RETINANET), options)
+
+
+def test_known_options_pass_whatever_else_is_wrong(tmp_path):
+    path = tmp_path / 'child.py'
+    path.write_text(f'_base_ = {str(RETINANET)!r}\nload_form = 3\nmodel = dict(neck=dict(type="Nowhere"))\n')
+    cfg = load_with_options(path, {'model.test_cfg.score_thr': 0.3, 'data_root': '/data/'})
+    assert (cfg.model.test_cfg.score_thr, cfg.test_dataloader.dataset.data_root) == (0.3, '/data/')
+    with pytest.raises(ConfigError, match='Nowher'):
+        load_with_options(path, {'model.neck.type': 'Nowhere'})

@@ -112,14 +112,14 @@ def main(args):
     from mmengine.registry import init_default_scope
 
     from mmdet.apis.offline import dataset_of, load_results
-    from mmdet.config import load_config
+    from mmdet.checks import load_with_options
     from mmdet.registry import VISUALIZERS
     from mmdet.visualization import LoadedPictures
     from mmdet.visualization.window import require_display
 
     if args.show:
         require_display('leave out --show, the pictures are in show_dir')
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = dataset_of(cfg, test_mode=True)
     visualizer = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='analyze_results'))

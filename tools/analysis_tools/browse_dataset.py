@@ -80,11 +80,11 @@ def main(argv=None):
     from mmengine.registry import init_default_scope
 
     from mmdet.apis.offline import dataset_of
-    from mmdet.config import load_config
+    from mmdet.checks import load_with_options
     from mmdet.registry import VISUALIZERS
     from mmdet.utils.randomness import seed_all
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if args.seed is not None:
         seed_all(args.seed)

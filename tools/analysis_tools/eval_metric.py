@@ -51,10 +51,10 @@ def main(args):
     from mmengine.registry import init_default_scope
 
     from mmdet.apis.offline import dataset_of, load_results
-    from mmdet.config import load_config
+    from mmdet.checks import load_with_options
     from mmdet.evaluation.evaluator import build_evaluator
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     predictions = load_results(args.pkl_results)
     dataset = dataset_of(cfg)

@@ -67,10 +67,10 @@ def pictures(cfg, number):
 def main(args):
     from mmengine.registry import init_default_scope
 
-    from mmdet.config import load_config
+    from mmdet.checks import load_with_options
     from mmdet.registry import MODELS
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(cfg.model).eval()
     data = pictures(cfg, args.num_images) if args.num_images else [random_picture(args.shape)]
