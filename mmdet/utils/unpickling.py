@@ -403,6 +403,6 @@ def _versions(metadata: dict) -> OrderedDict:
     numbers = ('version', 'assign_to_params_buffers')
     entries = (
         {key: entry[key] for key in numbers if type(entry.get(key)) in (int, bool)}
-        for entry in map(metadata.get, names)
+        for entry in (metadata[name] for name in names)
     )
     return OrderedDict(zip(names, entries, strict=True))
