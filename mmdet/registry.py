@@ -103,6 +103,9 @@ class LazyRegistry(Registry):
             found = super().get(key)
         except RuntimeError as error:
             if _CLOSED.get():
+                found = self._registered_at(key)
+                if found is not None:
+                    return found
                 raise UnimportedNameError(
                     f'The config that came with the weights names {str(key)[:200]!r}, which no imported module has '
                     'registered, and nothing is imported for such a config. If you trust it, import the module that '
@@ -114,6 +117,19 @@ class LazyRegistry(Registry):
                 raise AbsentNameError(f'{key!r} is part of MMDetection 3.x but not yet in this package.')
             raise UnknownNameError(self._unknown(key))
         return found
+
+    def _registered_at(self, path: str) -> Any:
+        """What this registry or a parent has registered, by a dotted path such as lazy configs dump."""
+        package, _, name = path.rpartition('.')
+        node: Registry | None = self
+        while node is not None and package:
+            same_key = [node._module_dict[name]] if name in node._module_dict else []
+            for found in (*same_key, *dict.values(node._module_dict)):
+                home = getattr(found, '__module__', None) or ''
+                if getattr(found, '__name__', '') == name and home.partition('.')[0] == package.partition('.')[0]:
+                    return found
+            node = node.parent
+        return None
 
     def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -204,14 +220,7 @@ def _import_for_registry(name: str, package: str | None = None) -> ModuleType:
 def _object_for_registry(path: str) -> Any:
     if not _CLOSED.get():
         return get_object_from_string(path)
-    package, _, name = path.rpartition('.')
-    for node in _all_nodes() if package else ():
-        same_key = [node._module_dict[name]] if name in node._module_dict else []
-        for found in (*same_key, *dict.values(node._module_dict)):
-            home = getattr(found, '__module__', None) or ''
-            if getattr(found, '__name__', '') == name and home.partition('.')[0] == package.partition('.')[0]:
-                return found
-    raise ImportError(f'{path} is not registered')
+    raise ImportError(f'{path} is not imported for a config that came with weights')
 
 
 # The two names through which mmengine's registries import what a config names

@@ -88,6 +88,9 @@ def kinds(mark):
         dict(type='payload_package.registry.run'),
         dict(type='mmengine.payload_module.run'),
         dict(type='RetinaNet', _scope_='payload_package'),
+        # registered, but elsewhere: these write into folders
+        dict(type='mmengine.runner.runner.Runner', model=MODEL, work_dir=str(mark)),
+        dict(type='mmengine.visualization.vis_backend.LocalVisBackend', save_dir=str(mark)),
     ]
 
 
