@@ -155,7 +155,7 @@ class Later(OptimWrapper):
 
     def _guard(self, parameters, norm, norms):
         self._last_gradients = (parameters, norms, self._inner_count)
-        self._unread_norm = norm
+        self._read_later(norm)
 
 
 @pytest.fixture
@@ -181,15 +181,17 @@ def test_what_is_found_later_is_not_saved(bad, last_checkpoint, clip, tmp_path):
         assert not nonfinite_names(read_checkpoint(path)['state_dict'].items())
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ('device', 'wrapper_type'), [('cpu', Later), pytest.param('cuda', OptimWrapper, marks=pytest.mark.gpu)]
+)
 @pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('kind', [torch.optim.SGD, torch.optim.AdamW])
 @pytest.mark.parametrize('clip', [None, dict(max_norm=5)])
-def test_a_fused_optimizer_leaves_out_the_poisoned_step_on_a_gpu(kind, fused, clip):
-    model = nn.Linear(3, 2).cuda()
-    wrapper = OptimWrapper(kind(model.parameters(), lr=0.1, fused=fused), clip_grad=clip)
+def test_a_fused_optimizer_leaves_out_the_poisoned_step(device, wrapper_type, kind, fused, clip):
+    model = nn.Linear(3, 2).to(device)
+    wrapper = wrapper_type(kind(model.parameters(), lr=0.1, fused=fused), clip_grad=clip)
     wrapper.stop_on_nonfinite_loss = True
-    x = torch.ones(4, 3, device='cuda')
+    x = torch.ones(4, 3, device=device)
     for _ in range(3):
         wrapper.update_params(model(x).square().sum())
     before = model.weight.detach().clone()
@@ -360,3 +362,16 @@ def test_a_loss_is_named_before_the_gradients_it_spoils(tmp_path):
         runner.train()
     (path,) = tmp_path.glob('nonfinite_*.pth')
     assert read_checkpoint(path)['gradients'] == []
+
+
+def test_a_norm_under_the_limit_leaves_gradients_as_they_are():
+    parameter = nn.Parameter(torch.zeros(2))
+    wrapper = OptimWrapper(torch.optim.SGD([parameter], 1.0), clip_grad=dict(max_norm=5.0))
+    for scale, expected in ((1.0, [3.0, 4.0 - 2e-6]), (0.5, [1.5, 2.0]), (2.0, [3.0, 4.0])):
+        parameter.grad = torch.tensor([3.0, 4.0]) * scale
+        theirs = nn.Parameter(torch.zeros(2))
+        theirs.grad = parameter.grad.clone()
+        wrapper._clip_grad()
+        nn.utils.clip_grad_norm_([theirs], 5.0)
+        assert torch.equal(parameter.grad, theirs.grad)
+        torch.testing.assert_close(parameter.grad, torch.tensor(expected))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from mmengine.optim import OptimWrapper as _OptimWrapper
 
 from mmdet.errors import UserError, UserTypeError, UserValueError
 from mmdet.registry import OPTIM_WRAPPERS
+
+_NOTHING = nullcontext()
 
 
 class NonFiniteLossError(FloatingPointError, UserError):
@@ -91,6 +93,13 @@ class _Deferred(_OptimWrapper):
             self.zero_grad(**(zero_kwargs or {}))
         self.phase = ''
 
+    def optim_context(self, model: torch.nn.Module) -> AbstractContextManager:
+        return _NOTHING if self._accumulative_counts == 1 else _OptimWrapper.optim_context(self, model)
+
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        # mmengine divides by one, and the backward pass once more
+        return loss if self._accumulative_counts == 1 else super().scale_loss(loss)
+
     def step(self, **kwargs: Any) -> None:
         if self.clip_grad_kwargs:
             self._clip_grad()
@@ -135,7 +144,8 @@ class _Deferred(_OptimWrapper):
         self._guard(parameters, norm, norms)
         if norms is None or settings.get('error_if_nonfinite'):
             self.clip_func(parameters, **settings)
-        else:
+        elif norm.device.type != 'cpu' or not norm.item() + 1e-6 <= settings['max_norm'] * (1 - 1e-6):
+            # a norm that is known to be small enough would have the factor 1
             factor = torch.clamp(settings['max_norm'] / (norm + 1e-6), max=1.0)
             torch._foreach_mul_([p.grad for p in parameters], factor)
 
@@ -161,11 +171,15 @@ class _Deferred(_OptimWrapper):
             if not math.isfinite(value := norm.item()):
                 raise self._gradient_error(value)
             return
+        self._read_later(norm)
+
+    def _read_later(self, norm: torch.Tensor) -> None:
         self._unread_norm = norm
-        if getattr(self.optimizer, '_step_supports_amp_scaling', False) and norm.is_cuda:
+        fused = getattr(self.optimizer, '_step_supports_amp_scaling', False)
+        if fused and norm.device.type in ('cuda', 'cpu'):  # its step looks at what a loss scaler would have found
             if self._poisoned is None:
                 self._poisoned, self._one = norm.new_zeros(()).float(), norm.new_ones(()).float()
-                self.optimizer.found_inf = self._poisoned  # a fused step looks at it, for loss scalers
+                self.optimizer.found_inf = self._poisoned
             torch._amp_foreach_non_finite_check_and_unscale_([norm.float()], self._poisoned, self._one)
 
     def _gradient_error(self, value: float, late: bool = False) -> NonFiniteGradientError:
@@ -192,7 +206,7 @@ class _Numbers:
     def __init__(self, loss: torch.Tensor, norm: torch.Tensor | None) -> None:
         self.event, self.values = None, [loss] if norm is None else [loss, norm]
         if loss.is_cuda:
-            queued = torch.stack([value.float().reshape(()) for value in self.values])
+            queued = torch.stack([value.reshape(()).to(loss.device, torch.float32) for value in self.values])
             self.pinned = torch.empty(len(queued), dtype=torch.float32, pin_memory=True)
             self.pinned.copy_(queued, non_blocking=True)
             self.event = torch.cuda.Event()
@@ -320,5 +334,5 @@ class AmpOptimWrapper(_Deferred, _AmpOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        with _OptimWrapper.optim_context(self, model), torch.autocast(self.device_type, dtype=self.cast_dtype):
+        with super().optim_context(model), torch.autocast(self.device_type, dtype=self.cast_dtype):
             yield

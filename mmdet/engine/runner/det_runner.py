@@ -97,6 +97,12 @@ class DetRunner(Runner):
         self._infinite: set[str] = set()
         super().__init__(**given)
 
+    @property
+    def iter(self) -> int:
+        """Iterations that are done. Hooks ask for it all the time, so the way to it is short."""
+        done = getattr(self._train_loop, '_iter', None)
+        return super().iter if done is None else done
+
     # ----------------------------------------------------------------------------------------------------------------
     # Environment
     def setup_env(self, env_cfg: dict) -> None:

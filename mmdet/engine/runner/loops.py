@@ -241,8 +241,10 @@ class IterBasedTrainLoop(_ExactTraining, _IterBasedTrainLoop):
         if self.validation_was_cut_off() and self._validation_is_due():
             self.validate()
         self.dataloader_iterator = self._endless_batches()
+        self.runner.model.train()  # it walks through all modules, so not at every iteration
         while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
+            if not self.runner.model.training:  # after a validation
+                self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
             if self._validation_is_due():
                 self.validate()
