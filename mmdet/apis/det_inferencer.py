@@ -32,8 +32,8 @@ from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.output_names import OutputNames
 from mmdet.utils.pictures import as_picture, read_picture
 from mmdet.utils.score_thresholds import ScoreThresholds
-from mmdet.visualization.local_visualizer import DRAWING
 from mmdet.visualization.pictures import image_loader, load_rgb
+from mmdet.visualization.text import DRAWING
 from mmdet.visualization.window import require_display
 
 from .inference import (
@@ -46,6 +46,9 @@ from .inference import (
     stored_config,
 )
 
+WITHOUT_WINDOW = 'leave out show; out_dir=DIR writes the pictures to a folder'
+# Of all inferencers, so that one can be copied and pickled.
+_COUNTING, _BAR = threading.Lock(), threading.Lock()
 VOID = 0  # id of unlabelled pixels in panoptic pictures, as in COCO's format
 
 
@@ -94,7 +97,6 @@ class DetInferencer(BaseInferencer):
         self.num_visualized_imgs = 0
         self.num_predicted_imgs = 0
         self._num_given = 0
-        self._counts = threading.Lock()
         self.palette = palette
         self.scope = scope
         self.show_progress = show_progress
@@ -160,7 +162,7 @@ class DetInferencer(BaseInferencer):
         return data
 
     def _add_seconds(self, what: str, started: float) -> None:
-        with self._counts:
+        with _COUNTING:
             self.seconds[what] += time.perf_counter() - started
 
     @torch.no_grad()
@@ -227,6 +229,8 @@ class DetInferencer(BaseInferencer):
             no_save_pred=no_save_pred,
             **kwargs,
         )
+        if show:
+            require_display(WITHOUT_WINDOW)
         pictures = self._with_prompts(
             self._inputs_to_list(inputs),
             dict(text=texts, stuff_text=stuff_texts, tokens_positive=tokens_positive),
@@ -249,7 +253,7 @@ class DetInferencer(BaseInferencer):
     def _names_of(self, pictures: list, unique: bool) -> list[str]:
         """File names for drawings, no two the same if ``unique``; those of arrays are their numbers."""
         pictures = [_source(picture) for picture in pictures]
-        with self._counts:
+        with _COUNTING:
             first, self._num_given = self._num_given, self._num_given + len(pictures)
         names = [f'{number:08}.jpg' for number in range(first, first + len(pictures))]
         named = [i for i, picture in enumerate(pictures) if not isinstance(picture, np.ndarray)]
@@ -297,7 +301,7 @@ class DetInferencer(BaseInferencer):
         if not (save or show or return_vis):
             return None
         if show:
-            require_display('leave out show=True; out_dir=DIR writes the pictures to a folder')
+            require_display(WITHOUT_WINDOW)
         started = time.perf_counter()
         drawings = []
         for item, sample, name in zip(inputs, preds, names or self._names_of(inputs, save), strict=True):
@@ -316,7 +320,7 @@ class DetInferencer(BaseInferencer):
                 )
                 if return_vis:
                     drawings.append(self.visualizer.get_image())
-            with self._counts:
+            with _COUNTING:
                 self.num_visualized_imgs += 1
         self._add_seconds('draw', started)
         return drawings if return_vis else None
@@ -351,7 +355,7 @@ class DetInferencer(BaseInferencer):
                 if print_result:
                     print(json.dumps(values, default=lambda array: f'array {array.shape}'))
                 predictions.append(sample if return_datasamples else values)
-            with self._counts:
+            with _COUNTING:
                 self.num_predicted_imgs += 1
         return {'predictions': predictions, 'visualization': visualization}
 
@@ -411,9 +415,6 @@ def _source(item: Any) -> Any:
 def _describe(item: Any) -> str:
     item = _source(item)
     return f'an array of shape {item.shape}' if isinstance(item, np.ndarray) else repr(item)
-
-
-_BAR = threading.Lock()
 
 
 def with_progress(batches: Iterable, total: int) -> Iterator:

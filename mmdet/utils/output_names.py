@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 WRITABLE = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 RESERVED = {'con', 'prn', 'aux', 'nul', *(f'{port}{n}' for port in ('com', 'lpt') for n in '123456789')}
 LONGEST = 160  # bytes of one part; file systems take 255, and others add to a name
+_GIVING = threading.Lock()  # one for all, so that who holds names can be copied and pickled
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
@@ -31,13 +32,12 @@ class OutputNames:
     def __init__(self, root: str | os.PathLike | None = None, by_stem: bool = False) -> None:
         self.root = location(root) if root else None
         self.by_stem = by_stem
-        self._lock = threading.Lock()
         self._given: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
     def __call__(self, path: str | os.PathLike, tag: str = '') -> str:
         """The name of a picture file or URL, for a drawing; ``tag`` comes after its stem."""
-        with self._lock:
+        with _GIVING:
             return self._give(os.fspath(path), tag, self.root)
 
     def reserve(self, paths: Iterable[str | os.PathLike]) -> list[str]:
@@ -48,7 +48,7 @@ class OutputNames:
         root = self.root
         if root is None and len(own) < len(set(places.values())):
             root = common_folder(place.rpartition('/')[0] for place in places.values())
-        with self._lock:
+        with _GIVING:
             return [self._give(path, '', root) for path in given]
 
     def _give(self, path: str, tag: str, root: str | None) -> str:

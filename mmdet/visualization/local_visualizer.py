@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,15 +24,11 @@ from mmdet.utils.score_thresholds import ScoreThresholds
 from .backends import require_packages
 from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
+from .text import DRAWING, missing_letters, plain_text, text_width
 from .text import font_families as families_of
-from .text import missing_letters, plain_text, text_width
 from .window import require_display
 
 LANDMARK_COLORS = [(255, 64, 64), (64, 200, 255), (255, 220, 0), (255, 64, 255), (64, 255, 64)]
-
-
-# One picture is drawn at a time, whatever the thread and the visualizer: they share figures and matplotlib's fonts.
-DRAWING = threading.RLock()
 
 
 def one_at_a_time(method: Callable) -> Callable:

@@ -7,6 +7,8 @@ import numpy as np
 
 from mmdet.errors import UserValueError
 
+from .text import write_line
+
 
 def draw_sheet(
     images: Sequence[np.ndarray],
@@ -47,11 +49,20 @@ def draw_sheet(
         y, x = top + (height - size[1]) // 2, left + (width - size[0]) // 2
         sheet[y : y + size[1], x : x + size[0]] = image
         if captions is not None:
-            anchor = (left + 2, top + height + 14)
-            cv2.putText(sheet, captions[i], anchor, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+            _write_caption(sheet[top + height : top + height + line, left : left + width], captions[i])
     if out_file is not None:
         write_image(sheet, out_file)
     return sheet
+
+
+def _write_caption(strip: np.ndarray, caption: str) -> None:
+    """Write one line on a strip of a sheet."""
+    import cv2
+
+    if caption.isascii():
+        cv2.putText(strip, caption, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+        return
+    write_line(strip, caption)
 
 
 def write_image(image: np.ndarray, path: str | Path) -> None:
@@ -64,9 +75,10 @@ def write_image(image: np.ndarray, path: str | Path) -> None:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        written = cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1]))
+    try:  # encoded first: OpenCV opens no file whose name has letters that Windows' code page lacks
+        encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]))
     except cv2.error as error:
         raise OSError(f'picture {str(path)!r} cannot be written: {error}') from None
-    if not written:
+    if not encoded:
         raise OSError(f'picture {str(path)!r} cannot be written')
+    path.write_bytes(content)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from mmengine.logging import print_log
 
 MISSING = '?'
 PLACEHOLDERS = ('last resort', 'lastresort', 'fallback', 'blank')  # fonts of frames in place of letters
 _said: set[str] = set()
+# One picture is drawn at a time, whatever the thread and the visualizer: they share figures and matplotlib's fonts.
+DRAWING = threading.RLock()
 
 
 def plain_text(text: str) -> str:
@@ -48,6 +52,21 @@ def missing_letters(texts: str | Iterable[str]) -> frozenset[str]:
             30,
         )
     return lost
+
+
+def write_line(strip: np.ndarray, text: str) -> None:
+    """Write a line of text over a picture (h, w, 3), from its left border on."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = strip.shape[:2]
+    with DRAWING:
+        figure = Figure(figsize=((width + 0.01) / 100, (height + 0.01) / 100), dpi=100)
+        canvas = FigureCanvasAgg(figure)
+        figure.figimage(strip, origin='upper')
+        figure.text(2 / width, 0.5, plain_text(text), size=8, va='center', color='#282828', family=font_families(text))
+        canvas.draw()
+        strip[:] = np.asarray(canvas.buffer_rgba())[:height, :width, :3]
 
 
 def _beyond_default(texts: str | Iterable[str]) -> frozenset[str]:

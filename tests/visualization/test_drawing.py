@@ -209,5 +209,9 @@ def test_sheet(tmp_path):
     assert np.array_equal(cv2.imread(str(tmp_path / 'new' / 'sheet.png'))[..., ::-1], sheet)
     with pytest.raises(ValueError, match='at least one'):
         draw_sheet([])
+    plain, accents = (draw_sheet(images[:1], captions=[caption])[-26:] for caption in ('resume', 'r\u00e9sum\u00e9'))
+    assert (accents < 128).any() and not np.array_equal(plain, accents)
+    draw_sheet(images, tmp_path / '\u4eba' / '\u4eba.png')
+    assert (tmp_path / '\u4eba' / '\u4eba.png').stat().st_size > 100
     with pytest.raises(ValueError, match='1 captions for 3'):
         draw_sheet(images, captions=['a'])

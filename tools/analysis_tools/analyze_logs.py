@@ -117,12 +117,15 @@ def plot_curve(logs: list[Log], args: argparse.Namespace) -> None:
     """Losses, scores and other values in a panel each over one axis of iterations."""
     import matplotlib
 
+    from mmdet.visualization.text import plain_text
+    from mmdet.visualization.window import require_display
+
     backend = args.backend or ('Agg' if args.out else None)
     if backend:
         matplotlib.use(backend)
+    if args.out is None:
+        require_display('--out FILE writes the figure')
     import matplotlib.pyplot as plt
-
-    from mmdet.visualization.text import plain_text
 
     plt.style.use({'dark': 'dark_background', 'white': 'default'}.get(args.style, args.style))
     panels = defaultdict(list)

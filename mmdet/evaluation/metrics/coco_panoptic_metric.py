@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger, print_log
 
 from mmdet.errors import UserKeyError, UserRuntimeError, UserValueError
 from mmdet.registry import METRICS
+from mmdet.utils.output_names import OutputNames
 
 from ..functional.panoptic import VOID, id2rgb, panoptic_counts, panoptic_quality, read_panoptic_map
 from .pictures import PictureMetric, marks_of, same_file
@@ -56,7 +57,7 @@ class CocoPanopticMetric(PictureMetric):
             raise UserValueError('ann_file needs seg_prefix, the folder of its PNG files.')
         self.ann_file = ann_file
         self._foreign = 0
-        self._named: dict[str, str] = {}
+        self._names = OutputNames(by_stem=True)
         self.seg_prefix = seg_prefix
         self.classwise = classwise
         self.format_only = format_only
@@ -148,10 +149,7 @@ class CocoPanopticMetric(PictureMetric):
 
         folder = Path(f'{self.outfile_prefix}.panoptic')
         folder.mkdir(parents=True, exist_ok=True)
-        path = Path(data_sample['img_path'])
-        name = f'{path.stem}.png'
-        if self._named.setdefault(name, str(path)) != str(path):  # the same name in another folder
-            name = f'{path.parent.name}_{name}'
+        name = str(Path(self._names(data_sample['img_path'])).with_suffix('.png'))
         cv2.imwrite(str(folder / name), id2rgb(pred)[..., ::-1])
         area = np.bincount(pred.ravel(), minlength=max(ids, default=0) + 1)
         segments = [dict(id=i, category_id=category, area=int(area[i])) for i, category in ids.items()]

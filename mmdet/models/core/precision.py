@@ -13,12 +13,17 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def as_float32(value: Any) -> Any:
-    """A tensor, or lists and tuples of them, with half precision made float32; all else as it is."""
+    """A tensor, or lists and tuples of them, with all other kinds of floats made float32; all else as it is."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in HALF else value
+        return value.float() if value.is_floating_point() else value
     if type(value) in (list, tuple):
         return type(value)(map(as_float32, value))
     return value
+
+
+def widened(value: Tensor) -> Tensor:
+    """A tensor of half precision as float32, others as they are."""
+    return value.float() if value.dtype in HALF else value
 
 
 def in_float32(function: Callable) -> Callable:

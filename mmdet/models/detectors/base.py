@@ -101,8 +101,10 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         A network of float16 or bfloat16 weights takes inputs of any type; its results are float32.
         """
         dtype, autocast = network_dtype(self), nullcontext()
+        if isinstance(inputs, Tensor) and inputs.dtype != dtype:
+            inputs = inputs.to(dtype)
         if dtype in HALF:  # autocast brings together what modules make of numbers in float32, such as positions
-            inputs, autocast = inputs.to(dtype), torch.autocast(inputs.device.type, dtype=dtype)
+            autocast = torch.autocast(next(self.parameters()).device.type, dtype=dtype)
         with autocast:
             return self._run(inputs, data_samples, mode)
 
@@ -132,10 +134,10 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         """Feature maps of each level."""
 
     def add_pred_to_datasample(self, data_samples: SampleList, results_list: InstanceList) -> SampleList:
-        """Put the detections of each image into its sample, as plain tensors, none of them in half precision."""
+        """Put the detections of each image into its sample, as plain tensors, floats as float32."""
         for sample, instances in zip(data_samples, results_list):
             for name, value in instances.items():
-                if isinstance(value, Tensor) and value.dtype in HALF:
+                if isinstance(value, Tensor) and value.is_floating_point():
                     instances.set_field(value.float(), name)
             sample.pred_instances = instances
             if 'bboxes' in instances and not isinstance(instances.bboxes, Tensor):

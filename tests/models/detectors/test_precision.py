@@ -14,7 +14,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 pytestmark = pytest.mark.usefixtures('default_scope')
 
 
-@pytest.mark.parametrize('how', ['autocast', 'bfloat16', 'half'])
+@pytest.mark.parametrize('how', ['autocast', 'bfloat16', 'half', 'double'])
 @pytest.mark.parametrize('name', [*HEADS, *TABLE])
 def test_results_are_float32_and_losses_finite(name, how):
     model, size, labelled = detector(name)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmdet.models.core import as_float32
+from mmdet.models.core import widened
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
@@ -113,9 +113,9 @@ def delta2bbox(
         add_ctr_clamp: Centres move by ``ctr_clamp`` pixels at most, and sides shrink without limit (YOLOF).
     """
     dx, dy, dw, dh = (
-        d * s + m for d, s, m in zip(as_float32(deltas).unflatten(-1, (-1, 4)).unbind(-1), stds, means)
+        d * s + m for d, s, m in zip(widened(deltas).unflatten(-1, (-1, 4)).unbind(-1), stds, means)
     )  # each (..., C)
-    x1, y1, x2, y2 = as_float32(rois)[..., None].unbind(-2)
+    x1, y1, x2, y2 = widened(rois)[..., None].unbind(-2)
     width, height = x2 - x1, y2 - y1
     shift_x, shift_y = dx * width, dy * height
     limit = abs(math.log(wh_ratio_clip)) if wh_ratio_clip is not None else math.inf

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmdet.models.core import as_float32, constant
+from mmdet.models.core import constant, widened
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 
@@ -65,7 +65,7 @@ class AnchorPointBBoxCoder(BaseBBoxCoder):
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor, max_shape=None) -> Tensor:
         center, side = _center_and_side(get_box_tensor(bboxes))
-        low, high = (as_float32(pred_bboxes).clamp(min=0) / self.scale).unflatten(-1, (2, 2)).unbind(-2)
+        low, high = (widened(pred_bboxes).clamp(min=0) / self.scale).unflatten(-1, (2, 2)).unbind(-2)
         boxes = torch.cat([center - low * side, center + high * side], -1)
         boxes = clamp_boxes(boxes, max_shape) if self.clip_border else boxes
         return HorizontalBoxes(boxes) if self.use_box_type else boxes
@@ -97,7 +97,7 @@ def tblr2bboxes(
     clip_border: bool = True,
 ) -> Tensor:
     """Inverse of :func:`bboxes2tblr`; ``max_shape`` is the height and width that boxes are clipped to."""
-    tblr, (center, side) = as_float32(tblr), _center_and_side(priors)
+    tblr, (center, side) = widened(tblr), _center_and_side(priors)
     distances = (tblr * constant(normalizer, tblr)).unflatten(-1, (2, 2)).flip(-2)  # (..., 2 axes, 2 sides)
     if normalize_by_wh:
         distances = distances * side[..., None]
