@@ -72,7 +72,7 @@ class FreeAnchorRetinaHead(RetinaHead):
                 top = overlap.amax(2, keepdim=True).clamp(min=self.bbox_thr + EPS)
                 sure = ((overlap - self.bbox_thr) / (top - self.bbox_thr)).clamp(0, 1) * gt.mask[:, part, None]
                 row = gt.labels[:, part, None].expand_as(sure)
-                box_prob = box_prob.scatter_reduce(1, row, sure, 'amax')
+                box_prob = box_prob.scatter_reduce(1, row, sure.to(box_prob.dtype), 'amax')
                 bags.append(bbox_overlaps(gt.boxes[:, part], anchors).topk(self.pre_anchor_topk, -1, sorted=False)[1])
             bag = torch.cat(bags, 1)  # (B, G, K)
         column = bag * scores.shape[2] + gt.labels[..., None]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, flatten_outputs
+from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, by_batch, flatten_outputs, widened
 from mmdet.models.task_modules.assigners.atss_assigner import gather_boxes
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
@@ -66,9 +66,9 @@ class YOLOFHead(AnchorHead):
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits ``(B, A * C, H, W)``, with the objectness in them, and deltas ``(B, A * 4, H, W)``."""
-        logits = self.cls_score(self.cls_subnet(x)).unflatten(1, (-1, self.num_classes))
+        logits = widened(self.cls_score(self.cls_subnet(x))).unflatten(1, (-1, self.num_classes))
         reg_feat = self.bbox_subnet(x)
-        objects = self.object_pred(reg_feat)[:, :, None]
+        objects = widened(self.object_pred(reg_feat))[:, :, None]
         # The logit of the product of both probabilities.
         both = 1 + logits.exp().clamp(max=INF) + objects.exp().clamp(max=INF)
         return (logits + objects - both.log()).flatten(1, 2), self.bbox_pred(reg_feat)

@@ -33,7 +33,10 @@ def of_one_stage(name, **preprocessor):
         train_cfg=head.get('train_cfg'),
         test_cfg=TEST_CFG,
     )  # fmt: skip
-    return MODELS.build(ConfigDict(copy.deepcopy(config)))
+    model = MODELS.build(ConfigDict(copy.deepcopy(config)))
+    if len(model.bbox_head.prior_generator.strides) == 1:  # sees the first level alone
+        model.bbox_head.register_forward_pre_hook(lambda module, inputs: (inputs[0][:1],))
+    return model
 
 
 def detector(name, **preprocessor):

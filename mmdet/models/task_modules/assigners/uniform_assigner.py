@@ -47,7 +47,8 @@ class UniformAssigner(BaseAssigner):
     ) -> Assignment:
         if bboxes is None:
             raise UserValueError('UniformAssigner needs the predicted bboxes')
-        anchors, boxes = priors.expanded(), bboxes.detach()
+        anchors = priors.expanded()
+        boxes = bboxes.detach().to(anchors.dtype)
         far = torch.where(priors.valid, 0.0, torch.inf)[:, None]
         best = torch.zeros_like(far[:, 0])
         nearest: list[list[Tensor]] = [[], []]
