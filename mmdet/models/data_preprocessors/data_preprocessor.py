@@ -15,6 +15,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.ground_truth import check_ground_truth
 from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.windows import move_together
 
@@ -28,6 +29,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     """Moves a batch to the device, then normalises and pads it there.
 
     Pictures travel as the bytes they were decoded to, and the boxes and labels of a batch as one tensor of each type.
+    Before that, in training, the ground truth is checked, whatever data set and transforms it comes from:
+    :func:`mmdet.structures.ground_truth.check_ground_truth`.
 
     Args:
         mean, std: Of each channel, after a change of channel order; both or neither.
@@ -42,6 +45,9 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         mixed_test_sizes: Whether pictures of different padded sizes share a batch in testing too. They are predicted
             size by size by default, as if each were alone; a mixed batch may be faster on a GPU, and its scores differ.
     """
+
+    num_labels: int | None = None
+    """Labels of the ground truth are below it; a detector sets it when it is told to train."""
 
     def __init__(
         self,
@@ -103,6 +109,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             data: ``inputs``, a list of ``(3, h, w)`` or a tensor ``(B, 3, h, w)``, and maybe ``data_samples``.
         """
         images, samples = data['inputs'], data.get('data_samples')
+        if training and samples is not None:
+            check_ground_truth(samples, self.num_labels)
         inputs = self.pad_batch(images)
         if samples is not None:
             if self.boxtype2tensor:

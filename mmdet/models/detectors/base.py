@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor
+from torch.nn import ModuleList
 
 from mmdet.errors import UserRuntimeError
 from mmdet.models.core import network_dtype
@@ -31,6 +32,19 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
 
     def __init__(self, data_preprocessor: OptConfigType = None, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+
+    @property
+    def num_labels(self) -> int | None:
+        """Labels of the ground truth are below it; None where the heads do not say."""
+        head = getattr(self, 'bbox_head', None) or getattr(getattr(self, 'roi_head', None), 'bbox_head', None)
+        count = getattr(head[0] if isinstance(head, ModuleList) and len(head) else head, 'num_classes', None)
+        return count if isinstance(count, int) else None
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; what prepares the batches learns which labels there are."""
+        if hasattr(self.data_preprocessor, 'num_labels'):
+            self.data_preprocessor.num_labels = self.num_labels
+        return super().train(mode)
 
     def _build_features(self, backbone: ConfigType, neck: OptConfigType) -> None:
         self.backbone = MODELS.build(backbone)

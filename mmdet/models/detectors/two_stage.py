@@ -171,6 +171,8 @@ class FastRCNN(TwoStageDetector):
 class RPN(SingleStageDetector):
     """Proposals alone (Faster R-CNN, Sec. 3), evaluated by their recall."""
 
+    num_labels = None  # all objects are one class to it, whatever their labels
+
     def __init__(
         self, backbone, neck, rpn_head, train_cfg, test_cfg, data_preprocessor=None, init_cfg=None, **kwargs
     ) -> None:

@@ -5,6 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
+from mmdet.errors import UserError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
@@ -95,3 +96,25 @@ def test_unknown_names_and_arguments(default_scope):
     wrong.bbox_head.num_clases = wrong.bbox_head.pop('num_classes')
     with pytest.raises(ValueError, match=r"RetinaHead has no argument 'num_clases'.*num_classes"):
         MODELS.build(wrong)
+
+
+def test_ground_truth_that_no_loss_may_see(model):
+    """A batch is looked at where all batches pass, whatever made it."""
+    model.train()
+    image = torch.zeros(3, 32, 48, dtype=torch.uint8)
+
+    def losses(boxes, labels):
+        batch = sample()
+        batch.set_metainfo(dict(img_path='a.jpg'))
+        batch.gt_instances = InstanceData(bboxes=torch.tensor(boxes), labels=torch.tensor(labels))
+        data = model.data_preprocessor(dict(inputs=[image], data_samples=[batch]), training=True)
+        return {name: sum(map(torch.sum, value)) for name, value in model(**data, mode='loss').items()}
+
+    good = losses([[2.0, 3, 20, 24]], [1])
+    assert losses([[2.0, 3, 20, 24], [5, 5, 5, 9]], [1, 2]) == good
+    for boxes, labels, words in (
+        ([[2.0, 3, float('nan'), 24]], [1], 'a.jpg: box 0 .* nan'),
+        ([[2.0, 3, 20, 24]], [3], 'a.jpg: box 0 has the label 3, but the model has the classes 0 to 2'),
+    ):
+        with pytest.raises(UserError, match=words):
+            losses(boxes, labels)
