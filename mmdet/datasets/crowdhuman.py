@@ -9,6 +9,8 @@ from mmdet.errors import UserValueError
 from mmdet.registry import DATASETS
 
 from .base_det_dataset import BaseDetDataset
+from .reading.coco_file import read_json
+from .reading.values import as_box, as_flag, as_size, short
 
 
 @DATASETS.register_module()
@@ -44,7 +46,10 @@ class CrowdHumanDataset(BaseDetDataset):
                 ) from error
             img_path = osp.join(self.data_prefix.get('img') or '', f'{img_id}.jpg')
             size = sizes[img_id] if img_id in sizes else self._picture_size(img_path)
-            instances = [self._instance(box) for box in boxes]
+            where = f'{self.ann_file!r}, line {number}'
+            if not isinstance(boxes, list):
+                raise UserValueError(f'{where}: gtboxes is {short(boxes)}, not a list')
+            instances = [self._instance(box, f'{where}, object {i}') for i, box in enumerate(boxes, 1)]
             data_list.append(dict(img_path=img_path, img_id=img_id, **size, instances=instances))
         return data_list
 
@@ -53,13 +58,21 @@ class CrowdHumanDataset(BaseDetDataset):
         path = self.extra_ann_file or osp.join(osp.dirname(self.ann_file), f'id_hw_{split}.json')
         if not osp.isfile(path):
             return {}
-        with open(path) as file:
-            return {img_id: dict(height=hw[0], width=hw[1]) for img_id, hw in json.load(file).items()}
+        sizes = {}
+        for img_id, hw in read_json(path).items():
+            size = as_size(*hw) if isinstance(hw, list) and len(hw) == 2 else None
+            if size is not None:  # else it is read from the picture
+                sizes[img_id] = dict(height=size[0], width=size[1])
+        return sizes
 
-    def _instance(self, box: dict) -> dict:
-        x, y, w, h = box['fbox']
+    def _instance(self, box: dict, where: str) -> dict:
+        values = box.get('fbox') if isinstance(box, dict) else None
+        numbers = as_box(values)
+        if numbers is None or 'tag' not in box:
+            raise UserValueError(f'{where} is {short(box)}, without a tag or four finite numbers as fbox')
+        x, y, w, h = numbers
         classes = self._metainfo['classes']
-        ignored = box['tag'] not in classes or box.get('extra', {}).get('ignore', 0) != 0
+        ignored = box['tag'] not in classes or as_flag((box.get('extra') or {}).get('ignore', 0)) != 0
         label = -1 if ignored else classes.index(box['tag'])
         return dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=int(ignored))
 

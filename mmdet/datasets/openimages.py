@@ -16,6 +16,7 @@ from mmdet.registry import DATASETS
 from mmdet.utils.unpickling import read_pickle
 
 from .base_det_dataset import BaseDetDataset
+from .reading.values import numbers
 
 FLAGS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
 
@@ -68,7 +69,7 @@ class OpenImagesDataset(BaseDetDataset):
         data_list = []
         for img_id, file_name, instances in self._images():
             img_path = osp.join(self.data_prefix.get('img') or '', file_name)
-            size = sizes[img_id] if sizes else self._picture_size(img_path)
+            size = sizes.get(img_id) or self._picture_size(img_path)
             height, width = size['height'], size['width']
             for instance in instances:  # the files hold parts of the sides
                 x1, y1, x2, y2 = instance['bbox']
@@ -103,7 +104,7 @@ class OpenImagesDataset(BaseDetDataset):
         for row in rows:
             if len(row) < 13:
                 raise UserValueError(f'{self.ann_file!r}: {row} has not the 13 columns of a box annotation')
-            x1, x2, y1, y2 = map(float, row[4:8])
+            x1, x2, y1, y2 = numbers(row[4:8], f'{self.ann_file!r}: the box of image {row[0]!r}')
             instance = dict(bbox=[x1, y1, x2, y2], bbox_label=self._label(row[2], self.ann_file), ignore_flag=0)
             instance.update((flag, row[column] == '1') for flag, column in zip(FLAGS, range(8, 13), strict=True))
             images.setdefault(row[0], []).append(instance)
@@ -129,7 +130,8 @@ class OpenImagesDataset(BaseDetDataset):
         next(rows, None)
         for row in rows:
             label, confidence = (row[column] for column in self.IMAGE_LABEL_COLUMNS)
-            item = dict(image_level_label=self._label(label, img_level_ann_file), confidence=float(confidence))
+            (certain,) = numbers([confidence], f'{img_level_ann_file!r}: the label of image {row[0]!r}')
+            item = dict(image_level_label=self._label(label, img_level_ann_file), confidence=certain)
             labels[row[0]].append(item)
         return labels
 
@@ -192,18 +194,24 @@ class OpenImagesChallengeDataset(OpenImagesDataset):
             lines = file.read().splitlines()
         at = 0
         while at < len(lines):
-            name, count = lines[at].strip(), int(lines[at + 2])  # between them stands the number of the image
-            instances = []
-            for line in lines[at + 3 : at + 3 + count]:
-                label, *numbers = line.split()
-                instances.append(
-                    dict(
-                        bbox=[float(x) for x in numbers[:4]],
-                        bbox_label=int(label) - 1,
-                        ignore_flag=0,
-                        is_group_of=numbers[4] == '1',
-                    )
+            name, count_text = lines[at].strip(), ''.join(lines[at + 2 : at + 3]).strip()
+            count = int(count_text) if count_text.isdecimal() else -1  # between them stands the number of the image
+            rows = [line.split() for line in lines[at + 3 : at + 3 + count]]
+            if count < 0 or len(rows) < count or any(len(row) < 6 for row in rows):
+                raise UserValueError(
+                    f'{self.ann_file!r}: after {name!r} stands {count_text!r}, not the number of its rows of label, box '
+                    'and flag'
                 )
+            where = f'{self.ann_file!r}: a box of {name!r}'
+            instances = [
+                dict(
+                    bbox=numbers(row[1:5], where),
+                    bbox_label=int(numbers(row[:1], where)[0]) - 1,
+                    ignore_flag=0,
+                    is_group_of=row[5] == '1',
+                )
+                for row in rows
+            ]
             yield osp.splitext(osp.basename(name))[0], name, instances
             at += 3 + count
 

@@ -76,8 +76,8 @@ class RawAnnotations:
         """Make :attr:`faults` of the findings of :attr:`report`; ``pictures`` are by image id."""
         for finding in self.report.findings:
             picture = pictures.get(finding.image_id)
-            where = finding.where if picture is None else picture.name
-            self.faults.append(RawFault(finding.kind, where, f'{finding.entry} {finding.detail}', picture))
+            detail = f'{finding.entry} {finding.detail}'
+            self.faults.append(RawFault(finding.kind, finding.where, detail, picture))
 
 
 def parsed_annotations(dataset: BaseDataset) -> RawAnnotations:

@@ -9,6 +9,7 @@ from mmdet.registry import DATASETS
 from mmdet.utils.class_names import WIDER_FACE_CLASSES
 
 from .raw import RawAnnotations, parsed_annotations
+from .reading.values import numbers
 from .xml_style import XMLDataset
 
 # Eyes, nose tip, corners of the mouth: left and right change places in a mirror.
@@ -89,7 +90,8 @@ class WIDERFaceDataset(XMLDataset):
         marks = face.find('lm')
         if marks is None or face.findtext('has_lm', '1').strip() == '0':
             return NO_LANDMARKS
-        return _keypoints([float(marks.findtext(f'{axis}{i}', '-1')) for axis in 'xy'] for i in range(1, 6))
+        texts = [[marks.findtext(f'{axis}{i}', '-1') for axis in 'xy'] for i in range(1, 6)]
+        return _keypoints(numbers(point, 'the landmarks') for point in texts)
 
 
 def _names_pictures(lines: list[str]) -> bool:
@@ -115,7 +117,7 @@ def _official(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]]]
         if not count.isdigit():
             raise UserValueError(f'{source!r}: after {name!r} stands {count!r}, not the number of its faces')
         rows = lines[at + 2 : at + 2 + max(int(count), 1)]
-        values = [[float(value) for value in row.split()] for row in rows]
+        values = [numbers(row.split(), f'{source!r}: {name!r}') for row in rows]
         if any(len(value) < 4 for value in values) or len(values) < int(count):
             raise UserValueError(f'{source!r}: the faces of {name!r} are not {count} rows of numbers')
         yield name, [_face(value[:4], ignored=len(value) > 7 and value[7] == 1) for value in values[: int(count)]]
@@ -132,7 +134,7 @@ def _retinaface(lines: list[str], source: str) -> Iterator[tuple[str, list[dict]
                 yield name, faces
             name, faces = line.lstrip('# ').strip(), []
             continue
-        values = [float(value) for value in line.split()]
+        values = numbers(line.split(), f'{source!r}: {name!r}')
         if len(values) < 4:
             raise UserValueError(f'{source!r}: {line!r} of {name!r} is no face')
         keypoints = NO_LANDMARKS

@@ -4,6 +4,7 @@ import difflib
 import os
 import os.path as osp
 from collections.abc import Iterator
+from typing import Any
 from xml.etree import ElementTree
 
 from mmengine.fileio import get_local_path, list_from_file
@@ -13,7 +14,9 @@ from mmdet.registry import DATASETS
 from mmdet.utils.pictures import PICTURE_SUFFIXES
 
 from .base_det_dataset import BaseDetDataset
-from .raw import RawAnnotations, RawBox, RawFault, RawPicture
+from .raw import RawAnnotations, RawBox, RawPicture
+from .reading.report import Finding, Report
+from .reading.values import as_flag, as_size, numbers, short
 
 
 class MissingElement(ValueError):
@@ -37,7 +40,8 @@ class XMLDataset(BaseDetDataset):
     """Images with one PASCAL VOC XML file each, listed by id in a text file.
 
     Boxes marked difficult, smaller than ``filter_cfg['bbox_min_size']`` (training only) or without area get
-    ``ignore_flag=1``: no loss sees a box of width 0. XML coordinates count from 1.
+    ``ignore_flag=1``: no loss sees a box of width 0. XML coordinates count from 1. A size that is
+    missing, 0 or no number is that of the picture.
 
     Args:
         img_subdir, ann_subdir: Folders under ``data_prefix['sub_data_root']``.
@@ -49,6 +53,9 @@ class XMLDataset(BaseDetDataset):
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
         self._listed: dict[str, set[str]] = {}
+        self._xml_path = ''  # of the annotation that is being read
+        self._in_parts: list[str] = []
+        self._boxes_seen = 0
         super().__init__(**kwargs)
 
     @property
@@ -70,37 +77,67 @@ class XMLDataset(BaseDetDataset):
         self.cat2label = {name: label for label, name in enumerate(classes)}
         self._known: set[str] = set()
         self._unknown: set[str] = set()
-        data_list = [self._checked_info(self._raw_info(img_id)) for img_id in self._image_ids()]
+        self.report = Report(str(self.ann_file))
+        self._in_parts, self._boxes_seen = [], 0
+        data_list = [self._checked_info(self._raw_info(img_id)) for img_id in self._listed_once()]
+        if 2 * len(self._in_parts) > self._boxes_seen:
+            raise UserValueError(
+                f'annotation file {self._in_parts[0]!r}: {len(self._in_parts)} of {self._boxes_seen} boxes of '
+                f'{self.ann_file!r} lie in 0..1, as if they were parts of the sides; VOC boxes are in pixels'
+            )
         self._check_names(classes)
         return data_list
 
     def _checked_info(self, raw_info: dict) -> dict:
+        self._xml_path = raw_info['xml_path']
         try:
             return self.parse_data_info(raw_info)
         except MissingElement as error:
             raise UserValueError(f'annotation file {raw_info["xml_path"]!r}: {error}') from None
+        except UserValueError as error:
+            if raw_info['xml_path'] in str(error):
+                raise
+            raise UserValueError(f'annotation file {raw_info["xml_path"]!r}: {error}') from None
+
+    def _listed_once(self) -> list[str]:
+        """The ids of the list; one that comes again is the same picture."""
+        ids = self._image_ids()
+        once = list(dict.fromkeys(ids))
+        for img_id in once if len(once) < len(ids) else ():
+            if (again := ids.count(img_id) - 1) > 0:
+                where = osp.basename(str(self.ann_file))
+                finding = Finding('picture listed twice', where, f'image {img_id!r}', 'is listed twice', img_id)
+                self.report.add(finding, again)
+        return once
+
+    def _tell(self, kind: str, entry: str, detail: str, value: Any = None) -> None:
+        self.report.add(Finding(kind, osp.basename(self._xml_path), entry, detail, value, self._xml_path))
 
     def raw_annotations(self) -> RawAnnotations:
-        raw = RawAnnotations(self.ann_file, [])
-        for img_id in self._image_ids():
+        self.report = Report(str(self.ann_file), limit=None)
+        raw = RawAnnotations(self.ann_file, [], report=self.report)
+        pictures = {}
+        for img_id in self._listed_once():
             info = self._raw_info(img_id)
+            self._xml_path = info['xml_path']
             try:
                 root = self._read_xml(info['xml_path'])
                 picture = RawPicture(img_id, self._picture_path(info, root), self._written_size(root))
             except (OSError, ValueError) as error:
-                raw.faults.append(RawFault('unreadable annotation', osp.basename(info['xml_path']), str(error)))
+                self._tell('unreadable annotation', 'file', str(error))
                 continue
-            raw.pictures.append(picture)
+            pictures[info['xml_path']] = picture
             for number, (name, item) in enumerate(self._objects(root), start=1):
+                entry = f'object {number}, {name or "without a name"}'
                 try:
-                    x1, y1, x2, y2 = self._corners(item)
+                    x1, y1, x2, y2 = self._corners(item, entry)
+                    self._difficult(item, entry)
                 except ValueError as error:
-                    detail = f'object {number}, {name or "without a name"}: {error}'
-                    raw.faults.append(
-                        RawFault('unreadable annotation', osp.basename(info['xml_path']), detail, picture)
-                    )
+                    self._tell('unreadable annotation', entry, f'cannot be read: {error}')
                     continue
                 picture.boxes.append(RawBox((x1, y1, x2, y2), name, f'object {number}'))
+        raw.pictures += pictures.values()
+        raw.take_faults(pictures)
         raw.categories = list(dict.fromkeys(box.category or '' for picture in raw.pictures for box in picture.boxes))
         return raw
 
@@ -184,11 +221,18 @@ class XMLDataset(BaseDetDataset):
         size = self._written_size(root)
         return self._picture_size(img_path) if size is None else dict(height=size[1], width=size[0])
 
-    @staticmethod
-    def _written_size(root: ElementTree.Element) -> tuple[int, int] | None:
-        """Width and height, where the file has them."""
+    def _written_size(self, root: ElementTree.Element) -> tuple[int, int] | None:
+        """Width and height, where the file has them as whole numbers of pixels."""
         size = root.find('size')
-        return None if size is None else (int(required_text(size, 'width')), int(required_text(size, 'height')))
+        if size is None:
+            return None
+        width, height = ((size.findtext(key) or '').strip() for key in ('width', 'height'))
+        found = as_size(height, width)
+        if found is None:
+            detail = f'has {short(width)} and {short(height)}, taken from the picture'
+            self._tell('size taken from the picture', 'the size', detail, (width, height))
+            return None
+        return found[1], found[0]
 
     @staticmethod
     def _objects(root: ElementTree.Element) -> Iterator[tuple[str, ElementTree.Element]]:
@@ -196,23 +240,46 @@ class XMLDataset(BaseDetDataset):
         for item in root.findall('object'):
             yield (item.findtext('name') or '').strip(), item
 
-    @staticmethod
-    def _corners(item: ElementTree.Element) -> list[float]:
-        """x1, y1, x2, y2 as they stand in the file."""
+    def _corners(self, item: ElementTree.Element, entry: str = 'an object') -> list[float]:
+        """x1, y1, x2, y2 as they stand in the file; corners that are named the other way round change places."""
         box = item.find('bndbox')
-        return [float(required_text(box, key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+        x1, y1, x2, y2 = numbers(
+            [required_text(box, key).strip() for key in ('xmin', 'ymin', 'xmax', 'ymax')], f'{entry}: its box'
+        )
+        if x1 > x2 or y1 > y2:
+            given = [x1, y1, x2, y2]
+            x1, y1, x2, y2 = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+            self._tell('corners in the other order', entry, f'has the corners {short(given)}', given)
+        return [x1, y1, x2, y2]
+
+    def _difficult(self, item: ElementTree.Element, entry: str = 'an object') -> int:
+        """Whether an object is marked difficult, 0 or 1."""
+        text = (item.findtext('difficult') or '0').strip()
+        if text in ('0', '1'):
+            return int(text)
+        meant = as_flag(text)
+        if meant is None:
+            raise MissingElement(f'{entry} has difficult={text!r}, which is no 0 or 1')
+        self._tell('flag that is no 0 or 1', entry, f'has difficult={text!r}, taken as {meant}', text)
+        return meant
 
     def _parse_instance_info(self, raw_ann_info: ElementTree.Element, minus_one: bool = True) -> list[dict]:
         """The boxes of an annotation; ``minus_one`` makes coordinates that count from 1 count from 0."""
         instances = []
-        for name, item in self._objects(raw_ann_info):
+        for number, (name, item) in enumerate(self._objects(raw_ann_info), start=1):
             if name not in self.cat2label:
                 self._unknown.add(name)
+                self._left_out('not among the classes')
                 continue
             self._known.add(name)
-            bbox = [int(value) - minus_one for value in self._corners(item)]
+            entry = f'object {number}, {name!r}'
+            corners = self._corners(item, entry)
+            self._boxes_seen += 1
+            if min(corners) >= 0 and max(corners) <= 1 and corners[2] > corners[0] and corners[3] > corners[1]:
+                self._in_parts.append(self._xml_path)
+            bbox = [int(value) - minus_one for value in corners]
             width, height = bbox[2] - bbox[0], bbox[3] - bbox[1]
-            ignored = int(item.findtext('difficult') or 0) != 0 or width <= 0 or height <= 0
+            ignored = self._difficult(item, entry) != 0 or width <= 0 or height <= 0
             if self.bbox_min_size is not None:
                 if self.test_mode:
                     raise UserValueError('filter_cfg.bbox_min_size is for training, not with test_mode=True')

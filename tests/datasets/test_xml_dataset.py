@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from mmdet.datasets import VOCDataset, WIDERFaceDataset, XMLDataset
+from mmdet.errors import UserError
 
 SIZE = '<size><width>80</width><height>60</height><depth>3</depth></size>'
 
@@ -99,12 +100,81 @@ def test_broken_and_missing_xml(voc_folder, tmp_path):
     (tmp_path / 'Annotations' / '0.xml').write_text('<annotation><object><name>cat</name></object></annotation>')
     with pytest.raises(ValueError, match=r"0.xml.: no 'xmin' in an object"):
         XMLDataset(**args, metainfo=dict(classes=('cat',)))
-    (tmp_path / 'Annotations' / '0.xml').write_text('<annotation><size><width>9</width></size></annotation>')
-    with pytest.raises(ValueError, match=r"0.xml.: no 'height' in 'size'"):
-        XMLDataset(**args, metainfo=dict(classes=('cat',)))
     (tmp_path / 'Annotations' / '0.xml').unlink()
     with pytest.raises(FileNotFoundError, match=r'0.xml. does not exist'):
         XMLDataset(**args, metainfo=dict(classes=('cat',)))
+
+
+@pytest.mark.parametrize('width', ['0', '-80', '', 'Unspecified', 'nan', '80.5', '1e30', None])
+def test_a_size_that_is_none_is_that_of_the_picture(voc_folder, width):
+    size = '' if width is None else f'<width>{width}</width>'
+    args = voc_folder(box('cat', 1, 1, 9, 9), size=f'<size>{size}<height>60</height></size>')
+    dataset = XMLDataset(**args, metainfo=dict(classes=('cat',)), filter_cfg=dict(min_size=32))
+    info = dataset.get_data_info(0)
+    assert (info['width'], info['height']) == (80, 60)
+    assert dataset.report.counts == {'size taken from the picture': 1}
+
+
+def test_numbers_written_as_decimals(voc_folder):
+    args = voc_folder(box('cat', '1.0', ' 2.0 ', '11.0', '21e0'), size=SIZE.replace('80', '80.0'))
+    dataset = XMLDataset(**args, metainfo=dict(classes=('cat',)))
+    assert first(dataset) == [(0, [0, 1, 10, 20], 0)] and not dataset.report.counts
+
+
+@pytest.mark.parametrize(
+    'objects, kind, expected',
+    [
+        (box('cat', 11, 1, 1, 21), 'corners in the other order', [0, 0, 10, 20]),
+        (
+            box('cat', 1, 1, 11, 21, extra='<difficult>Unspecified</difficult>'),
+            'flag that is no 0 or 1',
+            [0, 0, 10, 20],
+        ),
+        (box('cat', 1, 1, 11, 21, extra='<difficult>0.0</difficult>'), 'flag that is no 0 or 1', [0, 0, 10, 20]),
+        (box('cat', 1, 1, 11, 21) + box('pig', 1, 1, 9, 9), 'not among the classes', [0, 0, 10, 20]),
+        (box('cat', 1, 1, 11, 21) + box('cat', 90, 1, 99, 9), 'box outside', [0, 0, 10, 20]),
+    ],
+)
+def test_boxes_that_are_repaired_or_left_out(voc_folder, objects, kind, expected):
+    dataset = XMLDataset(**voc_folder(objects), metainfo=dict(classes=('cat',)))
+    assert first(dataset) == [(0, expected, 0)]
+    assert dataset.report.counts[kind] == 1 and sum(dataset.report.counts.values()) == 1
+
+
+@pytest.mark.parametrize(
+    'objects, words',
+    [
+        (box('cat', 'nan', 1, 11, 21), "object 1, 'cat': its box has 'nan' where a finite number belongs"),
+        (box('cat', 1, 1, '1e400', 21), "has '1e400' where"),
+        (box('cat', 1, 1, '', 21), "has '' where"),
+        (box('cat', 1, 1, 'Unspecified', 21), "has 'Unspecified' where"),
+        (box('cat', 0.1, 0.1, 0.3, 0.5), '1 of 1 boxes .* lie in 0..1'),
+        (box('cat', 1, 1, 9, 9, extra='<difficult>maybe</difficult>'), "has difficult='maybe'"),
+        ('<object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object>', "no 'ymin' in 'bndbox'"),
+    ],
+)
+def test_objects_without_meaning(voc_folder, objects, words):
+    with pytest.raises(UserError, match=words) as error:
+        XMLDataset(**voc_folder(objects), metainfo=dict(classes=('cat',)))
+    assert '0.xml' in str(error.value)
+
+
+def test_a_picture_that_is_listed_twice(voc_folder, tmp_path):
+    args = voc_folder(box('cat', 1, 1, 11, 21))
+    (tmp_path / 'list.txt').write_text('0\n0\n0\n')
+    dataset = XMLDataset(**args, metainfo=dict(classes=('cat',)))
+    assert len(dataset) == 1 and dataset.report.counts == {'picture listed twice': 2}
+
+
+def test_findings_for_those_who_look_for_mistakes(voc_folder):
+    args = voc_folder(box('cat', 11, 1, 1, 21), box('cat', 'x', 1, 1, 21), size='<size><width>0</width></size>')
+    raw = XMLDataset(**args, metainfo=dict(classes=('cat',)), lazy_init=True).raw_annotations()
+    assert sorted((fault.kind, fault.where, fault.picture.name) for fault in raw.faults) == [
+        ('corners in the other order', '0.xml', '0'),
+        ('size taken from the picture', '0.xml', '0'),
+        ('size taken from the picture', '1.xml', '1'),
+        ('unreadable annotation', '1.xml', '1'),
+    ]
 
 
 def test_filter(voc_folder):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from mmdet.errors import UserValueError
 
 LARGEST_SIDE = 1 << 20
 """Of a picture, in pixels."""
@@ -52,6 +54,21 @@ def as_box(values: Any) -> list[float] | None:
     numbers = [as_number(value) for value in values]
     box = [number for number in numbers if number is not None and abs(number) <= LARGEST_COORDINATE]
     return box if len(box) == 4 else None
+
+
+def numbers(values: Iterable[Any], where: str) -> list[float]:
+    """Finite numbers.
+
+    Raises:
+        UserValueError: with ``where`` and the first value that is none.
+    """
+    values = list(values)
+    found = [as_number(value) for value in values]
+    kept = [number for number in found if number is not None and abs(number) <= LARGEST_COORDINATE]
+    if len(kept) < len(values):
+        wrong = next(v for v, n in zip(values, found, strict=True) if n is None or abs(n) > LARGEST_COORDINATE)
+        raise UserValueError(f'{where} has {short(wrong)} where a finite number belongs')
+    return kept
 
 
 def as_flag(value: Any) -> int | None:
