@@ -17,6 +17,7 @@ from mmdet.utils.pictures import picture_size
 from .presence import missing_files, pictures_to_read
 from .proposals import read_proposals
 from .raw import RawAnnotations, parsed_annotations
+from .reading.coco_file import without_collection
 from .reading.faults import named_faults
 from .reading.report import KINDS, Report
 from .reading.samples import check_samples
@@ -78,6 +79,11 @@ class BaseDetDataset(BaseDataset):
         """
         if self._fully_initialized:
             return
+        with without_collection():
+            self._load()
+        self._fully_initialized = True
+
+    def _load(self) -> None:
         self.report = Report(str(self.ann_file))
         with named_faults(self):
             self.data_list = self.load_data_list()
@@ -94,7 +100,6 @@ class BaseDetDataset(BaseDataset):
         self._missing_pictures = len(paths), missing_files(paths)
         if self.serialize_data and self.data_list:
             self.data_bytes, self.data_address = self._serialize_data()
-        self._fully_initialized = True
 
     def require_pictures(self) -> None:
         """Stop where pictures of the loaded samples are not there, unless the pipeline goes on without them.

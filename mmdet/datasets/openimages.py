@@ -199,8 +199,8 @@ class OpenImagesChallengeDataset(OpenImagesDataset):
             rows = [line.split() for line in lines[at + 3 : at + 3 + count]]
             if count < 0 or len(rows) < count or any(len(row) < 6 for row in rows):
                 raise UserValueError(
-                    f'{self.ann_file!r}: after {name!r} stands {count_text!r}, not the number of its rows of label, box '
-                    'and flag'
+                    f'{self.ann_file!r}: after {name!r} stands {count_text!r}, not the number of its rows of label, '
+                    'box and flag'
                 )
             where = f'{self.ann_file!r}: a box of {name!r}'
             instances = [

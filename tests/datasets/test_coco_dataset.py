@@ -253,7 +253,7 @@ def test_crowdhuman(coco_file, tmp_path, sizes):
     assert dataset.get_data_info(0)['height'] == (600 if sizes else 60)
     for wrong in (dict(tag='person', fbox=[1, 2, float('nan'), 4]), dict(tag='person'), dict(fbox=[1, 2, 3, 4]), 5):
         (tmp_path / 'annotation_val.odgt').write_text(json.dumps(dict(ID='1', gtboxes=[boxes[0], wrong])))
-        with pytest.raises(ValueError, match='line 1, object 2 is .*four finite numbers as fbox'):
+        with pytest.raises(ValueError, match=r'line 1, object 2 is .*four finite numbers as fbox'):
             CrowdHumanDataset(**args)
     (tmp_path / 'annotation_val.odgt').write_text('{"ID": "1"}\n')
     with pytest.raises(ValueError, match=r'line 1: no object with ID and gtboxes'):

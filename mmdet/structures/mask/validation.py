@@ -64,6 +64,32 @@ def check_mask(mask: Any, height: int | None = None, width: int | None = None) -
     return found
 
 
+def polygon_bounds(height: int | None, width: int | None) -> tuple[float, float]:
+    """The least and the largest coordinate of polygons of a picture: its largest side around it."""
+    if height is None or width is None:
+        return -FARTHEST, FARTHEST
+    margin = max(height, width, 100)
+    return -margin, max(height, width) + margin
+
+
+def are_plain_polygons(mask: Any, low: float, high: float) -> bool:
+    """Whether :func:`check_mask` would find nothing, of what nearly all masks of most files are."""
+    if type(mask) is not list:
+        return False
+    for polygon in mask:
+        if (
+            type(polygon) is not list
+            or len(polygon) < 6
+            or len(polygon) % 2
+            or not NUMBERS.issuperset(map(type, polygon))
+        ):
+            return False
+        total = sum(polygon)  # NaN if one number is
+        if not (total == total and low <= min(polygon) and max(polygon) <= high):
+            return False
+    return bool(mask)
+
+
 def mask_bytes(counts: str | bytes) -> bytes:
     """Compressed counts; text that is not ASCII becomes bytes that no code has."""
     return counts if isinstance(counts, bytes) else counts.encode('ascii', 'replace')
@@ -201,10 +227,7 @@ def _polygons(found: CheckedMask, parts: list, height: int | None, width: int | 
     elif len(parts) > 2 and all(map(_is_point, parts)):
         parts = [list(chain.from_iterable(parts))]
         found.repairs.append('polygon of pairs')
-    low, high = -FARTHEST, FARTHEST
-    if height is not None and width is not None:
-        margin = max(height, width, 100)
-        low, high = -margin, max(height, width) + margin
+    low, high = polygon_bounds(height, width)
     kept = []
     for polygon in parts:
         if isinstance(polygon, (list, tuple)) and polygon and all(_is_point(point) for point in polygon):
