@@ -205,8 +205,7 @@ def _check_pictures(split: Split, loader: LoadImageFromFile, read_images: bool, 
         there = os.path.lexists(picture.path) if is_local(picture.path, args) else None
         missing = Problem('missing image', split.name, picture.name, f'there is no {picture.path}')
         if not read_images:
-            there = fileio.exists(picture.path, backend_args=args) if there is None else there
-            return None if there else missing
+            return None if (_exists_afar(picture.path, args) if there is None else there) else missing
         broken = lambda text: Problem('corrupt image', split.name, picture.name, text, picture)
         try:
             data = read_bytes(picture.path, args)
@@ -238,6 +237,14 @@ def _check_pictures(split: Split, loader: LoadImageFromFile, read_images: bool, 
         shown = ', '.join(f'{count} of {bits} bits' for bits, count in sorted(split.depths.items()))
         detail = f'by their largest numbers, pictures are {shown}: set bit_depth of the loader to that of the camera'
         split.problems.append(Problem('pictures of several depths', split.name, Path(split.source).name, detail))
+
+
+def _exists_afar(path: str, backend_args: dict | None) -> bool:
+    """Whether a file of another machine is there; true where nobody can say without fetching it."""
+    try:
+        return fileio.exists(path, backend_args=backend_args)
+    except (AttributeError, NotImplementedError):
+        return True
 
 
 def _is_turned(path: str, header: Header | None) -> bool:

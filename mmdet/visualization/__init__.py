@@ -3,7 +3,6 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        'backends': 'require_packages',
         'local_visualizer': 'DetLocalVisualizer',
         'pictures': 'LoadedPictures',
         'palette': 'get_palette jitter_color palette_val',

@@ -19,9 +19,9 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of
 from mmdet.utils import above_score_threshold, resolve_score_thresholds
+from mmdet.utils.log_packages import require_packages
 from mmdet.utils.score_thresholds import ScoreThresholds
 
-from .backends import require_packages
 from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
 from .text import DRAWING, missing_letters, plain_text, text_width

@@ -17,7 +17,7 @@ from mmdet.engine.optimizers.optim_wrapper import NonFiniteLossError
 from mmdet.errors import UserError, UserKeyError, UserValueError
 from mmdet.registry import DATASETS, MODELS, VISUALIZERS
 from mmdet.utils.checkpoint import read_checkpoint
-from mmdet.visualization.backends import PACKAGES
+from mmdet.utils.log_packages import PACKAGES
 
 
 class Broken(Dataset):
@@ -84,7 +84,7 @@ def test_files_and_names(tool, words, capsys):
 
 def test_a_damaged_checkpoint(tmp_path, capsys):
     (tmp_path / 'a.pth').write_bytes(b'nonsense')
-    assert 'a.pth was refused: it is damaged or not a checkpoint' in said(
+    assert 'a.pth was refused: it is cut short or damaged' in said(
         lambda args: read_checkpoint(tmp_path / 'a.pth'), capsys
     )
 
@@ -155,7 +155,7 @@ ABSENT = [name for name in PACKAGES if find_spec(PACKAGES[name]) is None]
 
 
 @pytest.mark.parametrize('name', ABSENT)
-def test_packages_of_loggers(name, capsys):
+def test_packages_of_loggers(name, tmp_path, capsys):
     backends = [dict(type='LocalVisBackend'), dict(type=name)]
     visualizer = dict(type='DetLocalVisualizer', vis_backends=backends, name=f'absent {name}', save_dir='nowhere')
     message = said(lambda args: VISUALIZERS.build(visualizer), capsys)
@@ -163,6 +163,9 @@ def test_packages_of_loggers(name, capsys):
         f'error: vis_backends[1]: {name} needs the package {PACKAGES[name]}, which is not installed: '
         f'pip install {PACKAGES[name]}, or leave {name} out\n'
     )
+    visualizer = dict(type='Visualizer', vis_backends=dict(type=name))  # mmengine's own
+    runner = lambda args: DetRunner(model=dict(type='FCOS'), work_dir=str(tmp_path), visualizer=visualizer)
+    assert f'error: vis_backends[0]: {name} needs the package {PACKAGES[name]}' in said(runner, capsys)
 
 
 def test_faults_of_the_program_keep_their_traceback(monkeypatch):

@@ -90,7 +90,7 @@ def main(argv=None):
         seed_all(args.seed)
     if cfg.get(f'{args.split}_dataloader') is None:
         sys.exit(f'error: {args.config} has no {args.split}_dataloader')
-    visualizer = VISUALIZERS.build(cfg.get('visualizer') or dict(type='DetLocalVisualizer', name='browse'))
+    visualizer = VISUALIZERS.build({'name': 'browse', **(cfg.get('visualizer') or dict(type='DetLocalVisualizer'))})
     dataset = dataset_of(cfg, f'{args.split}_dataloader')
     count = browse(dataset, visualizer, args.output_dir, not args.not_show, args.show_interval, args.limit)
     print(f'{count} of {len(dataset)} pictures' + (f' in {args.output_dir}' if args.output_dir else ''))

@@ -51,6 +51,7 @@ from mmdet.errors import UserFileError, UserRuntimeError, UserTypeError, UserVal
 from mmdet.evaluation.evaluator import build_evaluator
 from mmdet.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS, RUNNERS, VISUALIZERS
 from mmdet.utils import checkpoint as checkpoints
+from mmdet.utils.log_packages import require_packages
 from mmdet.utils.processes import LostRankError, end_with_parent, is_lost_rank, start_process_group
 from mmdet.utils.randomness import ResumableBatches, SeededFetch
 from mmdet.utils.resumable import lacks
@@ -197,6 +198,7 @@ class DetRunner(Runner):
             visualizer = copy.deepcopy(visualizer)
             visualizer.setdefault('name', self._experiment_name)
             visualizer.setdefault('save_dir', self._log_dir)
+            require_packages(visualizer.get('vis_backends'))
             return VISUALIZERS.build(visualizer)
         return super().build_visualizer(visualizer)
 
