@@ -126,6 +126,27 @@ def test_voc_to_coco(tmp_path):
         convert(tmp_path / 'out', tmp_path / 'out', None, False)
 
 
+def test_voc_with_odd_values_to_coco(tmp_path, capsys):
+    """Sizes that are none are those of the pictures, corners change places, decimals and words are read."""
+    convert = tool('dataset_converters/pascal_voc').convert
+    for folder in ('Annotations', 'JPEGImages', 'ImageSets/Main'):
+        (tmp_path / folder).mkdir(parents=True)
+    corners = '<xmin>31.0</xmin><ymin>1</ymin><xmax>1</xmax><ymax>2e1</ymax>'
+    item = f'<object><name>a</name><difficult>Unspecified</difficult><bndbox>{corners}</bndbox></object>'
+    path = tmp_path / 'Annotations' / '0.xml'
+    path.write_text(f'<annotation><size><width>0</width><height>x</height></size>{item}</annotation>')
+    cv2.imwrite(str(tmp_path / 'JPEGImages' / '0.jpg'), np.zeros((60, 80, 3), np.uint8))
+    (tmp_path / 'ImageSets/Main/train.txt').write_text('0\n')
+    (written,) = convert(tmp_path, tmp_path / 'out', None, False)
+    content = json.loads(written.read_text())
+    assert (content['images'][0]['width'], content['images'][0]['height']) == (80, 60)
+    assert [(x['bbox'], x['ignore']) for x in content['annotations']] == [([0, 0, 30, 19], 0)]
+    assert 'size taken from the picture' in capsys.readouterr().err
+    path.write_text(path.read_text().replace('31.0', 'nan'))
+    with pytest.raises(ValueError, match=r"0\.xml .*a box of 'a' has 'nan'"):
+        convert(tmp_path, tmp_path / 'out', None, False)
+
+
 def test_images_to_coco(tmp_path):
     pictures = tmp_path / 'pictures' / 'inner'
     pictures.mkdir(parents=True)

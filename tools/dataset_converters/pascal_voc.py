@@ -17,33 +17,36 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.datasets.reading.values import as_flag, as_size, numbers
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.utils.class_names import VOC_CLASSES
+from mmdet.utils.pictures import picture_size
 
 SPLITS = ('train', 'val', 'trainval', 'test')
 
 
 def parse_xml(path: Path) -> dict:
-    """``width``, ``height``, ``filename`` and ``objects`` (name, difficult, bbox x1 y1 x2 y2 counting from 1)."""
+    """``size`` (height, width; None if none is written), ``filename`` and ``objects`` (name, difficult, bbox).
+
+    Coordinates count from 1.
+    """
     try:
         root = ElementTree.parse(path).getroot()
         objects = []
         for item in root.findall('object'):
-            box = item.find('bndbox')
+            box, name = item.find('bndbox'), item.findtext('name').strip()
+            x1, y1, x2, y2 = numbers(
+                [box.findtext(key) for key in ('xmin', 'ymin', 'xmax', 'ymax')], f'a box of {name!r}'
+            )
             objects.append(
                 dict(
-                    name=item.findtext('name').strip(),
-                    difficult=int(item.findtext('difficult') or 0),
-                    bbox=[float(box.findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')],
+                    name=name,
+                    difficult=as_flag(item.findtext('difficult')) or 0,
+                    bbox=[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)],
                 )
             )
-        size = root.find('size')
-        return dict(
-            width=int(size.findtext('width')),
-            height=int(size.findtext('height')),
-            filename=root.findtext('filename') or '',
-            objects=objects,
-        )
+        size = as_size(*((root.findtext(f'size/{key}') or '').strip() for key in ('height', 'width')))
+        return dict(size=size, filename=root.findtext('filename') or '', objects=objects)
     except FileNotFoundError:
         raise UserFileError(f'annotation file {path} does not exist') from None
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
@@ -66,7 +69,11 @@ def read_split(dataset: Path, split: str, prefix: str) -> list[dict]:
         if line.strip():
             img_id = line.split()[0]
             entry = parse_xml(dataset / 'Annotations' / f'{img_id}.xml')
-            entry['file_name'] = prefix + image_name(dataset, img_id, entry['filename'])
+            name = image_name(dataset, img_id, entry['filename'])
+            if entry['size'] is None:
+                entry['size'] = picture_size(str(dataset / name))[::-1]
+                print(f'size taken from the picture: {dataset / name}', file=sys.stderr)
+            entry['file_name'] = prefix + name
             entries.append(entry)
     return entries
 
@@ -75,7 +82,8 @@ def to_coco(entries: list[dict], classes: list[str], keep_degenerate: bool) -> t
     """The COCO dict, and a line for each box without area."""
     images, annotations, degenerate = [], [], []
     for img_id, entry in enumerate(entries):
-        images.append(dict(id=img_id, file_name=entry['file_name'], width=entry['width'], height=entry['height']))
+        height, width = entry['size']
+        images.append(dict(id=img_id, file_name=entry['file_name'], width=width, height=height))
         for item in entry['objects']:
             if item['name'] not in classes:
                 continue

@@ -145,7 +145,8 @@ def _mask_area(mask: dict) -> float:
 
 def id_column(ids: Sequence) -> np.ndarray:
     """Ids as an array: of integers if all are, else of objects, so that no number turns into a text."""
-    return np.array(ids, dtype=int if all(isinstance(i, int | np.integer) for i in ids) else object)
+    plain = all(isinstance(i, int | np.integer) and -(1 << 63) <= i < 1 << 63 for i in ids)
+    return np.array(ids, dtype=int if plain else object)
 
 
 def _is_integers(ids: Sequence | np.ndarray) -> bool:
