@@ -57,7 +57,7 @@ def busy(tmp_path, monkeypatch):
 def test_the_second_run_in_a_folder_stops_with_a_sentence(busy):
     with pytest.raises(FolderInUseError, match=r'in use by another run \(process \d+ on'):
         build(toy_config(busy)).train()
-    assert not list(busy.glob('*.pth')) and not (busy / 'run.json').exists()
+    assert files(busy) == ['.run.lock']  # not even the config of the first one is overwritten
 
 
 def test_all_ranks_of_the_second_run_stop(busy):

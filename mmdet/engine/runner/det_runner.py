@@ -308,6 +308,7 @@ class DetRunner(Runner):
         accelerate_training(self.model, self.cfg)
         self._infinite = infinite_buffers(self.model)
         with self.run_claim:
+            super().dump_config()
             try:
                 model = super().train()
             except RuntimeError as error:
@@ -320,6 +321,17 @@ class DetRunner(Runner):
         check_gradients(self, 'finish')
         self._require_finite(state_of(self), 'The run has ended, but this is not finite')
         return model
+
+    def val(self) -> dict:
+        super().dump_config()
+        return super().val()
+
+    def test(self) -> dict:
+        super().dump_config()
+        return super().test()
+
+    def dump_config(self) -> None:
+        """Does nothing: the config is written when a run begins, since only then it is known whose the folder is."""
 
     def _require_finite(self, state: Iterable[tuple[str, torch.Tensor]], what: str) -> None:
         names = [name for name in nonfinite_names(state) if name not in self._infinite]
