@@ -151,7 +151,7 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         """Put the detections of each image into its sample, as plain tensors, floats as float32."""
         for sample, instances in zip(data_samples, results_list):
             for name, value in instances.items():
-                if isinstance(value, Tensor) and value.is_floating_point():
+                if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float32:
                     instances.set_field(value.float(), name)
             sample.pred_instances = instances
             if 'bboxes' in instances and not isinstance(instances.bboxes, Tensor):
