@@ -69,7 +69,7 @@ class Machine:
                 return self.stack.pop()
             operation = operations.get(code)
             if operation is None:
-                raise UnpicklingError(f'it is cut short or damaged, or no pickle (operation {code!r})')
+                raise UnpicklingError(f'it is damaged or not a file of weights or results (operation {code!r})')
             operation(self)
 
     def take(self, count: int) -> bytes:

@@ -84,7 +84,7 @@ def test_files_and_names(tool, words, capsys):
 
 def test_a_damaged_checkpoint(tmp_path, capsys):
     (tmp_path / 'a.pth').write_bytes(b'nonsense')
-    assert 'a.pth was refused: it is cut short or damaged' in said(
+    assert 'a.pth was refused: it is damaged or not a file of weights' in said(
         lambda args: read_checkpoint(tmp_path / 'a.pth'), capsys
     )
 
