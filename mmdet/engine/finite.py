@@ -28,11 +28,15 @@ def nonfinite_names(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
         if tensor.is_floating_point() and tensor.numel() and type(tensor) in (torch.Tensor, torch.nn.Parameter):
             groups.setdefault(tensor.device, []).append((name, tensor.detach()))
     found = []
-    for group in groups.values():
-        # the largest magnitude: no sum that could overflow, and a NaN stays one
-        largest = torch._foreach_norm([tensor for _, tensor in group], float('inf'))
-        finite = torch.isfinite(torch.stack([value.float() for value in largest])).tolist()
-        found += [name for (name, _), fine in zip(group, finite, strict=True) if not fine]
+    for device, group in groups.items():
+        values = [tensor for _, tensor in group]
+        if device.type == 'cpu':  # several times as fast there as a norm
+            signs = [value.sum() for value in values]
+        else:
+            signs = list(torch._foreach_norm(values, 1))
+        finite = torch.isfinite(torch.stack([sign.double() for sign in signs])).tolist()
+        doubtful = [pair for pair, fine in zip(group, finite, strict=True) if not fine]
+        found += [name for name, tensor in doubtful if not torch.isfinite(tensor).all()]  # large numbers add up too
     return found
 
 

@@ -375,3 +375,10 @@ def test_a_norm_under_the_limit_leaves_gradients_as_they_are():
         nn.utils.clip_grad_norm_([theirs], 5.0)
         assert torch.equal(parameter.grad, theirs.grad)
         torch.testing.assert_close(parameter.grad, torch.tensor(expected))
+
+
+def test_large_numbers_are_finite():
+    large = torch.full((4,), 3e38)
+    tensors = dict(large=large, half=torch.full((9,), 6e4, dtype=torch.float16), whole=torch.arange(3), none=large[:0])
+    bad = dict(nan=torch.tensor([1.0, math.nan]), both=torch.tensor([math.inf, -math.inf]))
+    assert nonfinite_names({**tensors, **bad}.items()) == ['nan', 'both']

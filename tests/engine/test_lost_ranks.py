@@ -16,7 +16,7 @@ from mmdet.errors import UserError
 from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.processes import LostRankError, start_process_group, timeout_of
 
-LIMIT = 3.0
+LIMIT = 6.0
 """Seconds that a collective call may take."""
 
 
@@ -28,8 +28,9 @@ class Trouble(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 5 and runner.rank == 1:
+            (Path(runner.work_dir) / 'trouble.txt').write_text(str(time.time()))
             if self.kind == 'hang':
-                time.sleep(60)
+                time.sleep(3 * LIMIT)
             os._exit(7)
 
 
@@ -70,12 +71,10 @@ def _rank(rank, ranks, port, folder, kind, watched, resume=False):
         object.__setattr__(runner.train_dataloader, 'batch_sampler', Short(runner.train_dataloader.batch_sampler))
     if kind == 'fewer' and rank == 1:
         runner._train_dataloader.batch_size = 8
-    begin = time.monotonic()
     try:
         runner.train()
     except UserError as error:
-        seconds = time.monotonic() - begin
-        (Path(folder) / f'error_{rank}.txt').write_text(f'{type(error).__name__} after {seconds:.1f} s: {error}')
+        (Path(folder) / f'error_{rank}.txt').write_text(f'{time.time()} {type(error).__name__}: {error}')
         os._exit(1)
     (Path(folder) / f'weights_{rank}.txt').write_text(digest(runner.model))
     os._exit(0)
@@ -89,7 +88,9 @@ def whole_run(tmp_path_factory):
 
 
 def error_of(folder, rank):
-    return (folder / f'error_{rank}.txt').read_text()
+    """When a rank said what."""
+    moment, _, text = (folder / f'error_{rank}.txt').read_text().partition(' ')
+    return float(moment), text
 
 
 def require_resume(folder, expected):
@@ -103,11 +104,9 @@ def require_resume(folder, expected):
 @pytest.mark.parametrize('kind', ['end', pytest.param('hang', marks=pytest.mark.slow)])
 def test_a_lost_rank_is_named_and_the_state_saved(kind, whole_run, tmp_path):
     """Without the watchdog the timeout of the process group itself ends the wait."""
-    if kind == 'end':
-        run_ranks(_rank, tmp_path, kind, False, codes=[1, 7])
-    else:  # a launcher would end it
-        run_ranks(_rank, tmp_path, kind, False, codes=[1, None], seconds=LIMIT + 5)
-    message = error_of(tmp_path, 0)
+    run_ranks(_rank, tmp_path, kind, False, codes=[1, 7])
+    moment, message = error_of(tmp_path, 0)
+    assert moment - float((tmp_path / 'trouble.txt').read_text()) < LIMIT + 3
     assert message.startswith(LostRankError.__name__)
     assert "Rank 0 has been in the phase 'training step: backward pass' of iteration 6" in message
     assert 'Saved iter_5.pth; --resume continues from it.' in message
@@ -116,12 +115,11 @@ def test_a_lost_rank_is_named_and_the_state_saved(kind, whole_run, tmp_path):
 
 @pytest.mark.slow
 def test_the_watchdog_ends_a_hanging_rank_and_the_waiting_one_in_time(whole_run, tmp_path, capfd):
-    begin = time.monotonic()
     run_ranks(_rank, tmp_path, 'hang', True, codes=[124, 124])
-    assert time.monotonic() - begin < LIMIT + 5
+    assert time.time() - float((tmp_path / 'trouble.txt').read_text()) < LIMIT + 1
     said = capfd.readouterr()
     text = said.out + said.err
-    limit = f'for ({LIMIT * 0.8:.0f}|{LIMIT * 0.9:.0f}).* s; the limit is'
+    limit = r'for [45]\.\d s; the limit is'
     assert re.search(rf"Rank 0 has been in the phase 'training step: backward pass' of iteration 6 {limit}", text)
     assert re.search(rf"Rank 1 has been in the phase 'loading data' of iteration 6 {limit}", text)
     assert 'Saved iter_5.pth' in text and 'time.sleep' not in text and 'in before_train_iter' in text
@@ -129,17 +127,16 @@ def test_the_watchdog_ends_a_hanging_rank_and_the_waiting_one_in_time(whole_run,
 
 
 def test_a_rank_that_runs_out_of_data_says_so_at_once(tmp_path):
-    begin = time.monotonic()
     run_ranks(_rank, tmp_path, 'run out', True, codes=[1, 1])
-    assert time.monotonic() - begin < LIMIT + 5
-    assert 'Rank 1 ran out of data after iteration 6: the epoch 2 gave it 2 of 4 batches' in error_of(tmp_path, 1)
-    assert 'Saved iter_6.pth' in error_of(tmp_path, 0)
+    (later, waiting), (moment, culprit) = error_of(tmp_path, 0), error_of(tmp_path, 1)
+    assert 'Rank 1 ran out of data after iteration 6: the epoch 2 gave it 2 of 4 batches' in culprit
+    assert 'Saved iter_6.pth' in waiting and later - moment < LIMIT
 
 
 def test_epochs_of_different_lengths_are_refused_on_all_ranks(tmp_path):
     run_ranks(_rank, tmp_path, 'fewer', True, codes=[1, 1])
     for rank in range(2):
-        assert 'the epochs of the ranks have 4, 2 batches' in error_of(tmp_path, rank)
+        assert 'the epochs of the ranks have 4, 2 batches' in error_of(tmp_path, rank)[1]
 
 
 # --------------------------------------------------------------------------------------------------------------------
