@@ -34,7 +34,7 @@ def nonfinite_names(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
             signs = [value.sum() for value in values]
         else:
             signs = list(torch._foreach_norm(values, 1))
-        finite = torch.isfinite(torch.stack([sign.double() for sign in signs])).tolist()
+        finite = torch.isfinite(torch.stack([sign.float() for sign in signs])).tolist()
         doubtful = [pair for pair, fine in zip(group, finite, strict=True) if not fine]
         found += [name for name, tensor in doubtful if not torch.isfinite(tensor).all()]  # large numbers add up too
     return found
