@@ -47,6 +47,7 @@ BOX = [10, 20, 40, 40]
         (dict(area=None), 'area computed', BOX),
         (dict(area=-4), 'area computed', BOX),
         (dict(area='nan'), 'area computed', BOX),
+        (dict(area=10**400), 'area computed', BOX),
         (dict(image_id='1'), 'id as text and as number', BOX),
         (dict(image_id='0001'), 'id as text and as number', BOX),
         (dict(category_id='1'), 'id as text and as number', BOX),

@@ -21,6 +21,8 @@ from mmengine.logging import print_log
 from pycocotools.coco import COCO as _COCO
 from pycocotools.cocoeval import COCOeval as _COCOeval
 
+from mmdet.datasets.reading.values import as_size
+
 from .columns import Objects, numbers_of, sorted_ids
 
 
@@ -118,7 +120,8 @@ class COCOeval(_COCOeval):
             super().evaluate()
             return
         images = [self.cocoGt.imgs.get(img_id, {}) for img_id in p.imgIds]
-        sizes = [{key: image[key] for key in ('height', 'width') if key in image} for image in images]
+        found_sizes = [as_size(image.get('height'), image.get('width')) for image in images]
+        sizes = [{} if size is None else dict(height=size[0], width=size[1]) for size in found_sizes]
         self._truth, self._found = self.columns()
         if not p.useCats:
             self._truth, self._found = self._truth.of_one_category(), self._found.of_one_category()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mmdet.datasets.reading.values import as_size, short
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.structures.mask.validation import are_sound_codes, check_mask
 
@@ -48,12 +49,12 @@ class Objects:
             UserValueError: if a mask has no meaning.
         """
         boxes = [annotation.get('bbox') for annotation in annotations]
-        unusual = [i for i, box in enumerate(boxes) if box is None or len(box) != 4]
+        unusual = [i for i, box in enumerate(boxes) if _length(box) != 4]
         masks = [annotation.get('segmentation') for annotation in annotations] if iou_type == 'segm' else None
-        for i in unusual if masks is None else [i for i, mask in enumerate(masks) if mask is None or not len(mask)]:
+        for i in unusual if masks is None else [i for i, mask in enumerate(masks) if not _length(mask)]:
             key, own = 'bbox' if masks is None else 'segmentation', annotations[i]
             name = f'annotation {own.get("id", i)} of image {own["image_id"]}'
-            given = f' but {own[key]!r}' if key in own else ''
+            given = f' but {short(own[key])}' if key in own else ''
             raise UserKeyError(f'metric={iou_type!r} needs {key!r}, but {name} has no {key!r}{given}.')
         for i in unusual:
             boxes[i] = (0.0, 0.0, 0.0, 0.0)
@@ -117,10 +118,14 @@ class Objects:
         return np.array([0, *ids])
 
 
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, Sized) else 0
+
+
 def _check_masks(masks: list, annotations: Sequence[dict], images: Mapping[Any, dict]) -> list[int]:
     """Masks become what the backends read, in place; returns the places of those that nothing is left of."""
     own_images = [images.get(annotation['image_id'], {}) for annotation in annotations]
-    sizes = [(image.get('height'), image.get('width')) for image in own_images]
+    sizes = [as_size(image.get('height'), image.get('width')) or (None, None) for image in own_images]
     sound = are_sound_codes(masks).tolist()
     empty = []
     for i, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
@@ -131,6 +136,10 @@ def _check_masks(masks: list, annotations: Sequence[dict], images: Mapping[Any, 
             own = annotations[i]
             name = f'annotation {own["id"]}' if 'id' in own else f'result {i}'
             raise UserValueError(f'{name} of image {own["image_id"]!r} {found.problem[1]}')
+        if isinstance(found.mask, list) and None in size:
+            raise UserValueError(
+                f'image {annotations[i]["image_id"]!r} has no height and width, which its polygons need to be evaluated'
+            )
         masks[i] = found.mask
         if found.mask is None:
             masks[i] = [[0.0] * 6]

@@ -373,13 +373,13 @@ class CocoCheck:
         return not any(isinstance(side, int) and side <= 4 for side in sides)
 
     def _areas(self, entries: list[dict], boxes: np.ndarray) -> None:
-        areas = [entry.get('area') for entry in entries]
-        if set(map(type, areas)) <= NUMBERS:
+        areas: list[Any] = [entry.get('area') for entry in entries]
+        if set(map(type, areas)) <= NUMBERS and all(area < 1e18 for area in areas):
             column = np.array(areas, dtype=float)
             unknown = np.flatnonzero(~((column > 0) & (column < 1e18)) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0))
         else:
             numbers = [as_number(area) for area in areas]
-            unknown = np.array([i for i, n in enumerate(numbers) if n is None or n <= 0], dtype=int)
+            unknown = np.array([i for i, n in enumerate(numbers) if n is None or not 0 < n < 1e18], dtype=int)
             for entry, area, number in zip(entries, areas, numbers, strict=True):
                 if number is not None and isinstance(area, str):
                     entry['area'] = number

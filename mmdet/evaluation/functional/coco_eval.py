@@ -56,7 +56,9 @@ def load_coco(
     coco.dataset = content
     coco.check()
     # an object may have no box, which is for those to miss who need it
-    coco.checked.boxes([entry for entry in coco.entries() if len(entry.get('bbox') or ()) == 4])
+    coco.checked.boxes(
+        [entry for entry in coco.entries() if isinstance(box := entry.get('bbox'), list) and len(box) == 4]
+    )
     coco.report.raise_refused()
     coco.createIndex()
     return coco
