@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = attach(
             'TestCfg batches_images best_candidates detections gather_rows greedy_options image_detections '
             'image_shapes padded_detections rescale_fields rescaled_fields select_topk split_images suppressed'
         ),
-        'precision': 'as_float32 in_float32 network_dtype widened',
+        'precision': 'as_float32 in_float32 widened',
         'pyramid': 'PriorCache Priors flatten_levels flatten_outputs map_sizes multi_apply per_level split_levels',
         'rois': 'Proposals RoISamples with_image',
         'sampling': 'as_masks as_slots draw hard_negatives rank_within',

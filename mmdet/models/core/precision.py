@@ -31,6 +31,8 @@ def in_float32(function: Callable) -> Callable:
 
     bfloat16 tells 1320 from 1328, and nothing in between: boxes, scores and masks are made of outputs, not by networks.
     """
+    if hasattr(function, 'in_float32'):
+        return function
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -41,6 +43,7 @@ def in_float32(function: Callable) -> Callable:
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)
 
+    call.in_float32 = True  # type: ignore[attr-defined]
     return call
 
 
@@ -50,8 +53,3 @@ def _tensors(values: Iterable) -> Iterator[Tensor]:
             yield value
         elif type(value) in (list, tuple):
             yield from _tensors(value)
-
-
-def network_dtype(network: torch.nn.Module) -> torch.dtype:
-    """Type of a network's first parameter: that of pictures that it takes."""
-    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)

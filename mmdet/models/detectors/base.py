@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import ModuleList
 
 from mmdet.errors import UserRuntimeError
-from mmdet.models.core import network_dtype
 from mmdet.models.core.precision import HALF
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
@@ -114,11 +113,12 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
 
         A network of float16 or bfloat16 weights takes inputs of any type; its results are float32.
         """
-        dtype, autocast = network_dtype(self), nullcontext()
+        weight = next((p for p in self.parameters() if p.is_floating_point()), None)
+        dtype, autocast = torch.float32 if weight is None else weight.dtype, nullcontext()
         if isinstance(inputs, Tensor) and inputs.dtype != dtype:
             inputs = inputs.to(dtype)
         if dtype in HALF:  # autocast brings together what modules make of numbers in float32, such as positions
-            autocast = torch.autocast(next(self.parameters()).device.type, dtype=dtype)
+            autocast = torch.autocast(weight.device.type, dtype=dtype)
         with autocast:
             return self._run(inputs, data_samples, mode)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmdet.models.core import widened
+from mmdet.models.core.precision import HALF
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
@@ -112,10 +112,11 @@ def delta2bbox(
         wh_ratio_clip: Sides change by this factor, or its inverse, at most.
         add_ctr_clamp: Centres move by ``ctr_clamp`` pixels at most, and sides shrink without limit (YOLOF).
     """
+    deltas = deltas.float() if deltas.dtype in HALF else deltas
     dx, dy, dw, dh = (
-        d * s + m for d, s, m in zip(widened(deltas).unflatten(-1, (-1, 4)).unbind(-1), stds, means)
+        d * s + m for d, s, m in zip(deltas.unflatten(-1, (-1, 4)).unbind(-1), stds, means)
     )  # each (..., C)
-    x1, y1, x2, y2 = widened(rois)[..., None].unbind(-2)
+    x1, y1, x2, y2 = rois[..., None].unbind(-2)
     width, height = x2 - x1, y2 - y1
     shift_x, shift_y = dx * width, dy * height
     limit = abs(math.log(wh_ratio_clip)) if wh_ratio_clip is not None else math.inf
