@@ -158,7 +158,8 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         gt_instances, ignored, metas = unpack_gt_instances(batch_data_samples)
         outs = self(x)
         losses = self.loss_by_feat(*outs, gt_instances, metas, ignored)
-        return losses, in_float32(self.predict_by_feat)(*outs, batch_img_metas=metas, cfg=proposal_cfg)
+        # A head has too few outputs to reach the arguments given by name.
+        return losses, self.predict_by_feat(*outs, batch_img_metas=metas, cfg=proposal_cfg)  # type: ignore[misc]
 
     def predict(self, x: tuple[Tensor, ...], batch_data_samples: Sequence, rescale: bool = False) -> InstanceList:
         """Detections of each image; in pixels of the original image if ``rescale``."""
