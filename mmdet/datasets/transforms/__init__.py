@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'erase': 'CutOut RandomErasing',
         'formatting': 'ImageToTensor PackDetInputs ToTensor Transpose WrapFieldsToLists',
         'geometric': 'GeomTransform RandomAffine Rotate ShearX ShearY TranslateX TranslateY',
+        'instaboost': 'InstaBoost',
         'loading': (
             'FilterAnnotations InferencerLoader LoadAnnotations LoadEmptyAnnotations LoadImageFromFile '
             'LoadImageFromNDArray LoadMultiChannelImageFromFiles LoadPanopticAnnotations LoadProposals'
