@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base': 'BaseDetector',
+        'd2_wrapper': 'Detectron2Wrapper',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'
