@@ -63,7 +63,7 @@ TO_COME = {
         ),
     },
     'data sets and metrics': {
-        'mmdet.datasets': 'ade20k base_semseg_dataset coco_semantic dsdl isaid transforms.instaboost',
+        'mmdet.datasets': 'ade20k base_semseg_dataset coco_semantic dsdl isaid',
         'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric semseg_metric',
     },
     'queries: DETR and its kin': {
@@ -106,12 +106,9 @@ TO_COME = {
         'mmdet.models.detectors': 'kd_one_stage lad',
         'mmdet.models.task_modules.assigners': 'grid_assigner region_assigner',
         'mmdet.models.task_modules.coders': 'bucketing_bbox_coder legacy_delta_xywh_bbox_coder yolo_bbox_coder',
-        'mmdet.models.necks': 'fpn_dropblock',
     },
     'two stages': {
-        'mmdet.models.detectors': (
-            'crowddet d2_wrapper grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'
-        ),
+        'mmdet.models.detectors': ('crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'),
         'mmdet.models.roi_heads': (
             'grid_roi_head mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
             'scnet_roi_head trident_roi_head'

@@ -11,6 +11,7 @@ from torch.nn import ModuleList
 
 from mmdet.errors import UserRuntimeError
 from mmdet.models.core.precision import HALF
+from mmdet.models.necks.levels import check_map_channels
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmdet.structures.bbox import get_box_tensor
@@ -49,6 +50,8 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         self.backbone = MODELS.build(backbone)
         if neck is not None:
             self.neck = MODELS.build(neck)
+            if hasattr(self.backbone, 'feature_channels'):  # known before the first picture
+                check_map_channels(self.neck, self.backbone.feature_channels)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         if self.head_by_other_name is not None:

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'fpg': 'FPG',
         'fpn': 'FPN',
         'fpn_carafe': 'FPN_CARAFE',
+        'fpn_dropblock': 'FPN_DropBlock',
         'hrfpn': 'HRFPN',
         'nas_fpn': 'NASFPN',
         'nasfcos_fpn': 'NASFCOS_FPN',

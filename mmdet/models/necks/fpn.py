@@ -79,9 +79,13 @@ class FPN(Pyramid):
         used = inputs[self.start_level : self.backbone_end_level]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for i in reversed(range(len(laterals) - 1)):
-            size = {} if 'scale_factor' in self.upsample_cfg else dict(size=laterals[i].shape[2:])
-            laterals[i] = laterals[i] + F.interpolate(laterals[i + 1], **size, **self.upsample_cfg)
+            laterals[i] = self.add_coarser(laterals[i], laterals[i + 1])
         return laterals
+
+    def add_coarser(self, finer: Tensor, coarser: Tensor) -> Tensor:
+        """One lateral with the next coarser one, at its size, added."""
+        size = {} if 'scale_factor' in self.upsample_cfg else dict(size=finer.shape[2:])
+        return finer + F.interpolate(coarser, **size, **self.upsample_cfg)
 
     def append_extra_levels(
         self, outs: list[Tensor], inputs: tuple[Tensor, ...], laterals: list[Tensor]

@@ -14,6 +14,26 @@ def check_maps(neck: nn.Module, inputs: Sequence[Tensor], count: int) -> None:
     """Refuse another number of feature maps than ``count``."""
     if len(inputs) != count:
         raise UserValueError(f'{type(neck).__name__} was made for {count} feature maps, got {len(inputs)}')
+    check_map_channels(neck, [x.shape[1] for x in inputs])
+
+
+def check_map_channels(neck: nn.Module, channels: Sequence[int]) -> None:
+    """Refuse maps whose ``channels`` are not the ``in_channels`` of the neck, in the levels that it uses.
+
+    A neck of several takes the maps with its first one; one that says no ``in_channels`` takes any. One that is
+    ``coarsest_first`` lists its ``in_channels`` in the other order.
+    """
+    neck = neck[0] if isinstance(neck, nn.Sequential) else neck
+    wanted = getattr(neck, 'in_channels', None)
+    if not isinstance(wanted, (list, tuple)):
+        return
+    wanted = wanted[::-1] if getattr(neck, 'coarsest_first', False) else wanted
+    used = slice(getattr(neck, 'start_level', 0), getattr(neck, 'backbone_end_level', None))
+    if len(channels) != len(wanted) or list(channels[used]) != list(wanted[used]):
+        raise UserValueError(
+            f'{type(neck).__name__} was made for maps of {list(wanted)} channels, and the backbone gives '
+            f'{list(channels)}: set in_channels of the neck to the latter'
+        )
 
 
 def check_channels(in_channels: Sequence[int]) -> None:

@@ -47,6 +47,8 @@ class YOLOV3Neck(BaseModule):
             first.
     """
 
+    coarsest_first = True  # in the lists of channels; the maps come finest first
+
     def __init__(
         self,
         num_scales: int,

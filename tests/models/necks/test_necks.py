@@ -20,6 +20,7 @@ from mmdet.models.necks import (
     CTResNetNeck,
     DilatedEncoder,
     DyHead,
+    FPN_DropBlock,
     SSDNeck,
     YOLOV3Neck,
 )
@@ -46,6 +47,7 @@ NECKS = [
     (FPN, dict(FPN_ARGS, num_outs=2, start_level=1, end_level=2), SIZES[1:3]),
     (FPN, dict(FPN_ARGS, upsample_cfg=dict(mode='bilinear'), norm_cfg=dict(type='BN')), [*SIZES, (1, 2)]),
     (FPN, dict(FPN_ARGS, upsample_cfg=dict(scale_factor=2), act_cfg=dict(type='ReLU')), [*SIZES, (1, 2)]),
+    (FPN_DropBlock, FPN_ARGS, [*SIZES, (1, 2)]),
     (PAFPN, FPN_ARGS, [*SIZES, (1, 2)]),
     (PAFPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_output'), [*SIZES[1:], (1, 2), (1, 1)]),
     (HRFPN, dict(in_channels=CHANNELS, out_channels=8, num_outs=4), SIZES),
@@ -137,6 +139,18 @@ def test_fpn_adds_from_coarse_to_fine():
     assert [x.unique().tolist() for x in outs] == [[111.0], [110.0], [100.0]]
 
 
+def test_a_level_that_is_not_used_may_have_any_channels():
+    assert len(FPN([3, 16, 32, 64], 8, 3, start_level=1)(features())) == 3
+
+
+def test_drop_block_stands_behind_each_sum():
+    neck = identity(FPN_DropBlock([1, 1, 1], 1, 3, plugin=dict(type='mmdet.DropBlock', drop_prob=1.0, block_size=1)))
+    neck.plugin.forward = lambda x: -x
+    outs = neck(tuple(torch.full((1, 1, 4 >> i, 4 >> i), 10.0**i) for i in range(3)))
+    assert [x.unique().tolist() for x in outs] == [[1.0 * -1 + 110], [-110.0], [100.0]]
+    assert FPN_DropBlock([1, 1], 1, 2, plugin=None).plugin is None
+
+
 def test_pafpn_adds_from_fine_to_coarse_afterwards():
     neck = identity(PAFPN([1, 1, 1], 1, 3))
     outs = neck(tuple(torch.full((1, 1, 4 >> i, 4 >> i), 10.0**i) for i in range(3)))
@@ -173,6 +187,11 @@ def test_ssd_neck_keeps_its_scale_when_initialised():
         (lambda: FPN(64, 8, 3), 'in_channels'),
         (lambda: FPN(CHANNELS, 8, 5, add_extra_convs='on_top'), "'on_top'"),
         (lambda: FPN(**FPN_ARGS)(features()[:2]), '4 feature maps, got 2'),
+        (
+            lambda: FPN([8, 16, 32, 8], 8, 4)(features()),
+            r'\[8, 16, 32, 8\] channels.* gives \[8, 16, 32, 64\]: set in_c',
+        ),
+        (lambda: YOLOV3Neck(4, CHANNELS, [8] * 4)(features()), r'gives \[8, 16, 32, 64\]'),
         (lambda: BFP(8, 4, refine_type='attention'), "'attention'"),
         (lambda: SSDNeck([8], [16, 8], (2,), (1,)), 'begin with'),
         (lambda: SSH(2, [8], [8, 8]), '2 scales'),
