@@ -21,6 +21,10 @@ from mmdet.errors import UserKeyError, UserTypeError, UserValueError
 from mmdet.lazy import modules_that_export
 from mmdet.names_3x import registered_names
 
+# Classes of mmpretrain (once mmcls) that detectors use, which are here as well. Nothing is registered under these
+# names, so that code outside may register its own.
+OF_MMPRETRAIN = {'ConvNeXt', 'LN2d', 'TIMMBackbone'}
+
 
 class UnknownNameError(UserKeyError):
     """A ``type`` that no registry knows."""
@@ -100,7 +104,7 @@ class LazyRegistry(Registry):
             AbsentNameError: for a name of MMDetection 3.x that is not in this package yet.
         """
         try:
-            found = super().get(key)
+            found = self._stand_in(key) or super().get(key)
         except RuntimeError as error:
             if _CLOSED.get():
                 found = self._registered_at(key)
@@ -117,6 +121,19 @@ class LazyRegistry(Registry):
                 raise AbsentNameError(f'{key!r} is part of MMDetection 3.x but not yet in this package.')
             raise UnknownNameError(self._unknown(key))
         return found
+
+    def _stand_in(self, key: str) -> Any:
+        """Our class for one of mmpretrain, unless code outside has registered its own or imported mmpretrain."""
+        scope, _, name = str(key).rpartition('.')
+        if name not in OF_MMPRETRAIN or not (scope in ('', self.scope) or stands_in_for(scope)):
+            return None
+        node: Registry | None = self
+        while node is not None and scope in ('', self.scope):
+            if name in node._module_dict:
+                return None
+            node = node.parent
+        modules = (module for location in self._locations for module in modules_that_export(location, name))
+        return next((getattr(import_module(module), name) for module in modules), None)
 
     def _registered_at(self, path: str) -> Any:
         """What this registry or a parent has registered, by a dotted path such as lazy configs dump."""
@@ -226,6 +243,11 @@ def _object_for_registry(path: str) -> Any:
 # The two names through which mmengine's registries import what a config names
 mmengine_module.import_module = _import_for_registry
 mmengine_module.get_object_from_string = _object_for_registry
+
+
+def stands_in_for(package: str) -> bool:
+    """Whether what detectors use of another package is taken from this one, since nobody has imported the other."""
+    return package.partition('.')[0] in ('mmpretrain', 'mmcls') and package.partition('.')[0] not in sys.modules
 
 
 def is_absent(name: str) -> bool:

@@ -1,7 +1,5 @@
 _base_ = './rtmdet_l_swin_b_4xb32-100e_coco.py'
 
-custom_imports = dict(imports=['mmpretrain.models'], allow_failed_imports=True)
-
 checkpoint_file = 'https://download.openmmlab.com/mmclassification/v0/convnext/convnext-base_in21k-pre-3rdparty_in1k-384px_20221219-4570f792.pth'
 
 model = dict(

@@ -5,8 +5,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_imports = dict(imports=['mmpretrain.models'], allow_failed_imports=True)
-
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -1,10 +1,13 @@
-"""Repairs of mmengine: package lookup without ``pkg_resources``, options that set variables of a config."""
+"""Repairs of mmengine: package lookup without ``pkg_resources``, options that set variables of a config, imports."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
+
+from mmdet.registry import stands_in_for
 
 
 def repair_mmengine() -> None:
@@ -16,6 +19,25 @@ def repair_mmengine() -> None:
     # mmengine asks pkg_resources, which setuptools 82 removed; these two names serve ``_base_ = 'pkg::...'``
     module.get_installed_path, module.is_installed = installed_path, is_installed
     module.RemoveAssignFromAST, module.ImportTransformer = ClassicFile, LazyFile
+    module.import_modules_from_strings = import_custom_modules
+
+
+def import_custom_modules(imports: Any, allow_failed_imports: bool = False) -> Any:
+    """mmengine's, without the modules of a package that is not installed and that this one stands in for.
+
+    Should the config use anything else of that package, then the error for its name says what is missing.
+    """
+    from mmengine.utils import import_modules_from_strings
+
+    if isinstance(imports, (list, tuple)):
+        imports = [name for name in imports if not (isinstance(name, str) and _has_stand_in(name))]
+    elif isinstance(imports, str) and _has_stand_in(imports):
+        return None
+    return import_modules_from_strings(imports, allow_failed_imports)
+
+
+def _has_stand_in(module: str) -> bool:
+    return stands_in_for(module) and not is_installed(module.partition('.')[0])
 
 
 def installed_path(package: str) -> str:

@@ -3,6 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'convnext': 'ConvNeXt',
         'csp_darknet': 'CSPDarknet',
         'cspnext': 'CSPNeXt',
         'darknet': 'Darknet',
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         'resnext': 'ResNeXt',
         'ssd_vgg': 'SSDVGG',
         'swin': 'SwinTransformer',
+        'timm_backbone': 'TIMMBackbone',
         'trident_resnet': 'TridentResNet',
     },
 )

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'dropblock': 'DropBlock',
         'ema': 'ExpMomentumEMA ExponentialMovingAverage',
         'inverted_residual': 'InvertedResidual',
+        'layer_norm': 'LN2d',
         'matrix_nms': 'mask_matrix_nms',
         'merge_cells': 'BaseMergeCell ConcatCell GlobalPoolingCell SumCell',
         'mlp': 'FFN MLP',

@@ -27,6 +27,7 @@ CASES = [
     'regnet__mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco',
     'resnest__faster-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco',
     'retinanet__retinanet_r50_fpn_1x_coco',
+    'rtmdet__rtmdet_l_convnext_b_4xb32-100e_coco',
     'rtmdet__rtmdet_s_8xb32-300e_coco',
     'ssd__ssd512_coco',
     'ssd__ssdlite_mobilenetv2-scratch_8xb24-600e_coco',
