@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
+        'heatmap': ('gaussian_heatmaps gaussian_radius highest_cells local_maxima raise_by_class values_at_cells'),
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',
