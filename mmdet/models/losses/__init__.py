@@ -5,7 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'utils': 'WeightedLoss reduce_loss weight_reduce_loss weighted_loss',
         'accuracy': 'Accuracy accuracy',
-        'ae_loss': 'AssociativeEmbeddingLoss',
+        'ae_loss': 'AssociativeEmbeddingLoss CornerPairs',
         'arcface_loss': 'ArcFaceLoss',
         'balanced_l1_loss': 'BalancedL1Loss balanced_l1_loss',
         'cross_entropy_loss': (

@@ -56,7 +56,7 @@ def gaussian_focal_loss_with_pos_inds(
         pos_labels: Their classes, shape (M,).
         pos_mask: Which of the M count, shape (M,).
     """
-    positive = _positive_term(pred[pos_inds].gather(1, pos_labels[:, None]), alpha)
+    positive = _positive_term(pred[pos_inds, pos_labels][:, None], alpha)
     negative = _negative_term(pred, gaussian_target, alpha, gamma)
     weight = None if pos_mask is None else pos_mask[:, None].to(positive.dtype)
     if reduction == 'none':
