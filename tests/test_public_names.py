@@ -99,7 +99,7 @@ TO_COME = {
     },
     'one stage': {
         'mmdet.models.dense_heads': (
-            'cascade_rpn_head centernet_head centernet_update_head centripetal_head corner_head '
+            'cascade_rpn_head '
             'ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head '
             'pisa_retinanet_head pisa_ssd_head sabl_retina_head yolo_head '
         ),

@@ -66,6 +66,9 @@ JOINTS = (
     'get_atss_targets',
     'get_fcos_targets',
     'positive_loss_single',
+    'add_cls_pos_inds',
+    '_get_center3x3_region_index_targets',
+    '_create_heatmaps_from_dist',
 )
 # Inherited methods that a head does not use, as in MMDetection.
 UNUSED = {
@@ -78,6 +81,7 @@ UNUSED = {
 # How often a joint is called for three images and two levels, where that is not once.
 CALLS = {'forward_single': 2, '_get_targets_single': 3, 'positive_loss_single': 3}
 CALLS |= {'loss_cls_by_feat_single': 2, 'loss_reg_by_feat_single': 2}
+CALLS |= {'_create_heatmaps_from_dist': 2}  # not for the image without an object
 BY_LEVEL = {'GFLHead', 'RetinaHead GHM', 'RepPointsHead', 'FCOSHead GHM', 'ATSSHead GHM'}
 BY_LEVEL |= {name for name in HEADS if name.startswith(('RTMDet', 'TOOD'))}
 # Heads that compute in forward what others do for each level, as in MMDetection.

@@ -176,6 +176,19 @@ HEADS = {
     },
     'FoveaHead': fovea(),
     'FoveaHead align': fovea(with_deform=True, deform_groups=2, norm_cfg=GN),
+    'CenterNetUpdateHead': dict(
+        TOWER, type='CenterNetUpdateHead', strides=STRIDES, norm_cfg=GN, regress_ranges=((0, 18), (12, 1e8))
+    ),
+    'CenterNetUpdateHead soft': dict(
+        TOWER,
+        type='CenterNetUpdateHead',
+        strides=STRIDES,
+        norm_cfg=GN,
+        regress_ranges=((0, 18), (12, 1e8)),
+        more_pos_thresh=0.9,
+        more_pos_topk=30,
+        soft_weight_on_reg=True,
+    ),
     'NASFCOSHead': dict(
         TOWER, type='NASFCOSHead', strides=STRIDES, norm_cfg=GN, regress_ranges=RANGES, loss_bbox=dict(type='IoULoss')
     ),
@@ -300,3 +313,12 @@ def totals(losses):
         key: sum(v.mean() for v in value) if isinstance(value, (list, tuple)) else value.float().mean()
         for key, value in losses.items()
     }
+
+
+def on_gpu(head, outs, data_samples):
+    """All of it as fake tensors of a GPU that need not exist."""
+    for module in head.modules():
+        for tensors, kind in ((module._parameters, torch.nn.Parameter), (module._buffers, torch.Tensor.detach)):
+            tensors.update({key: kind(x.detach().to('cuda')) for key, x in tensors.items() if x is not None})
+    outs = [[level.to('cuda') for level in levels] for levels in outs]
+    return outs, [sample.to('cuda') for sample in data_samples]
