@@ -39,19 +39,16 @@ def gaussian_radius(det_size: tuple[Number, Number], min_overlap: float) -> Numb
     return min(shifted, inside, outside)
 
 
-def gaussian(dx: Tensor, dy: Tensor, sigma: float | Tensor) -> Tensor:
-    """1 at the middle; 0 where it is lost beside 1."""
-    value = (-(dx * dx + dy * dy) / (2 * sigma * sigma)).exp()
-    return value.masked_fill(value < torch.finfo(value.dtype).eps, 0)
-
-
 def gaussians_around(x: Tensor, y: Tensor, radius: Tensor, size: tuple[int, int], like: Tensor) -> Tensor:
-    """``(..., H, W)`` Gaussians around cells x, y ``(...)``, -inf from ``radius`` (...) cells on, three times sigma."""
-    x, y, radius = (value[..., None, None] for value in (x, y, radius))
-    dx = torch.arange(size[1], dtype=like.dtype, device=like.device) - x
-    dy = torch.arange(size[0], dtype=like.dtype, device=like.device)[:, None] - y
-    near = (dx.abs() <= radius) & (dy.abs() <= radius)
-    return gaussian(dx, dy, (2 * radius + 1) / 6).masked_fill(~near, -torch.inf)
+    """``(..., H, W)`` Gaussians around cells x, y ``(...)``, 0 beyond ``radius`` (...) cells, three times sigma."""
+    radius = radius[..., None]
+    sigma = (2 * radius + 1) / 6
+
+    def along(axis: int, center: Tensor) -> Tensor:
+        away = torch.arange(size[axis], dtype=like.dtype, device=like.device) - center[..., None]
+        return (-away.square() / (2 * sigma.square())).exp().masked_fill(away.abs() > radius, 0)
+
+    return along(0, y)[..., :, None] * along(1, x)[..., None, :]
 
 
 def raise_by_class(heat: Tensor, values: Tensor, labels: Tensor) -> None:
@@ -69,9 +66,10 @@ def gaussian_heatmaps(
     """
     num_cells = size[0] * size[1]
     heat = gt.boxes.new_zeros(len(gt.boxes), num_classes, num_cells)
-    for part in gt.chunks(num_cells, matrices=4):
+    radius = torch.where(gt.mask, radius, -1)  # nothing is within it
+    for part in gt.chunks(num_cells):
         values = gaussians_around(x[:, part], y[:, part], radius[:, part], size, heat).flatten(2)
-        raise_by_class(heat, values.masked_fill(~gt.mask[:, part, None], -torch.inf), gt.labels[:, part])
+        raise_by_class(heat, values, gt.labels[:, part])
     return heat.unflatten(2, size)
 
 

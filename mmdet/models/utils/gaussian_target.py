@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmdet.models.core import gather_rows
-from mmdet.models.core.heatmap import gaussian, gaussian_radius, gaussians_around
+from mmdet.models.core.heatmap import gaussian_radius, gaussians_around
 from mmdet.models.core.heatmap import highest_cells as get_topk_from_heatmap
 from mmdet.models.core.heatmap import local_maxima as get_local_maximum
 
@@ -24,9 +24,10 @@ __all__ = [
 def gaussian2D(
     radius: int, sigma: float = 1, dtype: torch.dtype = torch.float32, device: torch.device | str = 'cpu'
 ) -> Tensor:
-    """A Gaussian around the middle of a square of ``2 * radius + 1`` cells, 1 at its peak."""
+    """A Gaussian around the middle of a square of ``2 * radius + 1`` cells: 1 at its peak, 0 where it is lost beside 1."""
     offset = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
-    return gaussian(offset, offset[:, None], sigma)
+    value = (-(offset.square() + offset.square()[:, None]) / (2 * sigma * sigma)).exp()
+    return value.masked_fill(value < torch.finfo(dtype).eps, 0)
 
 
 def gen_gaussian_target(
