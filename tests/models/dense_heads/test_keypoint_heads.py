@@ -105,6 +105,23 @@ def test_the_loss_never_looks_at_the_data(name):
     assert not copies.found
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize('name', HEADS)
+def test_a_gpu_gives_the_losses_of_the_cpu_without_waiting(name):
+    expected = loss_of(build(name), name, 'many', 'empty')
+    head = build(name).cuda()
+    gt_instances, ignored, metas = unpack_gt_instances([sample.cuda() for sample in samples('many', 'empty')])
+    outs = head([level.cuda() for level in maps(name, 2)])
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        losses = totals(head.loss_by_feat(*outs, gt_instances, metas, ignored))
+        sum(losses.values()).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key].cpu(), value, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize('name', HEADS)
 def test_one_graph(name, one_graph):
     head = build(name).eval()
