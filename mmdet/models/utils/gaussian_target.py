@@ -24,7 +24,7 @@ __all__ = [
 def gaussian2D(
     radius: int, sigma: float = 1, dtype: torch.dtype = torch.float32, device: torch.device | str = 'cpu'
 ) -> Tensor:
-    """A Gaussian around the middle of a square of ``2 * radius + 1`` cells: 1 at its peak, 0 where it is lost beside 1."""
+    """A Gaussian in the middle of a square of ``2 * radius + 1`` cells: 1 at its peak, 0 where it is lost beside 1."""
     offset = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
     value = (-(offset.square() + offset.square()[:, None]) / (2 * sigma * sigma)).exp()
     return value.masked_fill(value < torch.finfo(dtype).eps, 0)
