@@ -7,7 +7,27 @@ import pytest
 import torch
 from torch import nn
 
-NAMES = ['RetinaHead', 'ATSSHead', 'FCOSHead center', 'GFLHead', 'PAAHead', 'AutoAssignHead', 'FSAFHead']
+NAMES = [
+    'RetinaHead',
+    'ATSSHead',
+    'FCOSHead center',
+    'GFLHead',
+    'PAAHead',
+    'AutoAssignHead',
+    'FSAFHead',
+    'RTMDetHead',
+    'RTMDetSepBNHead',
+    'TOODHead',
+    'TOODHead initial',
+    'YOLOXHead',
+    'VFNetHead',
+    'VFNetHead points',
+    'DDODHead',
+    'FoveaHead align',
+    'NASFCOSHead',
+    'FreeAnchorRetinaHead',
+    'YOLOFHead',
+]
 
 
 class Step(nn.Module):
