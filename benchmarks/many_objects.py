@@ -15,19 +15,59 @@ import time
 
 import report
 
-STRIDES = [8, 16, 32, 64, 128]
-COMMON = dict(num_classes=80, in_channels=256)
-ONE_ANCHOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=STRIDES)
+PYRAMID = [8, 16, 32, 64, 128]
+STRIDES = [8, 16, 32]
+COMMON = dict(num_classes=80, in_channels=32, feat_channels=32, stacked_convs=2)
+ANCHOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=PYRAMID)
+POINTS = dict(type='MlvlPointGenerator', offset=0, strides=STRIDES)
 MAX_IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1)
 FOCAL = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
-ATSS = dict(anchor_generator=ONE_ANCHOR, loss_cls=FOCAL, loss_bbox=dict(type='GIoULoss'), **COMMON)
+QUALITY = dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0)
+NEAREST = dict(type='ATSSAssigner', topk=9)
+ALIGNED = dict(assigner=dict(type='TaskAlignedAssigner', topk=13), initial_assigner=NEAREST, alpha=1, beta=6)
+
+
+def retina(**head) -> dict:
+    return dict(COMMON, type='RetinaHead', loss_cls=FOCAL, train_cfg=dict(assigner=MAX_IOU), **head)
+
+
+def fcos(**head) -> dict:
+    return dict(COMMON, type='FCOSHead', strides=PYRAMID, **head)
+
+
+def atss(assigner: dict, **head) -> dict:
+    given = dict(type='ATSSHead', anchor_generator=ANCHOR, loss_cls=FOCAL, loss_bbox=dict(type='GIoULoss'))
+    return {**COMMON, **given, 'train_cfg': dict(assigner=assigner), **head}
+
+
+def rtmdet(**head) -> dict:
+    distances = dict(type='DistancePointBBoxCoder')
+    assigner = dict(type='DynamicSoftLabelAssigner', topk=13)
+    return atss(assigner, anchor_generator=POINTS, bbox_coder=distances, loss_cls=QUALITY, **head)
+
+
+def tood(initial_epoch: int) -> dict:
+    losses = dict(initial_loss_cls=dict(FOCAL, activated=True), loss_cls=dict(QUALITY, activated=True))
+    return atss({}, **losses, type='TOODHead', train_cfg=dict(ALIGNED, initial_epoch=initial_epoch))
+
+
 HEADS = {
-    'RetinaHead': dict(type='RetinaHead', loss_cls=FOCAL, train_cfg=dict(assigner=MAX_IOU), **COMMON),
-    'FCOSHead': dict(type='FCOSHead', strides=STRIDES, **COMMON),
-    'FCOSHead center sampling': dict(type='FCOSHead', strides=STRIDES, center_sampling=True, **COMMON),
-    'ATSSHead': dict(type='ATSSHead', train_cfg=dict(assigner=dict(type='ATSSAssigner', topk=9)), **ATSS),
-    'ATSSHead IoU': dict(type='ATSSHead', train_cfg=dict(assigner=MAX_IOU), **ATSS),
-    'ATSSHead SSC': dict(type='ATSSHead', train_cfg=dict(assigner=dict(type='SpaceScaleAssigner')), **ATSS),
+    'RetinaHead': retina(),
+    'FCOSHead': fcos(),
+    'FCOSHead center sampling': fcos(center_sampling=True),
+    'ATSSHead': atss(NEAREST),
+    'ATSSHead IoU': atss(MAX_IOU),
+    'ATSSHead SSC': atss(dict(type='SpaceScaleAssigner')),
+    'RTMDetHead': rtmdet(type='RTMDetHead'),
+    'RTMDetSepBNHead': rtmdet(type='RTMDetSepBNHead', with_objectness=False),
+    'YOLOXHead': dict(
+        COMMON,
+        type='YOLOXHead',
+        strides=STRIDES,
+        train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
+    ),
+    'TOODHead': tood(0),
+    'TOODHead initial epochs': tood(4),
 }
 
 
@@ -49,8 +89,10 @@ def measure(name: str, objects: int, height: int, width: int, backward: bool) ->
     torch.manual_seed(0)
     head = MODELS.build(ConfigDict(HEADS[name]))
     padded = [-(-side // 32) * 32 for side in (height, width)]
-    sizes = [[-(-side // stride) for side in padded] for stride in STRIDES]
-    outs = tuple(map(list, zip(*(map_outputs(head, size) for size in sizes))))
+    strides = [max(stride) for stride in head.prior_generator.strides]
+    features = [torch.randn(1, head.in_channels, *(-(-side // s) for side in padded)) for s in strides]
+    with torch.no_grad():
+        outs = [[level.requires_grad_() for level in output] for output in head(features)]
     center = torch.rand(objects, 2) * torch.tensor([width, height])
     half = torch.rand(objects, 2) * 60 + 4
     low, high = (center - half).clamp(min=0), torch.minimum(center + half, torch.tensor([width, height]))
@@ -62,17 +104,6 @@ def measure(name: str, objects: int, height: int, width: int, backward: bool) ->
     if backward:
         total.backward()
     return dict(before=before, peak=peak(), seconds=time.perf_counter() - start, loss=total.item())
-
-
-def map_outputs(head, size: list[int]) -> list:
-    """Random outputs of one level with the channels that the head's predictors have."""
-    import torch
-
-    anchors = head.num_base_priors
-    channels = [anchors * head.cls_out_channels, anchors * head.reg_dim]
-    if hasattr(head, 'loss_centerness'):
-        channels.append(anchors)
-    return [(torch.rand(1, c, *size) * (1 if i else -4)).requires_grad_() for i, c in enumerate(channels)]
 
 
 def main() -> None:

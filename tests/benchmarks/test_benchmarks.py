@@ -67,6 +67,13 @@ def test_detectors(mode, tmp_path):
     assert set(names) == {'ours', 'bare network', 'torchvision'}
 
 
+@pytest.mark.slow
+def test_thousands_of_objects_in_little_memory(tmp_path):
+    heads = "RTMDetHead RTMDetSepBNHead YOLOXHead TOODHead 'TOODHead initial epochs'"
+    table = run('many_objects', f'--heads {heads} --objects 3000 --size 640 640 --limit 6 --backward', tmp_path)
+    assert table.startswith('3000 objects') and len(table.splitlines()) == 7
+
+
 # config -> how many files and changes of file one loss may take
 LIMITS = {
     'retinanet/retinanet_r50_fpn_1x_coco.py': (12, 60),
