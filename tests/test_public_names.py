@@ -98,14 +98,8 @@ TO_COME = {
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'one stage': {
-        'mmdet.models.dense_heads': (
-            'cascade_rpn_head '
-            'ga_retina_head ga_rpn_head guided_anchor_head lad_head ld_head '
-            'pisa_retinanet_head pisa_ssd_head sabl_retina_head yolo_head '
-        ),
-        'mmdet.models.detectors': 'kd_one_stage lad',
-        'mmdet.models.task_modules.assigners': 'grid_assigner region_assigner',
-        'mmdet.models.task_modules.coders': 'bucketing_bbox_coder legacy_delta_xywh_bbox_coder yolo_bbox_coder',
+        'mmdet.models.dense_heads': 'dense_head cascade_rpn_head ga_retina_head ga_rpn_head guided_anchor_head',
+        'mmdet.models.task_modules.assigners': 'region_assigner',
     },
     'two stages': {
         'mmdet.models.detectors': ('crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'),

@@ -69,6 +69,7 @@ JOINTS = (
     'add_cls_pos_inds',
     '_get_center3x3_region_index_targets',
     '_create_heatmaps_from_dist',
+    'responsible_flags',
 )
 # Inherited methods that a head does not use, as in MMDetection.
 UNUSED = {
@@ -79,11 +80,11 @@ UNUSED = {
     'YOLOFHead': {'loss_by_feat_single'},
 }
 # How often a joint is called for three images and two levels, where that is not once.
-CALLS = {'forward_single': 2, '_get_targets_single': 3, 'positive_loss_single': 3}
+CALLS = {'forward_single': 2, '_get_targets_single': 3, 'positive_loss_single': 3, 'responsible_flags': 3}
 CALLS |= {'loss_cls_by_feat_single': 2, 'loss_reg_by_feat_single': 2}
 CALLS |= {'_create_heatmaps_from_dist': 2}  # not for the image without an object
 BY_LEVEL = {'GFLHead', 'RetinaHead GHM', 'RepPointsHead', 'FCOSHead GHM', 'ATSSHead GHM'}
-BY_LEVEL |= {name for name in HEADS if name.startswith(('RTMDet', 'TOOD'))}
+BY_LEVEL |= {name for name in HEADS if name.startswith(('RTMDet', 'TOOD', 'YOLOV3'))}
 # Heads that compute in forward what others do for each level, as in MMDetection.
 ALL_IN_FORWARD = {'SSDHead', 'RetinaSepBNHead', 'RTMDetHead', 'RTMDetSepBNHead', 'TOODHead'}
 
@@ -184,7 +185,7 @@ def test_dense_targets_unpack_as_lists_by_level():
 
 
 # Heads whose candidates have a way of their own, as in MMDetection.
-OWN_CANDIDATES = {'YOLOXHead'}
+OWN_CANDIDATES = {'YOLOXHead', 'YOLOV3Head'}
 
 
 @pytest.mark.parametrize('name', HEADS)

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = attach(
         'retina_head': 'RetinaHead RetinaSepBNHead',
         'tood_head': 'TOODHead TaskDecomposition',
         'vfnet_head': 'VFNetHead',
+        'yolo_head': 'YOLOV3Head',
         'yolof_head': 'YOLOFHead',
         'yolox_head': 'YOLOXHead',
     },

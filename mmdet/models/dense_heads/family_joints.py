@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmdet.models.core import DenseTargets, PaddedGT, Priors, levels_to_images, split_levels, unmap
+from mmdet.models.core.gt import box_rows
 
 from .joints import TargetLists, level_targets, priors_as_lists, stack_targets, targets_from_lists
 
@@ -176,3 +177,13 @@ def pair_targets(
     targets = level_targets(head.num_classes, labels, weights, priors.expanded())
     targets.avg_factor = torch.as_tensor(factor, dtype=weights.dtype, device=labels.device)
     return targets, boxes, truth, counted.to(boxes.dtype)
+
+
+def cell_maps(head, priors: Priors, sizes: Sequence[tuple[int, int]], gt_instances: Sequence) -> tuple[Tensor, Tensor]:
+    """Targets and background of all anchors by an own ``get_targets`` and so on of YOLOv3."""
+    anchors = [split_levels(priors.boxes[0], priors.level_sizes, 0)] * len(gt_instances)
+    device = priors.boxes.device
+    flags = [head.responsible_flags(sizes, box_rows(image.bboxes), device) for image in gt_instances]
+    targets, negative = head.get_targets(anchors, flags, gt_instances)
+    targets = torch.cat(list(targets), 1)
+    return targets, torch.cat(list(negative), 1).to(targets.dtype)

@@ -214,6 +214,18 @@ HEADS = {
         loss_bbox=dict(type='GIoULoss'),
         train_cfg=dict(assigner=dict(type='UniformAssigner', pos_ignore_thr=0.15, neg_ignore_thr=0.7)),
     ),
+    'YOLOV3Head': dict(
+        type='YOLOV3Head',
+        num_classes=NUM_CLASSES,
+        in_channels=[8, 8],
+        out_channels=[8, 8],
+        featmap_strides=STRIDES,
+        one_hot_smoother=0.1,
+        anchor_generator=dict(
+            type='YOLOAnchorGenerator', base_sizes=[[(20, 24), (30, 20)], [(40, 44), (50, 30)]], strides=STRIDES
+        ),
+        train_cfg=dict(assigner=dict(type='GridAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0)),
+    ),
     'SSDHead': dict(
         type='SSDHead',
         num_classes=NUM_CLASSES,
@@ -251,7 +263,7 @@ TEST_CFG = dict(nms_pre=20, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms',
 LOOKS_AT_DATA = {'PAAHead'}
 
 # Heads whose boxes may reach out of the picture, as in MMDetection.
-UNCLIPPED = {'TOODHead', 'YOLOXHead'}
+UNCLIPPED = {'TOODHead', 'YOLOXHead', 'YOLOV3Head'}
 
 BOXES = {
     'many': ([[4.0, 6, 30, 34], [20, 10, 60, 58], [1, 1, 13, 12], [22, 12, 58, 60]], [1, 3, 0, 3]),

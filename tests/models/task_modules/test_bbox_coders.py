@@ -105,3 +105,13 @@ def test_negative_distances_of_an_anchor_are_zero():
     coder = TASK_UTILS.build(dict(type='AnchorPointBBoxCoder'))
     found = coder.decode(tensor([0, 0, 64, 64]), tensor([-3, 1, 2, -1]))
     assert found.tolist() == [[32, 24, 48, 32]]
+
+
+def test_yolo_by_hand():
+    coder = TASK_UTILS.build(dict(type='YOLOBBoxCoder'))
+    anchors, boxes = torch.tensor([[0.0, 0, 16, 32]]), torch.tensor([[4.0, 8, 20, 24]])
+    encoded = coder.encode(anchors, boxes, 16)
+    torch.testing.assert_close(encoded, torch.tensor([[0.75, 0.5, 0.0, -0.6931472]]))
+    torch.testing.assert_close(coder.decode(anchors, encoded, torch.tensor([[16]])), boxes)
+    far = coder.encode(anchors, boxes + 100, 16)[0, :2]
+    assert far.tolist() == pytest.approx([1 - 1e-6] * 2)

@@ -204,3 +204,30 @@ def test_uniform_by_hand():
     with pytest.raises(ValueError, match='UniformAssigner needs the predicted bboxes'):
         valid = torch.ones(1, 5, dtype=torch.bool)
         TASK_UTILS.build(cfg).assign_batch(Priors(anchors[None], valid, [5]), PaddedGT.from_instances([truth]))
+
+
+# Squares of side 10 in a row; those of the cells with the centre of a box are responsible.
+ROW = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [20, 0, 30, 10], [30, 0, 40, 10]])
+
+
+@pytest.mark.parametrize(
+    'changes, boxes, responsible, expected',
+    [
+        ({}, [[1, 0, 11, 10]], [1, 0, 0, 0], [1, 0, 0, 0]),
+        ({}, [[1, 0, 11, 10]], [0, 1, 0, 0], [-1, 1, 0, 0]),  # the best is not responsible, and no background either
+        (dict(min_pos_iou=0.3), [[1, 0, 11, 10]], [0, 1, 0, 0], [-1, 0, 0, 0]),
+        (dict(pos_iou_thr=0.04), [[1, 0, 11, 10]], [1, 1, 0, 0], [1, 1, 0, 0]),
+        ({}, [[1, 0, 11, 10], [0, 0, 10, 10]], [1, 0, 0, 0], [2, 0, 0, 0]),  # of both boxes the last claims
+        (dict(neg_iou_thr=(0.02, 0.5)), [[1, 0, 11, 10]], [1, 0, 0, 0], [1, 0, -1, -1]),
+        ({}, [[1, 0, 39, 10]], [0, 1, 1, 0], [0, 1, 1, 0]),  # equally good
+        (dict(gt_max_assign_all=False), [[1, 0, 39, 10]], [0, 1, 1, 0], [0, 1, 0, 0]),
+        ({}, [], [0, 0, 0, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_grid(changes, boxes, responsible, expected):
+    cfg = dict(type='GridAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0) | changes
+    image = InstanceData(priors=ROW, responsible_flags=torch.tensor(responsible, dtype=torch.uint8))
+    truth = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels=torch.zeros(len(boxes)).long()
+    )
+    assert TASK_UTILS.build(cfg).assign(image, truth).gt_inds.tolist() == expected

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'assign_result': 'AssignResult',
         'base_assigner': 'BaseAssigner in_ignored_region',
         'dynamic_assigners': 'DynamicSoftLabelAssigner SimOTAAssigner TaskAlignedAssigner center_of_mass',
+        'grid_assigner': 'GridAssigner',
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',

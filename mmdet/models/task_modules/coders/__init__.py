@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = attach(
         'landmark_coder': 'LandmarkCoder',
         'pseudo_bbox_coder': 'PseudoBBoxCoder',
         'tblr_bbox_coder': 'AnchorPointBBoxCoder TBLRBBoxCoder bboxes2tblr tblr2bboxes',
+        'yolo_bbox_coder': 'YOLOBBoxCoder',
     },
 )
