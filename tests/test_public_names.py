@@ -98,7 +98,7 @@ TO_COME = {
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'one stage': {
-        'mmdet.models.dense_heads': 'dense_head cascade_rpn_head ga_retina_head ga_rpn_head guided_anchor_head',
+        'mmdet.models.dense_heads': 'cascade_rpn_head ga_retina_head ga_rpn_head guided_anchor_head',
         'mmdet.models.task_modules.assigners': 'region_assigner',
     },
     'two stages': {

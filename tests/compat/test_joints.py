@@ -84,9 +84,9 @@ CALLS = {'forward_single': 2, '_get_targets_single': 3, 'positive_loss_single': 
 CALLS |= {'loss_cls_by_feat_single': 2, 'loss_reg_by_feat_single': 2}
 CALLS |= {'_create_heatmaps_from_dist': 2}  # not for the image without an object
 BY_LEVEL = {'GFLHead', 'RetinaHead GHM', 'RepPointsHead', 'FCOSHead GHM', 'ATSSHead GHM'}
-BY_LEVEL |= {name for name in HEADS if name.startswith(('RTMDet', 'TOOD', 'YOLOV3'))}
+BY_LEVEL |= {name for name in HEADS if name.startswith(('RTMDet', 'TOOD', 'YOLOV3', 'SABL'))}
 # Heads that compute in forward what others do for each level, as in MMDetection.
-ALL_IN_FORWARD = {'SSDHead', 'RetinaSepBNHead', 'RTMDetHead', 'RTMDetSepBNHead', 'TOODHead'}
+ALL_IN_FORWARD = {'SSDHead', 'PISASSDHead', 'RetinaSepBNHead', 'RTMDetHead', 'RTMDetSepBNHead', 'TOODHead'}
 
 
 def pairs():
@@ -107,7 +107,7 @@ def number_of_calls(name, joint):
     if kind == 'DDODHead' and joint == '_get_targets_single':
         return 6  # for both tasks
     if joint == 'loss_by_feat_single':
-        return 3 if kind == 'SSDHead' else 2 if name in BY_LEVEL else 1
+        return 3 if kind in {'SSDHead', 'PISASSDHead'} else 2 if name in BY_LEVEL else 1
     if kind == 'RepPointsHead':
         return {'_get_targets_single': 6, 'get_targets': 2}.get(joint, CALLS.get(joint, 1))
     return CALLS.get(joint, 1)

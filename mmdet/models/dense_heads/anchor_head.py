@@ -41,8 +41,7 @@ class AnchorHead(BaseDenseHead):
     """Whether they return the ground truth of each positive last, as those of FSAF do; -1 elsewhere."""
 
     @property
-    def encodes_targets(self) -> bool:
-        """Whether box targets are what the coder makes of boxes, not the boxes."""
+    def encodes_targets(self) -> bool:  # type: ignore[override]  # follows the setting
         return not self.reg_decoded_bbox
 
     def __init__(
@@ -166,20 +165,10 @@ class AnchorHead(BaseDenseHead):
         inside = (x1 >= -border) & (y1 >= -border) & (x2 < width + border) & (y2 < height + border)
         return Priors(priors.boxes, priors.valid & inside, priors.level_sizes, priors.strides)
 
-    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
-        pos, neg = self._draw(priors, assignment, gt)
-        targets = DenseTargets.build(
-            assignment,
-            gt,
-            self.num_classes,
-            pos=pos,
-            neg=neg,
-            pos_weight=self.train_cfg.get('pos_weight', -1),
-            priors=priors.boxes if self.encodes_targets else None,
-            coder=self.bbox_coder,
-            count_negatives=self.sampler.avg_factor_with_neg,
-            level_sizes=priors.level_sizes,
-        )
+    def _build_targets(
+        self, priors: Priors, assignment: Assignment, gt: PaddedGT, train_cfg: ConfigType | None = None
+    ) -> DenseTargets:
+        targets = super()._build_targets(priors, assignment, gt, train_cfg)
         if self.matches_in_targets:
             targets.extras['rest'] = [torch.where(targets.pos, assignment.gt_inds - 1, -1)]
         return targets

@@ -56,7 +56,7 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs, self.reg_convs = self._tower(), self._tower()
+        self.cls_convs, self.reg_convs = self._towers()
         kernel: dict[str, Any] = dict(kernel_size=self.pred_kernel_size, padding=self.pred_kernel_size // 2)
         self.atss_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, **kernel)
         self.atss_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, **kernel)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmdet.models.core import (
     Assignment,
+    DenseTargets,
     PaddedGT,
     PriorCache,
     Priors,
@@ -53,6 +54,9 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
     reg_dim = 4
     """Channels of the box branch for each prior."""
 
+    encodes_targets = False
+    """Whether box targets are what the coder makes of boxes, not the boxes."""
+
     conv_bias: bool | str = 'auto'
     dcn_on_last_conv = False
 
@@ -70,16 +74,27 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             if hasattr(module, 'conv_offset'):
                 constant_init(module.conv_offset, 0)  # init_cfg of the layer type would move the sampling points
 
-    def _tower(self) -> nn.Sequential:
-        """``stacked_convs`` convolutions, the last one deformable (DCNv2) if so configured."""
-        widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
-        kinds = [self.conv_cfg] * self.stacked_convs
-        if self.dcn_on_last_conv and kinds:
-            kinds[-1] = dict(type='DCNv2')
-        options = dict(padding=1, norm_cfg=self.norm_cfg, bias=self.conv_bias)
-        return nn.Sequential(
-            *(ConvModule(a, b, 3, conv_cfg=kind, **options) for a, b, kind in zip(widths, widths[1:], kinds))
+    def _tower_layer(self, i: int) -> nn.Module:
+        """Convolution ``i`` of a tower, the last one deformable (DCNv2) if so configured."""
+        last = self.dcn_on_last_conv and i == self.stacked_convs - 1
+        return ConvModule(
+            self.feat_channels if i else self.in_channels,
+            self.feat_channels,
+            3,
+            padding=1,
+            conv_cfg=dict(type='DCNv2') if last else self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            bias=self.conv_bias,
         )
+
+    def _tower(self) -> nn.Sequential:
+        """``stacked_convs`` convolutions."""
+        return nn.Sequential(*(self._tower_layer(i) for i in range(self.stacked_convs)))
+
+    def _towers(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Two towers, made layer by layer in turn: with the same seed the same random weights as in 3.x."""
+        pairs = [(self._tower_layer(i), self._tower_layer(i)) for i in range(self.stacked_convs)]
+        return nn.Sequential(*(a for a, _ in pairs)), nn.Sequential(*(b for _, b in pairs))
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
         """What ``forward_single`` gives for every level: a list by level of each of its values."""
@@ -125,6 +140,25 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         if getattr(self.sampler, 'by_image', True):
             return sample_images(self.sampler, priors, assignment, gt)
         return self.sampler.masks(assignment, gt)
+
+    def _build_targets(
+        self, priors: Priors, assignment: Assignment, gt: PaddedGT, train_cfg: ConfigType | None = None
+    ) -> DenseTargets:
+        """Targets of an assignment; ``train_cfg`` in place of the head's own where it has several."""
+        train_cfg = self.train_cfg if train_cfg is None else train_cfg
+        pos, neg = self._draw(priors, assignment, gt)
+        return DenseTargets.build(
+            assignment,
+            gt,
+            self.num_classes,
+            pos=pos,
+            neg=neg,
+            pos_weight=train_cfg.get('pos_weight', -1),
+            priors=priors.boxes if self.encodes_targets else None,
+            coder=self.bbox_coder,
+            count_negatives=self.sampler.avg_factor_with_neg,
+            level_sizes=priors.level_sizes,
+        )
 
     @property
     def counts_by_level(self) -> bool:

@@ -66,22 +66,17 @@ class DDODHead(AnchorHead):
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs, self.reg_convs = self._tower(), self._tower()
+        self.cls_convs, self.reg_convs = self._towers()
         predictor: dict[str, Any] = dict(kernel_size=3, padding=1)
         self.atss_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, **predictor)
         self.atss_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * 4, **predictor)
         self.atss_iou = nn.Conv2d(self.feat_channels, self.num_base_priors, **predictor)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.prior_generator.strides)
 
-    def _tower(self) -> nn.Sequential:
-        layers = []
-        for i in range(self.stacked_convs):
-            conv_cfg = dict(type='DCN', deform_groups=1) if self.use_dcn and i == 0 else self.conv_cfg
-            channels = self.feat_channels if i else self.in_channels
-            layers.append(
-                ConvModule(channels, self.feat_channels, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=self.norm_cfg)
-            )
-        return nn.Sequential(*layers)
+    def _tower_layer(self, i: int) -> nn.Module:
+        conv_cfg = dict(type='DCN', deform_groups=1) if self.use_dcn and i == 0 else self.conv_cfg
+        channels = self.feat_channels if i else self.in_channels
+        return ConvModule(channels, self.feat_channels, 3, padding=1, conv_cfg=conv_cfg, norm_cfg=self.norm_cfg)
 
     def init_weights(self) -> None:
         for layer in (*self.cls_convs, *self.reg_convs):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.models.core import DenseTargets, PaddedGT, Priors, levels_to_images, split_levels, unmap
+from mmdet.models.core import DenseTargets, PaddedGT, Priors, levels_to_images, map_sizes, split_levels, unmap
 from mmdet.models.core.gt import box_rows
 
 from .joints import TargetLists, level_targets, priors_as_lists, stack_targets, targets_from_lists
@@ -187,3 +187,54 @@ def cell_maps(head, priors: Priors, sizes: Sequence[tuple[int, int]], gt_instanc
     targets, negative = head.get_targets(anchors, flags, gt_instances)
     targets = torch.cat(list(targets), 1)
     return targets, torch.cat(list(negative), 1).to(targets.dtype)
+
+
+def own_squares(head, maps: Sequence[Tensor], metas: list[dict], squares: Priors) -> Priors:
+    """Squares by an own ``get_anchors`` of SABL."""
+    lists = head.get_anchors(map_sizes(maps), metas, maps[0].device)
+    boxes = torch.stack([torch.cat(list(levels)) for levels in lists])
+    return Priors(boxes, squares.valid, squares.level_sizes, squares.strides)
+
+
+def bucket_targets(head, approxs: Priors, squares: Priors, gt: PaddedGT, metas: list[dict]) -> DenseTargets:
+    """Targets by an own ``get_targets`` or ``_get_targets_single`` of SABL."""
+    by_image = lambda boxes, sizes: [
+        split_levels(image, sizes, 0) for image in boxes.expand(len(metas), *boxes.shape[1:])
+    ]
+    approx_list = by_image(approxs.boxes, approxs.level_sizes)
+    lists = approx_list, by_image(squares.valid, squares.level_sizes), by_image(squares.boxes, squares.level_sizes)
+    *fields, factor = head.get_targets(*lists, list(gt.instances), metas, list(gt.ignored_instances))
+    labels, weights, buckets, counted, offsets, each = (torch.cat(list(levels), 1) for levels in fields)
+    targets = level_targets(head.num_classes, labels, weights, offsets, each)
+    targets.level_sizes, targets.avg_factor = squares.level_sizes, offsets.new_tensor(factor)
+    targets.extras.update(buckets=buckets, bucket_weights=counted)
+    return targets
+
+
+def bucket_losses(
+    head, cls_scores: Sequence[Tensor], bbox_preds: Sequence[tuple[Tensor, Tensor]], targets: DenseTargets
+) -> tuple[list[Tensor], ...]:
+    """Losses by an own ``loss_by_feat_single`` of SABL, level by level."""
+    t = targets
+    fields = t.labels, t.label_weights, t.extras['buckets'], t.extras['bucket_weights'], t.bbox_targets, t.bbox_weights
+    levels = zip(cls_scores, bbox_preds, *(split_levels(field, t.level_sizes) for field in fields))
+    return tuple(map(list, zip(*(head.loss_by_feat_single(*level, avg_factor=t.avg_factor) for level in levels))))
+
+
+def bucket_detections(
+    head,
+    cls_scores: Sequence[Tensor],
+    bbox_preds: Sequence[tuple],
+    metas: list[dict],
+    cfg,
+    rescale: bool,
+    with_nms: bool,
+) -> list:
+    """Detections by an own ``_predict_by_feat_single`` of SABL."""
+    squares = head.get_anchors(map_sizes(cls_scores), metas, cls_scores[0].device)
+    cfg = head.test_cfg if cfg is None else cfg
+    results = []
+    for b, meta in enumerate(metas):
+        maps = [level[b] for level in cls_scores], *([pair[i][b] for pair in bbox_preds] for i in (0, 1))
+        results.append(head._predict_by_feat_single(*maps, squares[b], meta, cfg, rescale, with_nms))
+    return results

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.models.core import BestMatch, PaddedGT, Priors, by_batch, flatten_outputs, map_sizes, per_level
+from mmdet.models.task_modules.coders import clip_to_middles
 from mmdet.ops.deform_conv import DeformConv2d
 from mmdet.registry import MODELS
 
@@ -194,7 +195,5 @@ class FoveaHead(AnchorFreeHead):
             base_len: Length by which a level measures; ``(P, 1)`` where there are several.
         """
         reach = bbox_pred.exp() * base_len
-        height, width = max_shape[:2]
-        low, high = priors - reach[:, :2], priors + reach[:, 2:]
-        x, y = (torch.stack([low[:, i], high[:, i]], 1).clamp(0, (width, height)[i] - 1) for i in (0, 1))
-        return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
+        boxes = torch.cat([priors - reach[:, :2], priors + reach[:, 2:]], 1)
+        return clip_to_middles(boxes, max_shape)

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmdet.models.core import Assignment, DenseTargets, PaddedGT, Priors, flatten_levels, split_levels
 from mmdet.models.losses.accuracy import accuracy
 from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
 
 from .retina_head import RetinaHead
 
@@ -44,9 +45,11 @@ class FSAFHead(RetinaHead):
         cls_score, bbox_pred = super().forward_single(x)
         return cls_score, self.relu(bbox_pred)
 
-    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> DenseTargets:
+    def _build_targets(
+        self, priors: Priors, assignment: Assignment, gt: PaddedGT, train_cfg: ConfigType | None = None
+    ) -> DenseTargets:
         """With ``extras['class_weights'] (B, P, C)``, 0 for the class of a box in whose shadow the anchor lies."""
-        targets = super()._build_targets(priors, assignment, gt)
+        targets = super()._build_targets(priors, assignment, gt, train_cfg)
         shadowed = assignment.extras.get('shadowed')
         if shadowed is not None:
             label = gt.labels[..., None].expand(shadowed.shape)

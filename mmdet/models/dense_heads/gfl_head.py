@@ -69,7 +69,7 @@ class GFLHead(AnchorsInTargets, AnchorHead):
         if self.num_base_priors != 1:
             raise UserValueError(f'{type(self).__name__} needs one anchor at a location, not {self.num_base_priors}')
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs, self.reg_convs = self._tower(), self._tower()
+        self.cls_convs, self.reg_convs = self._towers()
         self.gfl_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 3, padding=1)
         self.gfl_reg = nn.Conv2d(self.feat_channels, 4 * (self.reg_max + 1), 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.prior_generator.strides)

@@ -336,7 +336,8 @@ def losses_by_single(
     else:
         split = {name: [value] for name, value in fields.items()}
         maps = [[as_level(flat)] for flat in flatten_outputs(*outputs)]
-    split.update(zip(('cls_score', 'bbox_pred', 'centerness'), maps))
+    third = 'soft_targets' if 'soft_targets' in names else 'centerness'
+    split.update(zip(('cls_score', 'bbox_pred', third), maps))
     columns = [split[name] for name in names if name != 'avg_factor']
     calls = [head.loss_by_feat_single(*values, avg_factor=avg_factor) for values in zip(*columns)]
     return tuple(map(list, zip(*calls)))

@@ -75,14 +75,8 @@ class PAAHead(ATSSHead):
         logits, preds, iou_logits = flatten_outputs(
             (cls_scores, self.cls_out_channels), (bbox_preds, self.reg_dim), (iou_preds, 1)
         )  # (B, P, .)
-        pred = self.bbox_coder.decode(anchors, preds)
-        boxes = torch.where(targets.pos[..., None], targets.bbox_targets, pred.detach())
-        with torch.no_grad():
-            losses = self._ranking_loss(
-                logits.flatten(0, 1), pred.flatten(0, 1), targets.labels.flatten(), boxes.flatten(0, 1)
-            )
-            num_gt = max(1, *map(len, batch_gt_instances))
-            pos = self._reassign(losses.view_as(targets.labels), targets, num_gt)
+        num_gt = max(1, *map(len, batch_gt_instances))
+        pred, boxes, pos = self._positives(logits, preds, anchors, targets, num_gt)
         labels = torch.where(pos, targets.labels, self.num_classes)
         weight, num_pos, sizes = pos.to(pred.dtype), pos.sum(), targets.level_sizes
         quality = bbox_overlaps(pred.detach(), boxes, is_aligned=True) * weight
@@ -94,6 +88,18 @@ class PAAHead(ATSSHead):
                 self.loss_centerness, sizes, iou_logits[..., 0], quality, weight, avg_factor=num_pos.clamp(min=1)
             ),
         )
+
+    def _positives(
+        self, logits: Tensor, preds: Tensor, anchors: Tensor, targets: DenseTargets, num_gt: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicted boxes and their targets ``(B, P, 4)``, and the positives that remain ``(B, P)``."""
+        pred = self.bbox_coder.decode(anchors, preds)
+        boxes = torch.where(targets.pos[..., None], targets.bbox_targets, pred.detach())
+        with torch.no_grad():
+            losses = self._ranking_loss(
+                logits.flatten(0, 1), pred.flatten(0, 1), targets.labels.flatten(), boxes.flatten(0, 1)
+            )
+            return pred, boxes, self._reassign(losses.view_as(targets.labels), targets, num_gt)
 
     def get_pos_loss(
         self,

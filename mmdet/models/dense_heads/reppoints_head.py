@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.core import (
-    Assignment,
     DenseTargets,
     PaddedGT,
     Priors,
@@ -250,24 +249,11 @@ class RepPointsHead(AnchorFreeHead):
     def _targets(self, priors: Priors, gt: PaddedGT, stage: str) -> DenseTargets:
         if not hasattr(self._get_targets_single, 'by_batch'):
             return joints.staged_targets_of_each_image(self, priors, gt, stage)
-        return self._build_targets(priors, self._assign(self._assigners[stage], priors, gt), gt, stage)
+        return self._build_targets(priors, self._assign(self._assigners[stage], priors, gt), gt, self.train_cfg[stage])
 
     @property
     def _assigners(self) -> dict:
         return dict(init=self.init_assigner, refine=self.refine_assigner)
-
-    def _build_targets(self, priors: Priors, assignment: Assignment, gt: PaddedGT, stage: str) -> DenseTargets:
-        pos, neg = self._draw(priors, assignment, gt)
-        return DenseTargets.build(
-            assignment,
-            gt,
-            self.num_classes,
-            pos=pos,
-            neg=neg,
-            pos_weight=self.train_cfg[stage].get('pos_weight', -1),
-            count_negatives=self.sampler.avg_factor_with_neg,
-            level_sizes=priors.level_sizes,
-        )
 
     def _losses(
         self,
@@ -352,7 +338,7 @@ class RepPointsHead(AnchorFreeHead):
         gt = PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore)
         if hasattr(self._get_targets_single, 'by_batch'):
             assignment = self._assign(self._assigners[stage], priors, gt)
-            targets = self._build_targets(priors, assignment, gt, stage)
+            targets = self._build_targets(priors, assignment, gt, self.train_cfg[stage])
             results = joints.sampling_results(targets, priors, gt, assignment, self.sampler)
         else:
             targets = joints.staged_targets_of_each_image(self, priors, gt, stage)
@@ -374,7 +360,7 @@ class RepPointsHead(AnchorFreeHead):
         priors = Priors(flat_proposals[None], valid_flags[None].bool(), [len(flat_proposals)])
         gt = PaddedGT.from_instances([gt_instances], [gt_instances_ignore])
         assignment = self._assign(self._assigners[stage], priors, gt)
-        targets = self._build_targets(priors, assignment, gt, stage)
+        targets = self._build_targets(priors, assignment, gt, self.train_cfg[stage])
         labels, weights, boxes, box_weights, *rest = joints.image_targets(targets, priors, gt, assignment, self.sampler)
         return labels, weights, boxes, flat_proposals, box_weights, *rest
 

@@ -49,7 +49,7 @@ class RetinaHead(AnchorHead):
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
-        self.cls_convs, self.reg_convs = self._tower(), self._tower()
+        self.cls_convs, self.reg_convs = self._towers()
         self.retina_cls = nn.Conv2d(self.feat_channels, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(self.feat_channels, self.num_base_priors * self.reg_dim, 3, padding=1)
 

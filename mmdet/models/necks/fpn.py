@@ -60,8 +60,15 @@ class FPN(Pyramid):
 
         shared = conv_module_options(conv_cfg, norm_cfg, act_cfg=act_cfg, inplace=False)
         lateral = {**shared, 'norm_cfg': None} if no_norm_on_lateral else shared
-        self.lateral_convs = nn.ModuleList(ConvModule(channels, out_channels, 1, **lateral) for channels in used)
-        self.fpn_convs = nn.ModuleList(ConvModule(out_channels, out_channels, 3, padding=1, **shared) for _ in used)
+        # In turn, so that the same seed gives the same random weights as in 3.x.
+        made = [
+            (
+                ConvModule(channels, out_channels, 1, **lateral),
+                ConvModule(out_channels, out_channels, 3, padding=1, **shared),
+            )
+            for channels in used
+        ]
+        self.lateral_convs, self.fpn_convs = (nn.ModuleList(convs) for convs in zip(*made))
         if self.add_extra_convs:
             for i in range(num_extra):
                 channels = used[-1] if i == 0 and self.add_extra_convs == 'on_input' else out_channels

@@ -52,6 +52,26 @@ def tood(initial_epoch, **head):
     return atss(**activated, stacked_convs=2, train_cfg=dict(cfg, initial_epoch=initial_epoch), **head)
 
 
+def ssd(kind, **train):
+    return dict(
+        type=kind,
+        num_classes=NUM_CLASSES,
+        in_channels=(8, 8),
+        anchor_generator=dict(
+            type='SSDAnchorGenerator', strides=STRIDES, ratios=([2], [2]), min_sizes=[16, 32], max_sizes=[32, 64]
+        ),
+        train_cfg=dict(
+            assigner=dict(MAX_IOU, neg_iou_thr=0.5, gt_max_assign_all=False),
+            sampler=dict(type='PseudoSampler'),
+            smoothl1_beta=1.0,
+            allowed_border=-1,
+            pos_weight=-1,
+            neg_pos_ratio=3,
+            **train,
+        ),
+    )
+
+
 def vfnet(**head):
     given = dict(
         strides=STRIDES, norm_cfg=GN, regress_ranges=RANGES, anchor_generator=dict(ONE_ANCHOR, center_offset=0.0)
@@ -226,21 +246,24 @@ HEADS = {
         ),
         train_cfg=dict(assigner=dict(type='GridAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0)),
     ),
-    'SSDHead': dict(
-        type='SSDHead',
-        num_classes=NUM_CLASSES,
-        in_channels=(8, 8),
-        anchor_generator=dict(
-            type='SSDAnchorGenerator', strides=STRIDES, ratios=([2], [2]), min_sizes=[16, 32], max_sizes=[32, 64]
-        ),
-        train_cfg=dict(
-            assigner=dict(MAX_IOU, neg_iou_thr=0.5, gt_max_assign_all=False),
-            sampler=dict(type='PseudoSampler'),
-            smoothl1_beta=1.0,
-            allowed_border=-1,
-            pos_weight=-1,
-            neg_pos_ratio=3,
-        ),
+    'SSDHead': ssd('SSDHead'),
+    'PISASSDHead': ssd('PISASSDHead', isr=dict(k=2.0, bias=0.0), carl=dict(k=1.0, bias=0.2)),
+    'PISARetinaHead': dict(
+        TOWER,
+        type='PISARetinaHead',
+        anchor_generator=THREE_ANCHORS,
+        bbox_coder=STDS,
+        loss_cls=FOCAL,
+        loss_bbox=dict(type='SmoothL1Loss', beta=0.11),
+        train_cfg=dict(assigner=MAX_IOU, isr=dict(k=2.0, bias=0.0), carl=dict(k=1.0, bias=0.2)),
+    ),
+    'SABLRetinaHead': dict(
+        TOWER,
+        type='SABLRetinaHead',
+        approx_anchor_generator=dict(THREE_ANCHORS),
+        square_anchor_generator=ONE_ANCHOR,
+        bbox_coder=dict(type='BucketingBBoxCoder', num_buckets=6, scale_factor=3.0),
+        train_cfg=dict(assigner=dict(MAX_IOU, type='ApproxMaxIoUAssigner'), allowed_border=-1, pos_weight=-1),
     ),
     'RepPointsHead': dict(
         TOWER,
@@ -327,10 +350,14 @@ def totals(losses):
     }
 
 
+def move(value):
+    """Levels, or tuples of several for each level."""
+    return value.to('cuda') if isinstance(value, torch.Tensor) else [move(item) for item in value]
+
+
 def on_gpu(head, outs, data_samples):
     """All of it as fake tensors of a GPU that need not exist."""
     for module in head.modules():
         for tensors, kind in ((module._parameters, torch.nn.Parameter), (module._buffers, torch.Tensor.detach)):
             tensors.update({key: kind(x.detach().to('cuda')) for key, x in tensors.items() if x is not None})
-    outs = [[level.to('cuda') for level in levels] for levels in outs]
-    return outs, [sample.to('cuda') for sample in data_samples]
+    return move(outs), [sample.to('cuda') for sample in data_samples]

@@ -30,6 +30,10 @@ def loss_of(head, name, *kinds, feats=None):
     return totals(head.loss(feats, for_head(name, samples(*kinds))))
 
 
+# Heads that learn from a teacher's outputs, which tests/models/detectors/test_kd_one_stage.py gives them.
+TAUGHT = {'LADHead', 'LDHead'}
+
+
 def test_every_dense_head_is_in_the_table():
     from mmengine.model import BaseModule
 
@@ -38,7 +42,9 @@ def test_every_dense_head_is_in_the_table():
 
     kinds = {getattr(package, name) for name in package.__all__}
     kinds = {k for k in kinds if isinstance(k, type) and issubclass(k, BaseModule) and issubclass(k, BaseDenseHead)}
-    single_stage = {k.__name__ for k in kinds if issubclass(k, (AnchorHead, AnchorFreeHead))} - {'AnchorFreeHead'}
+    single_stage = (
+        {k.__name__ for k in kinds if issubclass(k, (AnchorHead, AnchorFreeHead))} - {'AnchorFreeHead'} - TAUGHT
+    )
     assert single_stage <= {cfg['type'] for cfg in HEADS.values()}
 
 
@@ -210,13 +216,14 @@ class Counting(torch.nn.Module):
 WHOLE = {'AutoAssignHead', 'GFLHead', 'FSAFHead', 'PAAHead', 'RTMDetHead', 'RTMDetSepBNHead', 'TOODHead', 'YOLOXHead'}
 # Bags of anchors of all levels; a single level; peaks of all levels.
 WHOLE |= {'FreeAnchorRetinaHead', 'YOLOFHead', 'CenterNetUpdateHead'}
+WHOLE |= {'PISARetinaHead', 'PISASSDHead'}  # ranks of all levels
 
 
 @pytest.mark.parametrize('name', [name for name in HEADS if HEADS[name]['type'] not in WHOLE])
 def test_every_loss_that_counts_by_level_sees_the_levels_apart(name):
     head = build_head(name, init=False)
     losses = [key for key, _ in head.named_children() if key.startswith('loss_')]
-    if HEADS[name]['type'] in {'SSDHead', 'RetinaFaceHead'}:
+    if HEADS[name]['type'] in {'SSDHead', 'PISASSDHead', 'RetinaFaceHead'}:
         losses.remove('loss_cls')  # ranks the negatives of the whole picture
     if HEADS[name]['type'] == 'RepPointsHead':
         losses.remove('loss_bbox')  # has one for each set of points
@@ -270,6 +277,7 @@ def test_every_head_is_compiled_by_the_next_test():
     abstract = {'BaseDenseHead', 'AnchorFreeHead', 'CenterPrior', 'FeatureAlign', 'Integral', 'TaskDecomposition'}
     keypoint_heads = {'BiCornerPool', 'CenterNetHead', 'CentripetalHead', 'CornerHead'}  # in test_keypoint_heads.py
     assert set(COMPILED) >= set(dense_heads.__all__) - abstract - keypoint_heads
+    assert set(COMPILED) >= set(dense_heads.__all__) - abstract - TAUGHT
 
 
 @pytest.mark.parametrize('name', COMPILED.values())

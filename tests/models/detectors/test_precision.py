@@ -34,13 +34,18 @@ def test_results_are_float32_and_losses_finite(name, how):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def in_bfloat16(value):
+    """Levels, or tuples of several for each level."""
+    return value.bfloat16() if isinstance(value, torch.Tensor) else [in_bfloat16(item) for item in value]
+
+
 @pytest.mark.parametrize('name', HEADS)
 @torch.no_grad()
 def test_boxes_are_those_that_float32_makes_of_the_same_outputs(name):
     """Of a wide picture, where bfloat16 steps by four pixels and more."""
     head = of_one_stage(name).bbox_head.eval()
     outs = head(tuple(torch.randn(1, 8, 4 // k, 176 // k, generator=torch.Generator().manual_seed(0)) for k in (1, 2)))
-    coarse = [[level.bfloat16() for level in levels] for levels in outs if levels is not None]
+    coarse = in_bfloat16([levels for levels in outs if levels is not None])
     metas = [dict(img_shape=(32, 1400), scale_factor=(1.0, 1.0), pad_shape=(32, 1408))]
     exact = head.predict_by_feat(*as_float32(coarse), batch_img_metas=metas)[0]
     with torch.autocast('cpu', torch.bfloat16):

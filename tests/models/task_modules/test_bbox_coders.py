@@ -115,3 +115,36 @@ def test_yolo_by_hand():
     torch.testing.assert_close(coder.decode(anchors, encoded, torch.tensor([[16]])), boxes)
     far = coder.encode(anchors, boxes + 100, 16)[0, :2]
     assert far.tolist() == pytest.approx([1 - 1e-6] * 2)
+
+
+def test_buckets_by_hand():
+    """A square of side 12 has six buckets of width 2 across; its left side lies between the second and the third."""
+    coder = TASK_UTILS.build(dict(type='BucketingBBoxCoder', num_buckets=6, scale_factor=1.0))
+    square, truth = torch.tensor([[0.0, 0, 12, 12]]), torch.tensor([[3.5, 1, 11, 8.8]])
+    offsets, weights, labels, counted = (value.view(4, 3) for value in coder.encode(square, truth))
+    # Centres at 1, 3, 5 from the left and top, 11, 9, 7 from the right and bottom.
+    assert offsets[0].tolist() == pytest.approx([-1.25, -0.25, 0.75])
+    assert labels.tolist() == [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert weights.tolist() == [[0, 1, 1], [1, 0, 0], [1, 0, 0], [0, 1, 1]]  # the second nearest less than a width away
+    assert counted.tolist() == [[1, 1, 0], [1, 1, 1], [1, 1, 1], [1, 1, 0]]
+    logits = torch.where(labels > 0, 9.0, 0.0).view(1, -1)
+    boxes, sure = coder.decode(square, (logits, offsets.view(1, -1)))
+    torch.testing.assert_close(boxes, truth)
+    assert 0.99 < sure.item() <= 1
+    assert coder.decode(square, (logits, offsets.view(1, -1)), max_shape=(8, 9))[0].tolist() == [[3.5, 1, 8, 7]]
+    with pytest.raises(ValueError, match='offset_topk=9 must be from 1 to 3'):
+        TASK_UTILS.build(dict(type='BucketingBBoxCoder', num_buckets=6, scale_factor=1.0, offset_topk=9))
+
+
+def test_legacy_deltas_by_hand():
+    coder = TASK_UTILS.build(dict(type='LegacyDeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]))
+    anchors, boxes = torch.tensor([[0.0, 0, 9, 19]]), torch.tensor([[5.0, 0, 14, 19]])  # ten and twenty pixels
+    encoded = coder.encode(anchors, boxes)
+    torch.testing.assert_close(encoded, torch.tensor([[5.0, 0, 0, 0]]))
+    # Without the half pixel a decoded box reaches from -0.5 to 9.5.
+    torch.testing.assert_close(coder.decode(anchors, encoded), torch.tensor([[4.5, -0.5, 14.5, 19.5]]))
+    assert coder.decode(anchors, encoded, max_shape=(16, 12)).tolist() == [[4.5, 0, 11, 15]]
+    both = coder.decode(anchors.repeat(2, 1)[:, None], encoded.repeat(2, 1)[:, None], max_shape=[(16, 12), (30, 30)])
+    assert both.tolist() == [[[4.5, 0, 11, 15]], [[4.5, 0, 14.5, 19.5]]]
+    classes = coder.decode(anchors, encoded.repeat(1, 3))
+    assert classes.shape == (1, 12)

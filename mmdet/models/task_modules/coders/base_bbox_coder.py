@@ -57,3 +57,14 @@ def clamp_boxes(boxes, max_shape):
     if limits.dim() == 2:
         limits = limits[:, None]
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def clip_to_middles(boxes, max_shape):
+    """Clip xyxy ``(..., 4)`` to the middles of the outer pixels of one (H, W), or ``(B, ..., 4)`` to one of each."""
+    import torch
+
+    if isinstance(max_shape[0], (list, tuple, torch.Size)):
+        return torch.stack([clip_to_middles(image, shape) for image, shape in zip(boxes, max_shape)])
+    height, width = max_shape[:2]
+    x, y = boxes[..., 0::2].clamp(0, width - 1), boxes[..., 1::2].clamp(0, height - 1)
+    return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], -1)
