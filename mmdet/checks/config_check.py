@@ -12,6 +12,7 @@ from mmdet.checks.finding import Finding
 from mmdet.checks.mixing import mixing_faults
 from mmdet.checks.monitors import unknown_monitors
 from mmdet.checks.names import unknown_names
+from mmdet.checks.values import is_number, wrong_values
 from mmdet.config.bases import merged_bases
 from mmdet.config.batch_size import batch_size_message
 from mmdet.config.loading import load_config
@@ -44,6 +45,7 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
         *unknown_monitors(cfg),
         *_long_schedules(cfg),
         *_class_counts(cfg),
+        *wrong_values(cfg),
         *_sizes_and_rates(cfg),
         *(Finding('error', where, message) for where, message in mixing_faults(cfg)),
     ]
@@ -146,6 +148,9 @@ def _broken_imports(node: Any, where: str) -> Iterator[Finding]:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+_MISSPELT_DELETE = ('_delete', 'delete_', '__delete__', '_deleted_', '_del_')
+
+
 def _delete_leftovers(node: Any, where: str = '') -> Iterator[Finding]:
     if isinstance(node, (list, tuple)):
         for index, item in enumerate(node):
@@ -153,7 +158,11 @@ def _delete_leftovers(node: Any, where: str = '') -> Iterator[Finding]:
     elif isinstance(node, dict) or hasattr(node, '_cfg_dict'):
         for key in list(node):
             value = node[key] if not isinstance(node, dict) else dict.__getitem__(node, key)
-            if key == '_delete_':
+            if key in _MISSPELT_DELETE:
+                yield Finding(
+                    'error', f'{where}.{key}' if where else key, f'{key!r} is unknown. Did you mean _delete_?'
+                )
+            elif key == '_delete_':
                 yield Finding(
                     'error',
                     where or 'top level',
@@ -258,7 +267,7 @@ def _sizes_and_rates(cfg: Any) -> Iterator[Finding]:
     if not base or not isinstance(loader, dict) or not isinstance(wrapper, dict):
         return
     size, rate = loader.get('batch_size'), (wrapper.get('optimizer') or {}).get('lr')
-    if size and rate:
+    if size and rate and is_number(size) and is_number(rate) and is_number(base):
         accumulated = wrapper.get('accumulative_counts') or 1
         yield Finding('note', 'auto_scale_lr', batch_size_message(size, 1, base, rate, False, accumulated))
 

@@ -172,7 +172,8 @@ def read_split(dataset_cfg: dict, name: str, where: str) -> Split:
         if not (isinstance(cls, type) and issubclass(cls, BaseDataset)):
             raise UserValueError(f'{where}.type: {kind!r} is no subclass of BaseDataset, which reads annotation files')
         split.classes = dataset_classes(dataset_cfg)
-        dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': [], 'lazy_init': True})
+        steps = [step for step in dataset_cfg.get('pipeline') or () if isinstance(step, dict) and step.get('with_mask')]
+        dataset = DATASETS.build({**dataset_cfg, 'type': cls, 'pipeline': steps[:1], 'lazy_init': True})
         split.source = str(getattr(dataset, 'ann_file', split.source))
         with named_faults(dataset):
             raw = dataset.raw_annotations() if hasattr(dataset, 'raw_annotations') else parsed_annotations(dataset)

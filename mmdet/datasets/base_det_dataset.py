@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
-from mmdet.errors import UserError, UserFileError, UserKeyError, UserValueError
+from mmdet.errors import UserError, UserFileError, UserKeyError, UserTypeError, UserValueError
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.utils.pictures import picture_size
 
@@ -56,6 +56,17 @@ class BaseDetDataset(BaseDataset):
         if file_client_args is not None:
             raise UserValueError(
                 f'file_client_args={file_client_args!r} is not read any more: use backend_args instead'
+            )
+        for name in ('ann_file', 'data_root'):
+            if isinstance(kwargs.get(name), (list, tuple)):
+                raise UserTypeError(
+                    f'{type(self).__name__} reads one data set, but {name} is a list: {kwargs[name]!r}. Write a '
+                    f"ConcatDataset with a {type(self).__name__} in 'datasets' for each"
+                )
+        prefix = kwargs.get('data_prefix', {})
+        if not isinstance(prefix, dict):
+            raise UserTypeError(
+                f'data_prefix must be a dict of folders, such as data_prefix=dict(img={prefix!r}), not {prefix!r}'
             )
         if caption_prompt is not None and not return_classes:
             raise UserValueError('caption_prompt needs return_classes=True')
@@ -129,7 +140,7 @@ class BaseDetDataset(BaseDataset):
     def _check_samples(self) -> None:
         """Stop at boxes that are no numbers; leave those out of training that have no area or lie outside."""
         samples = check_samples(self)
-        masks = 0 if self.loads_masks is False else sum('mask' in x for info in samples for x in info['instances'])
+        masks = 0 if self.loads_masks is False else sum(_has_mask(x) for info in samples for x in info['instances'])
         boxes = sum(len(info['instances']) for info in samples)
         left_out = sum(n for kind, n in self.report.of('left out').items() if KINDS[kind].unit == 'boxes')
         for unit, count in (('pictures', len(samples)), ('boxes', boxes + left_out), ('masks', masks)):
@@ -140,7 +151,7 @@ class BaseDetDataset(BaseDataset):
         samples = [info['instances'] for info in self.data_list if 'instances' in info]
         self.report.used = dict(pictures=len(self.data_list), boxes=sum(map(len, samples)), masks=0)
         if self.report.read.get('masks'):
-            self.report.used['masks'] = sum('mask' in x for instances in samples for x in instances)
+            self.report.used['masks'] = sum(_has_mask(x) for instances in samples for x in instances)
         self.report.filters = {name: count for name, count in self.filtered_out.items() if count}
         return f'{type(self).__name__} {self.report.table()}'
 
@@ -239,3 +250,8 @@ class BaseDetDataset(BaseDataset):
         size = len(self) if self._fully_initialized else 'not loaded'
         classes = self._metainfo.get('classes') or ()
         return f'{type(self).__name__}({self.ann_file!r}, images: {size}, classes: {len(classes)})'
+
+
+def _has_mask(instance: dict) -> bool:
+    mask = instance.get('mask')
+    return mask is not None and len(mask) > 0

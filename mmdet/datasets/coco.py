@@ -35,6 +35,7 @@ class CocoDataset(BaseDetDataset):
     METAINFO: dict = dict(classes=COCO_CLASSES, palette=COCO_PALETTE)
     COCOAPI = COCO
     ANN_ID_UNIQUE = True
+    _masks_needed = False
 
     def __init__(self, *args, class_order: str | None = None, **kwargs) -> None:
         self.class_order = class_order
@@ -43,6 +44,7 @@ class CocoDataset(BaseDetDataset):
     def load_data_list(self) -> list[dict]:
         """One dict for each image, in the order of the file."""
         self.report = Report(self.ann_file)
+        self._masks_needed = bool(self.loads_masks)
         entries = self._read_index(self.report)
         self._number_classes()
         self._refuse_orphans(len(entries))
@@ -72,7 +74,7 @@ class CocoDataset(BaseDetDataset):
         check.sizes(self._measured)
         entries = check.boxes(self.coco.entries())
         if self.loads_masks is not False:
-            entries = check.masks(entries)
+            entries = check.masks(entries, needed=bool(self.loads_masks) and not self.test_mode)
         self.coco.set_entries(entries)
         self.coco.createIndex()
         return entries
@@ -208,8 +210,8 @@ class CocoDataset(BaseDetDataset):
             bbox=[x, y, x + w, y + h],
             bbox_label=self.cat2label[ann['category_id']],
         )
-        if ann.get('segmentation'):
-            instance['mask'] = ann['segmentation']
+        if ann.get('segmentation') or self._masks_needed:
+            instance['mask'] = ann.get('segmentation') or []  # LoadAnnotations ignores objects without a usable one
         if ann.get('keypoints'):
             instance['keypoints'] = ann['keypoints']
         return instance

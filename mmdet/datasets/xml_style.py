@@ -3,7 +3,9 @@ from __future__ import annotations
 import difflib
 import os
 import os.path as osp
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -33,6 +35,17 @@ def required_text(element: ElementTree.Element | None, key: str) -> str:
     if text is None:
         raise MissingElement(f'no {key!r} in {"an object" if element is None else repr(element.tag)}')
     return text
+
+
+def xml_root(content: bytes) -> ElementTree.Element:
+    """The root of an XML file in any encoding that Python knows; the parser itself knows none of several bytes."""
+    declared = re.match(rb'\s*<\?xml[^>]*?encoding=["\']([\w.-]+)["\'][^>]*\?>', content)
+    try:
+        return ElementTree.fromstring(content)
+    except ValueError:
+        if declared is None:
+            raise
+        return ElementTree.fromstring(content[declared.end() :].decode(declared[1].decode('ascii')))
 
 
 @DATASETS.register_module()
@@ -211,10 +224,10 @@ class XMLDataset(BaseDetDataset):
     def _read_xml(self, path: str) -> ElementTree.Element:
         try:
             with get_local_path(path, backend_args=self.backend_args) as local_path:
-                return ElementTree.parse(local_path).getroot()
+                return xml_root(Path(local_path).read_bytes())
         except FileNotFoundError:
             raise UserFileError(f'annotation file {path!r} does not exist (listed in {self.ann_file!r})') from None
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that the parser does not know
             raise UserValueError(f'annotation file {path!r} is not valid XML: {error}') from error
 
     def _size(self, root: ElementTree.Element, img_path: str) -> dict:

@@ -10,13 +10,16 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserKeyError, UserValueError
 
 FARTHEST = 1e7
 """Coordinate beyond which areas and distances lose their meaning in 32 bits."""
 
 
-def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None) -> int:
+_LOADED_BY = {'bboxes': 'with_bbox=True', 'masks': 'with_mask=True'}
+
+
+def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None, needed: Sequence[str] = ()) -> int:
     """Check the ground truth of a training batch while it lies on the host; what lies on a device is not looked at.
 
     Boxes without area, which an augmentation leaves at a border, are taken out of ``gt_instances``, in place.
@@ -24,13 +27,22 @@ def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None) ->
     Args:
         samples: Data samples with ``gt_instances`` and perhaps ``ignored_instances``.
         num_labels: Labels are below it, where it is known.
+        needed: ``'bboxes'`` and ``'masks'``, if ``gt_instances`` must have them.
 
     Returns:
         How many boxes were taken out.
 
     Raises:
+        UserKeyError: nothing has loaded what is needed.
         UserValueError: for a coordinate that is not finite, or a label of no class; with the path of the picture.
     """
+    for name in needed:
+        instances = [sample.get('gt_instances') for sample in samples]
+        if instances and not any(each is not None and name in each for each in instances):
+            raise UserKeyError(
+                f'{_name(samples[0])}: its ground truth has no {name}, which this model learns from: the pipeline of '
+                f'train_dataloader needs LoadAnnotations with {_LOADED_BY[name]}'
+            )
     found = [
         (sample, name, boxes)
         for sample in samples

@@ -89,6 +89,9 @@ class DetLocalVisualizer(Visualizer):
     ) -> np.ndarray:
         """``image`` with the boxes, masks, landmarks and labels of ``instances``."""
         self.set_image(image)
+        if 'bboxes' in instances:  # what has diverged has no place
+            finite = np.isfinite(_to_numpy(get_box_tensor(instances.bboxes)).astype(np.float64)).all(-1)
+            instances = instances if finite.all() else instances[finite]
         if len(instances) == 0:
             return self.get_image()
         labels = _to_numpy(instances.labels) if 'labels' in instances else np.zeros(len(instances), dtype=np.int64)
@@ -351,7 +354,9 @@ def _or(drawn: np.ndarray | None, image: np.ndarray) -> np.ndarray:
 
 
 def _to_numpy(value) -> np.ndarray:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if isinstance(value, torch.Tensor):
+        return (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu().numpy()
+    return np.asarray(value)
 
 
 def _blend_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], alpha: float) -> np.ndarray:

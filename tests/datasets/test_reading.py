@@ -308,3 +308,34 @@ def test_evaluation_reads_the_same(coco_file, tmp_path):
     content['images'][1]['id'] = 1
     with pytest.raises(UserError, match=r"image id 1 is both '1.jpg' .* and '2.jpg'"):
         load_coco(content)
+
+
+@pytest.mark.parametrize('missing', [..., None, []])
+def test_objects_without_the_mask_that_is_loaded(coco_file, missing):
+    entries = [annotation(1, segmentation=SQUARE), annotation(2, segmentation=missing)]
+    pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    dataset = dataset_of(coco_file, annotations=entries, pipeline=pipeline)
+    assert dataset.report.counts == {'object without a usable mask': 1}
+    assert dataset.report.used['masks'] == 1
+    results = dataset.pipeline(dict(dataset.get_data_info(0), ori_shape=(60, 80)))
+    assert results['gt_ignore_flags'].tolist() == [False, True]
+    assert len(results['gt_masks']) == 2
+    assert dataset_of(coco_file, annotations=entries).report.counts == {}
+
+
+def test_no_object_has_the_mask_that_is_loaded(coco_file):
+    pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    with pytest.raises(UserError, match='none of its 1 annotations has a mask'):
+        dataset_of(coco_file, annotations=[annotation()], pipeline=pipeline)
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(ann_file=['a.json', 'b.json']), 'ann_file is a list.*ConcatDataset'),
+        (dict(data_prefix='img/'), r"such as data_prefix=dict\(img='img/'\)"),
+    ],
+)
+def test_arguments_of_another_form(coco_file, options, words):
+    with pytest.raises(UserError, match=words):
+        CocoDataset(**coco_file() | options)

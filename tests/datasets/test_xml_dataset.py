@@ -268,3 +268,16 @@ def test_blood_cells(shared_dir):
         assert dataset[0]['img'].shape == (480, 640, 3)
     assert sum(sizes) == 364
     assert degenerate == 2
+
+
+def test_encodings_of_several_bytes(voc_folder):
+    options = voc_folder(box('cat', 1, 1, 11, 21))
+    path = f'{options["data_root"]}/Annotations/0.xml'
+    text = f'<annotation>{SIZE}{box("猫", 1, 1, 11, 21)}</annotation>'
+    with open(path, 'wb') as file:
+        file.write(f'<?xml version="1.0" encoding="gbk"?>\n{text}'.encode('gbk'))
+    assert first(XMLDataset(**options, metainfo=dict(classes=('猫',)))) == [(0, [0, 0, 10, 20], 0)]
+    with open(path, 'wb') as file:
+        file.write(f'<?xml version="1.0" encoding="gbk"?>\n{text}'.encode())
+    with pytest.raises(UserError, match=r'0\.xml.*is not valid XML'):
+        XMLDataset(**options, metainfo=dict(classes=('猫',)))

@@ -361,3 +361,48 @@ def test_thresholds_stay_the_list_that_was_given():
     assert CocoMetric(iou_thrs=[0.5, 0.6]).iou_thrs == [0.5, 0.6]
     assert CocoMetric(iou_thrs=0.5).iou_thrs == [0.5]
     assert np.allclose(CocoMetric().iou_thrs, np.arange(0.5, 1, 0.05))
+
+
+def one_of(tmp_path, scores, dtype=torch.float32, **options):
+    """A metric that was given one picture with these scores."""
+    truth = dict(
+        images=[dict(id=1, width=9, height=9, file_name='a.jpg')],
+        categories=[dict(id=1, name='cat')],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 8, 8], area=64, iscrowd=0)],
+    )
+    if options.pop('of_test_set', False):
+        del truth['annotations']
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps(truth))
+    metric = CocoMetric(ann_file=str(path), **options)
+    metric.dataset_meta = dict(classes=('cat',))
+    boxes = torch.tensor([[0.0, 0, 8, 8]] * len(scores), dtype=dtype)
+    pred = dict(bboxes=boxes, scores=torch.tensor(scores, dtype=dtype), labels=torch.zeros(len(scores), dtype=int))
+    metric.process({}, [dict(img_id=1, ori_shape=(9, 9), pred_instances=pred)])
+    return metric
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_detections_of_any_precision(tmp_path, dtype):
+    assert one_of(tmp_path, [0.5], dtype).evaluate(1)['coco/bbox_mAP'] == 1
+
+
+@pytest.mark.parametrize('score', [float('nan'), float('inf')])
+def test_detections_that_no_backend_can_sort(tmp_path, score):
+    with pytest.raises(ValueError, match=f'image 1: scores of detection 1 are {score}'):
+        one_of(tmp_path, [0.5, score])
+
+
+def test_pictures_without_ground_truth(tmp_path):
+    metric = one_of(tmp_path, [0.5], of_test_set=True, format_only=True, outfile_prefix=str(tmp_path / 'found'))
+    assert metric.evaluate(1) == {}
+    assert [entry['score'] for entry in json.loads((tmp_path / 'found.bbox.json').read_text())] == [0.5]
+    with pytest.raises(KeyError, match='format_only=True writes results'):
+        one_of(tmp_path, [0.5], of_test_set=True)
+
+
+def test_names_of_classes_that_nobody_gave(tmp_path):
+    metric = one_of(tmp_path, [0.5])
+    metric.dataset_meta = None
+    with pytest.raises(ValueError, match='does not know the names of the classes'):
+        metric.evaluate(1)

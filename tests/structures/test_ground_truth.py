@@ -65,3 +65,13 @@ def test_what_lies_on_a_device_is_not_looked_at():
         boxes = torch.empty(1, 4, device='cuda')
     wrong.gt_instances = InstanceData(bboxes=boxes)
     assert check_ground_truth([wrong], 3) == 0
+
+
+@pytest.mark.parametrize('needed, words', [(('bboxes',), 'with_bbox=True'), (('bboxes', 'masks'), 'with_mask=True')])
+def test_what_no_transform_has_loaded(needed, words):
+    bare = sample([GOOD])
+    if len(needed) == 1:
+        bare.gt_instances = InstanceData()
+    with pytest.raises(UserError, match=f'a.jpg: its ground truth has no {needed[-1]}.*{words}'):
+        check_ground_truth([bare], 1, needed)
+    check_ground_truth([bare, sample([GOOD], masks=[0])], 1, needed)

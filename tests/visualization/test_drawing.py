@@ -215,3 +215,12 @@ def test_sheet(tmp_path):
     assert (tmp_path / '\u4eba' / '\u4eba.png').stat().st_size > 100
     with pytest.raises(ValueError, match='1 captions for 3'):
         draw_sheet(images, captions=['a'])
+
+
+def test_boxes_that_are_no_numbers_are_left_out(visualizer, gray, tmp_path):
+    one = instances()
+    bad = instances()
+    bad.bboxes = torch.tensor([[10.0, 25, 40, 55], [50, float('nan'), 78, 35]], dtype=torch.bfloat16)
+    shown = [drawn_by(visualizer, gray, tmp_path, fields=dict(gt_instances=each)) for each in (one[:1], bad, bad[1:])]
+    assert (shown[2] == 128).all()
+    assert (shown[0] == shown[1]).all()

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.datasets.reading.values import as_flag, as_size, numbers
+from mmdet.datasets.xml_style import xml_root
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.utils.class_names import VOC_CLASSES
 from mmdet.utils.pictures import picture_size
@@ -31,7 +32,7 @@ def parse_xml(path: Path) -> dict:
     Coordinates count from 1.
     """
     try:
-        root = ElementTree.parse(path).getroot()
+        root = xml_root(Path(path).read_bytes())
         objects = []
         for item in root.findall('object'):
             box, name = item.find('bndbox'), item.findtext('name').strip()

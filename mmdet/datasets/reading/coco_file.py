@@ -392,14 +392,20 @@ class CocoCheck:
                 self.report.count('area computed')
             entry['area'] = _area(entry.get('segmentation'), boxes[i])
 
-    def masks(self, entries: list[dict]) -> list[dict]:
-        """The annotations whose ``segmentation`` can be read, in a form that pycocotools reads, or absent."""
+    def masks(self, entries: list[dict], needed: bool = False) -> list[dict]:
+        """The annotations whose ``segmentation`` can be read, in a form that pycocotools reads, or absent.
+
+        Args:
+            needed: Objects without one are counted, and it is refused that none has one.
+        """
         bad: set[int] = set()
         count = 0
         bounds: dict[Any, tuple[float, float]] = {}
         for number, entry in enumerate(entries):
             mask = entry.get('segmentation')
             if not mask and not isinstance(mask, (int, float, str)):
+                if needed:
+                    self._add('object without a usable mask', name_of(entry, number), 'has no mask', mask)
                 continue
             count += 1
             own = entry['image_id']
@@ -420,6 +426,11 @@ class CocoCheck:
                 self._add('object without a usable mask', name_of(entry, number), 'has no usable mask', mask)
             elif checked.repairs or checked.dropped:
                 entry['segmentation'] = checked.mask
+        if needed and entries and not count:
+            raise UserValueError(
+                f'{self.source}: none of its {len(entries)} annotations has a mask ("segmentation"), which '
+                'LoadAnnotations with with_mask=True needs'
+            )
         self.report.read['masks'] = count
         return _without(entries, bad)
 

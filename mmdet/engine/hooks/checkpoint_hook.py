@@ -39,6 +39,11 @@ class CheckpointHook(_CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         self._surplus, self._written, self._waiting = [], set(), False
+        if self.by_epoch and self.interval > 0 and getattr(runner.train_loop, 'by_epoch', True) is False:
+            runner.logger.warning(
+                'CheckpointHook counts epochs, but this run is one of iterations: it saves at the end only. '
+                'by_epoch=False saves every `interval` iterations.'
+            )
         info = runner.message_hub.runtime_info
         kept = [step for step in info.get('keep_ckpt_ids') or [] if type(step) is int]
         left = kept[-self.max_keep_ckpts :] if self.max_keep_ckpts > 0 else kept

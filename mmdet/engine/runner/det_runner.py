@@ -43,7 +43,8 @@ from mmdet.engine.finite import (
 )
 from mmdet.engine.hooks.runtime_info_hook import RuntimeInfoHook
 from mmdet.engine.rescue import save_last_state, where_it_is
-from mmdet.engine.runner.progress import Schedules, find_place
+from mmdet.engine.runner.changed_settings import OptimizerSettings, changed_schedules
+from mmdet.engine.runner.progress import Schedules, find_place, require_samples
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
 from mmdet.engine.runner.run_claim import RunClaim
 from mmdet.engine.weights import load_weights
@@ -250,7 +251,10 @@ class DetRunner(Runner):
             return loop
         loop = copy.deepcopy(loop)
         loop.setdefault('type', default)
-        return LOOPS.build(loop, default_args=dict(runner=self, dataloader=dataloader, evaluator=evaluator))
+        built = LOOPS.build(loop, default_args=dict(runner=self, dataloader=dataloader, evaluator=evaluator))
+        if isinstance(getattr(built, 'dataloader', None), DataLoader):
+            require_samples(built.dataloader, f'{default[:-4].lower()}_dataloader')
+        return built
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
@@ -391,34 +395,47 @@ class DetRunner(Runner):
     ) -> None:
         """Continue a run: weights, optimizer, schedulers, logs and the place in the data."""
         schedules = Schedules(self)
+        settings = OptimizerSettings(self.optim_wrapper, schedules.names)
         checkpoint = self.resume_state.peek(filename)
         missing = [key for key in lacks(checkpoint) if key != 'optimizer']
         if missing:
             raise UserValueError(f'{filename} cannot be resumed: it has no {", ".join(missing)}')
         if 'optimizer' not in checkpoint:
             self.logger.warning(f'{filename} holds no optimizer: it starts anew, as at the beginning of a run.')
+        misfit = settings.misfit(checkpoint['optimizer']) if 'optimizer' in checkpoint and resume_optimizer else ''
+        if misfit:
+            self.logger.warning(f'{filename} holds the state of {misfit}: the optimizer starts anew.')
+            resume_optimizer = False
+        changes = changed_schedules(schedules, checkpoint.get('param_schedulers'))
         self.run_claim.note_resumed(filename, checkpoint['meta'])
         super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
+        anew = bool(changes or misfit or 'optimizer' not in checkpoint)
+        changes += settings.restore()
+        if changes:
+            self.logger.warning(f'Resumed with {", ".join(changes)}: the config rules.')
         if hasattr(self.train_loop, 'go_to'):
-            self._find_place(schedules if resume_param_scheduler else None)
+            self._find_place(schedules if resume_param_scheduler else None, anew)
         self.resume_state.restore(self)
 
-    def _find_place(self, schedules: Schedules | None) -> None:
-        """Where the run goes on in its data, by samples if it goes through it in another way than before."""
+    def _find_place(self, schedules: Schedules | None, anew: bool) -> None:
+        """Where the run goes on in its data, by samples if it goes through it in another way than before.
+
+        Schedules are played to this place if it is another one, or if they go on ``anew``.
+        """
         state, hub = self.resume_state, self.message_hub
         meta, pace = state.read_meta, self.train_loop.pace()
         place, note, moved = find_place(meta, hub.runtime_info, pace)
         self.train_loop.go_to(place)
         if hub.runtime_info.get('last_validation') == meta['iter']:
             hub.update_info('last_validation', place.iteration)
-        if moved and schedules is not None and not schedules.play_to(place, pace):
+        if (moved or anew) and schedules is not None and not schedules.play_to(place, pace):
             note += ' Schedules that follow the results of validations stay where they were.'
         accumulation = (meta.get('progress') or {}).get('accumulation', pace.accumulation)
         if state.gradients and (moved or pace.accumulation != accumulation):
             state.gradients = {}
             note += ' The gradients of an unfinished optimizer step are left out.'
         if note:
-            self.logger.warning(note)
+            self.logger.warning(note.strip())
 
     @master_only
     def save_checkpoint(

@@ -27,6 +27,7 @@ from mmdet.engine.runner.progress import (
     pace_of,
     ran_out,
     require_batches,
+    require_ends,
     require_equal_lengths,
     to_store,
 )
@@ -114,6 +115,10 @@ class _ExactTraining:
                 f'Nothing is left to train: all of the {last} {names[0]} are over. '
                 f'A larger train_cfg.max_{names[1]} would go on.'
             )
+        elif self.runner.val_loop is not None and self.val_begin > last:
+            self.runner.logger.warning(
+                f'train_cfg.val_begin={self.val_begin} comes after all of the {last} {names[0]}: nothing is validated.'
+            )
 
     def train_iter(self, batch_idx: int, data_batch: Any) -> None:
         """One iteration, whose randomness is a function of (seed, rank, iteration)."""
@@ -167,7 +172,9 @@ class EpochBasedTrainLoop(_ExactTraining, _EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        require_batches(self.dataloader, is_infinite(self.dataloader))
+        endless = is_infinite(self.dataloader)
+        require_batches(self.dataloader, endless)
+        require_ends(endless)
 
     def run(self) -> torch.nn.Module:
         require_equal_lengths(len(self.dataloader))

@@ -148,6 +148,21 @@ def require_batches(loader: Any, endless: bool) -> None:
     )
 
 
+def require_ends(endless: bool) -> None:
+    """Refuse a sampler that never ends in a loop that waits for the end of its epochs."""
+    if endless:
+        raise UserValueError(
+            'The sampler of train_dataloader never ends, so that no epoch would: use IterBasedTrainLoop '
+            'with max_iters, or a sampler such as DefaultSampler'
+        )
+
+
+def require_samples(loader: Any, name: str) -> None:
+    """Refuse data for an evaluation that are none."""
+    if hasattr(loader.dataset, '__len__') and not _length(loader.dataset):
+        raise UserValueError(f'{name} has no sample to evaluate: its data set is empty')
+
+
 def no_batches() -> UserValueError:
     """For a sampler that gives nothing although its length promises something."""
     return UserValueError(
@@ -285,8 +300,9 @@ class Schedules:
 
     def __init__(self, runner: Any) -> None:
         self.schedulers = [s for s in _flat(runner.param_schedulers) if hasattr(s, 'optimizer')]
-        self._fresh = [copy.deepcopy(s.state_dict()) for s in self.schedulers]
-        names = {name for s in self.schedulers for name in (s.param_name, f'initial_{s.param_name}')}
+        self.fresh = [copy.deepcopy(s.state_dict()) for s in self.schedulers]
+        self.names = {s.param_name for s in self.schedulers}
+        names = self.names | {f'initial_{name}' for name in self.names}
         optimizers = list({id(s.optimizer): s.optimizer for s in self.schedulers}.values())
         self._values = [
             (one, [{n: copy.deepcopy(group[n]) for n in names if n in group} for group in one.param_groups])
@@ -301,7 +317,7 @@ class Schedules:
         """
         if any(getattr(s, 'need_val_args', False) for s in self.schedulers):
             return False
-        for scheduler, state in zip(self.schedulers, self._fresh, strict=True):
+        for scheduler, state in zip(self.schedulers, self.fresh, strict=True):
             scheduler.load_state_dict(copy.deepcopy(state))
         for optimizer, groups in self._values:
             for group, values in zip(optimizer.param_groups, groups, strict=True):

@@ -30,8 +30,11 @@ def load_coco(
     faster: bool = True,
     sort_categories: bool = False,
     backend_args: dict | None = None,
+    truth: bool = True,
 ) -> Any:
     """A ``COCO`` object of an annotation file or of its content; ``faster`` is not used, every backend reads it.
+
+    Without ``truth`` the file may lack ``annotations``, as those of test sets do.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -45,9 +48,15 @@ def load_coco(
             raise UserFileError(f'The annotation file {name} does not exist.')
         with get_local_path(name, backend_args=backend_args) as path:
             content = read_json(str(path), name)
+    if not truth and isinstance(content, dict):
+        content.setdefault('annotations', [])
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise UserKeyError(f'{name}: a COCO annotation file needs a list under the key {key!r}.')
+            hint = ' Without ground truth, format_only=True writes results and measures nothing.'
+            raise UserKeyError(
+                f'{name}: a COCO annotation file needs a list under the key {key!r}.'
+                f'{hint if key == "annotations" else ""}'
+            )
     assert isinstance(content, dict)
     if sort_categories:
         content['categories'] = sorted(content['categories'], key=lambda category: category['id'])

@@ -26,7 +26,7 @@ from ..functional.coco_eval import (
 )
 from ..functional.recall import eval_recalls
 from .pictures import PictureMetric, marks_of, source_of
-from .samples import annotations_of, encode_masks, to_numpy
+from .samples import annotations_of, encode_masks, require_finite, to_numpy
 
 DIGITS = 10  # below the noise of the sums, so that a perfect score reads 1.0
 
@@ -104,7 +104,7 @@ class CocoMetric(PictureMetric):
         self.ann_file = ann_file
         self._coco_api: Any = None
         if ann_file is not None:
-            self._coco_api = load_coco(ann_file, sort_categories=sort_categories, backend_args=backend_args)
+            self._coco_api = load_coco(ann_file, True, sort_categories, backend_args, truth=not format_only)
         self.cat_ids: Any = None  # by label, once the classes are known; None where the annotations lack the class
         self.img_ids: Any = None
 
@@ -121,6 +121,7 @@ class CocoMetric(PictureMetric):
         for key in ('bboxes', 'scores', 'labels', 'mask_scores'):
             if key in pred:
                 result[key] = to_numpy(pred[key])
+        require_finite(result, data_sample['img_id'])
         if 'masks' in pred:
             result['masks'] = encode_masks(pred['masks'], f'image {data_sample["img_id"]!r}')
         return result

@@ -96,6 +96,11 @@ class PictureMetric(BaseMetric):
         """
         meta: Any = self.dataset_meta
         if not isinstance(meta, (list, tuple)):
+            if not meta or meta.get('classes') is None:
+                raise UserValueError(
+                    f'{type(self).__name__} does not know the names of the classes: the data set has no metainfo with '
+                    "'classes', and dataset_meta of the metric was not set"
+                )
             return meta
         indices = sorted({mark.get('dataset_index', 0) for mark in marks}) or [0]
         chosen = [meta[index] for index in indices]

@@ -12,7 +12,25 @@ from mmdet.errors import UserValueError
 
 def to_numpy(values: Any) -> np.ndarray:
     """An array of a tensor on any device, or of what is like an array."""
+    if isinstance(values, torch.Tensor) and values.dtype is torch.bfloat16:  # which numpy lacks
+        values = values.float()
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def require_finite(prediction: dict, img_id: Any) -> None:
+    """Refuse detections that every backend would sort in another way.
+
+    Raises:
+        UserValueError: naming the picture.
+    """
+    for key in ('scores', 'bboxes', 'mask_scores'):
+        value = prediction.get(key)
+        if value is not None and not np.isfinite(value).all():
+            number = int(np.argmin(np.isfinite(np.reshape(value, (len(value), -1))).all(1)))
+            raise UserValueError(
+                f'image {img_id!r}: {key} of detection {number} are {np.asarray(value)[number].tolist()}, which no '
+                'metric can count. Has the model diverged, or does a layer overflow in half precision?'
+            )
 
 
 def encode_masks(masks: Any, where: str = 'the predictions') -> list[dict]:

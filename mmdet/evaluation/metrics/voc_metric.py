@@ -13,7 +13,7 @@ from mmdet.registry import METRICS
 from ..functional.mean_ap import eval_map
 from ..functional.recall import eval_recalls
 from .pictures import PictureMetric, marks_of
-from .samples import to_numpy
+from .samples import require_finite, to_numpy
 
 
 @METRICS.register_module()
@@ -72,6 +72,7 @@ class VOCMetric(PictureMetric):
                 annotation[f'labels{suffix}'] = to_numpy(labels)
             pred = data_sample['pred_instances']
             boxes, scores = to_numpy(pred['bboxes']).reshape(-1, 4), to_numpy(pred['scores']).reshape(-1, 1)
+            require_finite(dict(bboxes=boxes, scores=scores), data_sample.get('img_id'))
             labels = to_numpy(pred['labels'])
             rows = np.concatenate([boxes, scores], 1).astype(np.float32)
             by_class = [rows[labels == c] for c in range(len(self.meta_of([annotation['picture']])['classes']))]

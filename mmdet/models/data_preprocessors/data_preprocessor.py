@@ -11,7 +11,7 @@ from mmengine.model import ImgDataPreprocessor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.errors import UserValueError
+from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
@@ -48,6 +48,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
 
     num_labels: int | None = None
     """Labels of the ground truth are below it; a detector sets it when it is told to train."""
+    needed: tuple[str, ...] = ()
+    """What each picture's ground truth must have; set likewise."""
 
     def __init__(
         self,
@@ -108,9 +110,14 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         Args:
             data: ``inputs``, a list of ``(3, h, w)`` or a tensor ``(B, 3, h, w)``, and maybe ``data_samples``.
         """
+        if 'inputs' not in data:
+            raise UserKeyError(
+                f"a batch has no 'inputs', only {', '.join(map(repr, data)) or 'nothing'}: PackDetInputs makes them, "
+                'as the last transform of a pipeline'
+            )
         images, samples = data['inputs'], data.get('data_samples')
         if training and samples is not None:
-            check_ground_truth(samples, self.num_labels)
+            check_ground_truth(samples, self.num_labels, self.needed)
         inputs = self.pad_batch(images)
         if samples is not None:
             if self.boxtype2tensor:

@@ -40,10 +40,18 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         count = getattr(head[0] if isinstance(head, ModuleList) and len(head) else head, 'num_classes', None)
         return count if isinstance(count, int) else None
 
+    @property
+    def needed_truth(self) -> tuple[str, ...]:
+        """What its losses read of each picture's ground truth, as far as it is known."""
+        if self.num_labels is None:
+            return ()
+        return ('bboxes', 'masks') if getattr(getattr(self, 'roi_head', None), 'with_mask', False) else ('bboxes',)
+
     def train(self, mode: bool = True) -> Self:
         """As torch's; what prepares the batches learns which labels there are."""
         if hasattr(self.data_preprocessor, 'num_labels'):
             self.data_preprocessor.num_labels = self.num_labels
+            self.data_preprocessor.needed = self.needed_truth
         return super().train(mode)
 
     def _build_features(self, backbone: ConfigType, neck: OptConfigType) -> None:
