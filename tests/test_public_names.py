@@ -97,10 +97,7 @@ TO_COME = {
         'mmdet.models.seg_heads': 'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.*',
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
-    'one stage': {
-        'mmdet.models.dense_heads': 'cascade_rpn_head ga_retina_head ga_rpn_head guided_anchor_head',
-        'mmdet.models.task_modules.assigners': 'region_assigner',
-    },
+    'one stage': {},
     'two stages': {
         'mmdet.models.detectors': ('crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'),
         'mmdet.models.roi_heads': (
@@ -147,7 +144,8 @@ LEFT_OUT = {
         'mmdet.models.necks': 'fpg:Transition',
         'mmdet.models.task_modules.assigners': (
             'center_region_assigner:bboxes_area center_region_assigner:is_located_in '
-            'max_iou_assigner:perm_repeat_bboxes'
+            'max_iou_assigner:perm_repeat_bboxes region_assigner:anchor_ctr_inside_region_flags '
+            'region_assigner:calc_region'
         ),
         'mmdet.structures.bbox': 'bbox_overlaps:fp16_clamp',
     },

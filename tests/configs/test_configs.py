@@ -169,6 +169,10 @@ def test_notice_comes_changes_and_goes(absent, text):
 
 # Mistakes of the reference's configs that ours share; the README of the family says so.
 MISTAKES = {'v3det/fcos_swinb_fpn_8x4_sample1e-3_mstrain_v3det_2x.py': "FPN has no argument 'force_grad_on_level'"}
+# Keys of 2.x that a config of the reference has beside those of 3.x, and which nothing reads
+OF_2X = {
+    'guided_anchoring/ga-fast-rcnn_r50-caffe_fpn_1x_coco.py': ('error: data: is no section', 'error: optimizer_config:')
+}
 BUILT = set()  # models that several configs share
 
 
@@ -188,6 +192,7 @@ def build_as_promised(name):
     if name in MISTAKES:
         assert len(errors) == 1 and MISTAKES[name] in errors[0]
         return
+    errors = [error for error in errors if not error.startswith(OF_2X.get(name, ()))]
     assert errors == elsewhere
     key = repr({key: value for key, value in resolve(name)['model'].items() if key != 'data_preprocessor'})
     if elsewhere or key in BUILT:

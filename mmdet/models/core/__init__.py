@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'assign_result': 'AssignResult',
         'assignment': 'Assignment best_of_candidates labels_of',
+        'center_regions': 'CenterRegions cell_grid middle_cells',
         'constants': 'constant',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',

@@ -30,6 +30,8 @@ class TestCfg:
         min_bbox_size: Boxes must be wider and higher than this, in pixels after rescaling; at 0 only empty boxes go,
             below 0 none.
         max_per_img: Detections kept of each image.
+        nms_post: Proposals kept of each level after NMS, by heads that look at it; all if not positive.
+        nms_across_levels: Whether these suppress each other once more, whatever their level.
     """
 
     nms_pre: int = -1
@@ -37,6 +39,8 @@ class TestCfg:
     min_bbox_size: float = -1
     nms: dict | None = None
     max_per_img: int | None = None
+    nms_post: int = -1
+    nms_across_levels: bool = False
 
     @classmethod
     def read(cls, cfg: Any) -> TestCfg:

@@ -133,13 +133,17 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             return assigner.assign_batch(priors, gt, **predictions, **options)
         return assign_images(assigner, priors, gt, options, **predictions)
 
-    def _draw(self, priors: Priors, assignment: Assignment, gt: PaddedGT) -> tuple[Tensor | None, Tensor | None]:
-        """``(B, P)`` bool of the sampler's positives and negatives; None where it takes what the assignment says."""
-        if isinstance(self.sampler, PseudoSampler) and hasattr(self.sampler.sample, 'by_batch'):
+    def _draw(
+        self, priors: Priors, assignment: Assignment, gt: PaddedGT, sampler: Any = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """``(B, P)`` bool of the positives and negatives of a sampler, the head's by default; None where it takes what
+        the assignment says."""
+        sampler = self.sampler if sampler is None else sampler
+        if isinstance(sampler, PseudoSampler) and hasattr(sampler.sample, 'by_batch'):
             return None, None
-        if getattr(self.sampler, 'by_image', True):
-            return sample_images(self.sampler, priors, assignment, gt)
-        return self.sampler.masks(assignment, gt)
+        if getattr(sampler, 'by_image', True):
+            return sample_images(sampler, priors, assignment, gt)
+        return sampler.masks(assignment, gt)
 
     def _build_targets(
         self, priors: Priors, assignment: Assignment, gt: PaddedGT, train_cfg: ConfigType | None = None

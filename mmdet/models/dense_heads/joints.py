@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,20 +54,20 @@ class _FlagList(list):
 
 def priors_as_lists(priors: Priors) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """``[image][level]`` lists of priors and of valid flags: views, or B references to the shared grid."""
-    prior_list, valid_list = _PriorList(), _FlagList()
-    prior_list.origin, valid_list.valid = priors, priors.valid
+    prior_list = _PriorList()
+    prior_list.origin = priors
     shared = split_levels(priors.boxes[0], priors.level_sizes, 0)
-    for b, valid in enumerate(priors.valid):
+    for b in range(len(priors.valid)):
         own = shared if len(priors.boxes) == 1 else split_levels(priors.boxes[b], priors.level_sizes, 0)
         prior_list.append(own)
-        valid_list.append(split_levels(valid, priors.level_sizes, 0))
-    return prior_list, valid_list
+    return prior_list, flags_as_lists(priors.valid, priors.level_sizes)
 
 
 def priors_from_lists(prior_list: Sequence, valid_list: Sequence) -> Priors:
     """Lists by image of lists by level; those that :func:`priors_as_lists` made give their origin back."""
-    if isinstance(prior_list, _PriorList) and prior_list.origin.valid is getattr(valid_list, 'valid', None):
-        return prior_list.origin
+    if isinstance(prior_list, _PriorList) and isinstance(valid_list, _FlagList):
+        origin, flags = prior_list.origin, valid_list.valid
+        return origin if origin.valid is flags else replace(origin, valid=flags)
     joined = lambda levels: get_box_tensor(levels) if not isinstance(levels, (list, tuple)) else torch.cat(
         [get_box_tensor(level) for level in levels]
     )  # fmt: skip
@@ -74,6 +75,21 @@ def priors_from_lists(prior_list: Sequence, valid_list: Sequence) -> Priors:
     sizes = [len(level) for level in first] if isinstance(first, (list, tuple)) else [len(first)]
     boxes, valid = torch.stack([joined(levels) for levels in prior_list]), [joined(levels) for levels in valid_list]
     return Priors(boxes, torch.stack(valid).bool(), sizes)
+
+
+def priors_of(prior_list: Sequence) -> Priors:
+    """:func:`priors_from_lists` where there are no flags: those of the origin, or else all are valid."""
+    if isinstance(prior_list, _PriorList):
+        return prior_list.origin
+    flags = [[level.new_ones(len(level), dtype=torch.bool) for level in levels] for levels in prior_list]
+    return priors_from_lists(prior_list, flags)
+
+
+def flags_as_lists(valid: Tensor, level_sizes: Sequence[int]) -> list[list[Tensor]]:
+    """Flags ``(B, P)`` as views, lists by image of lists by level."""
+    flags = _FlagList(split_levels(row, level_sizes, 0) for row in valid)
+    flags.valid = valid
+    return flags
 
 
 # --------------------------------------------------------------------------------------------------- targets

@@ -13,15 +13,33 @@ from mmdet.registry import MODELS
 from .anchor_head import AnchorHead
 
 
+class ProposesRegions:
+    """Mixin of heads that tell objects from background for a second stage; proposals suppress each other within their
+    level only."""
+
+    nms_groups = 'level_ids'
+
+    def _check_classes(self, num_classes: int) -> None:
+        if num_classes != 1:
+            raise UserValueError(
+                f'{type(self).__name__} tells objects from background: num_classes must be 1, not {num_classes}'
+            )
+
+    def _results(self, fields: dict, test_cfg: TestCfg, metas: list[dict], rescale: bool, with_nms: bool):
+        """Proposals that stay padded on a GPU, so that the second stage starts before the host knows their number."""
+        padded = padded_detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
+        if padded is not None:
+            return Proposals.from_padded(*padded)
+        return super()._results(fields, test_cfg, metas, rescale, with_nms)  # type: ignore[misc]  # the head's
+
+
 @MODELS.register_module()
-class RPNHead(AnchorHead):
-    """Objectness and box of every anchor; proposals suppress each other within their level only.
+class RPNHead(ProposesRegions, AnchorHead):
+    """Objectness and box of every anchor.
 
     Args:
         num_convs: Convolutions before the predictors.
     """
-
-    nms_groups = 'level_ids'
 
     def __init__(
         self,
@@ -31,8 +49,7 @@ class RPNHead(AnchorHead):
         num_convs: int = 1,
         **kwargs,
     ) -> None:
-        if num_classes != 1:
-            raise UserValueError(f'RPNHead tells objects from background: num_classes must be 1, not {num_classes}')
+        self._check_classes(num_classes)
         self.num_convs = num_convs
         super().__init__(num_classes=num_classes, in_channels=in_channels, init_cfg=init_cfg, **kwargs)
 
@@ -58,10 +75,3 @@ class RPNHead(AnchorHead):
             cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         )
         return dict(loss_rpn_cls=losses['loss_cls'], loss_rpn_bbox=losses['loss_bbox'])
-
-    def _results(self, fields: dict, test_cfg: TestCfg, metas: list[dict], rescale: bool, with_nms: bool):
-        """Proposals that stay padded on a GPU, so that the second stage starts before the host knows their number."""
-        padded = padded_detections(fields, test_cfg, metas, rescale, with_nms, self.nms_groups)
-        if padded is not None:
-            return Proposals.from_padded(*padded)
-        return super()._results(fields, test_cfg, metas, rescale, with_nms)

@@ -85,6 +85,18 @@ def fovea(**head):
     return {**TOWER, 'type': 'FoveaHead', **given, **losses, **head}
 
 
+def guided(name, **head):
+    """A head of guided anchors of one octave and three ratios."""
+    octave = dict(
+        type='AnchorGenerator', octave_base_scale=4, scales_per_octave=2, ratios=[0.5, 1.0, 2.0], strides=STRIDES
+    )
+    assigner = dict(MAX_IOU, type='ApproxMaxIoUAssigner')
+    every = dict(type='RandomSampler', num=10**6, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False)
+    cfg = dict(assigner=MAX_IOU, ga_assigner=assigner, ga_sampler=every, center_ratio=0.2, ignore_ratio=0.5)
+    given = dict(approx_anchor_generator=octave, square_anchor_generator=ONE_ANCHOR, in_channels=8, feat_channels=8)
+    return dict(type=name, **given, train_cfg=dict(cfg, allowed_border=-1, pos_weight=-1), **head)
+
+
 HEADS = {
     'AnchorHead': anchors(MAX_IOU, type='AnchorHead', num_classes=NUM_CLASSES, in_channels=8),
     'RetinaHead': anchors(MAX_IOU, type='RetinaHead', loss_cls=FOCAL, **TOWER),
@@ -117,6 +129,14 @@ HEADS = {
             sampler=dict(type='RandomSampler', num=10**6, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
         ),
     ),
+    'GuidedAnchorHead': guided('GuidedAnchorHead', num_classes=NUM_CLASSES),
+    'GuidedAnchorHead softmax': guided(
+        'GuidedAnchorHead', num_classes=NUM_CLASSES, loss_cls=dict(type='CrossEntropyLoss')
+    ),
+    'GARetinaHead': guided(
+        'GARetinaHead', num_classes=NUM_CLASSES, stacked_convs=1, loss_cls=FOCAL, reg_decoded_bbox=True
+    ),
+    'GARPNHead': guided('GARPNHead'),
     'FCOSHead': dict(TOWER, type='FCOSHead', strides=STRIDES, norm_cfg=GN, regress_ranges=((-1, 24), (24, 1e8))),
     'FCOSHead center': dict(
         TOWER,
@@ -334,7 +354,7 @@ def samples(*kinds):
 def for_head(name, data_samples):
     """Ground truths as a head wants them: of one class for proposals and faces, with landmarks for these."""
     for gt in (sample.gt_instances for sample in data_samples):
-        if HEADS[name]['type'] in ('RPNHead', 'RetinaFaceHead'):
+        if HEADS[name]['type'] in ('RPNHead', 'GARPNHead', 'RetinaFaceHead'):
             gt.labels = torch.zeros_like(gt.labels)
         if HEADS[name]['type'] == 'RetinaFaceHead':
             gt.keypoints = gt.bboxes[:, None, :2] + torch.tensor([2.0, 3.0]) * torch.arange(1, 6)[:, None]

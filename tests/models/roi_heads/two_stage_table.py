@@ -115,8 +115,50 @@ GENERIC = dict(
     featmap_strides=[4, 8],
 )
 
+EVERY = dict(RANDOM, add_gt_as_proposals=False)
+LOW_QUALITY = dict(assigner(0.7, True), neg_iou_thr=0.3, min_pos_iou=0.3)
+RPN = dict(assigner=LOW_QUALITY, sampler=EVERY, allowed_border=0, pos_weight=-1)
+ONE_SQUARE = dict(type='AnchorGenerator', scales=[8], ratios=[1.0], strides=[4, 8])
+STAGE = dict(type='StageCascadeRPNHead', in_channels=16, feat_channels=16, anchor_generator=ONE_SQUARE)
+# name -> (rpn_head, train_cfg.rpn), where they are not those of Faster R-CNN
+OTHER_RPN = {
+    'Guided': (
+        dict(
+            type='GARPNHead',
+            in_channels=16,
+            feat_channels=16,
+            approx_anchor_generator=dict(
+                type='AnchorGenerator', octave_base_scale=8, scales_per_octave=3, ratios=[0.5, 1.0, 2.0], strides=[4, 8]
+            ),
+            square_anchor_generator=ONE_SQUARE,
+        ),
+        dict(
+            RPN,
+            ga_assigner=dict(LOW_QUALITY, type='ApproxMaxIoUAssigner'),
+            ga_sampler=EVERY,
+            center_ratio=0.2,
+            ignore_ratio=0.5,
+        ),
+    ),
+    'RPN in stages': (
+        dict(
+            type='CascadeRPNHead',
+            num_stages=2,
+            stages=[
+                dict(
+                    STAGE, with_cls=False, bridged_feature=True, reg_decoded_bbox=True, loss_bbox=dict(type='IoULoss')
+                ),
+                dict(STAGE, adapt_cfg=dict(type='offset')),
+            ],
+        ),
+        [dict(RPN, assigner=dict(type='RegionAssigner'), sampler=None), RPN],
+    ),
+}
+
 # name -> (detector, roi head, train_cfg.rcnn)
 TABLE = {
+    'Guided': ('FasterRCNN', standard(), rcnn()),
+    'RPN in stages': ('FasterRCNN', standard(), rcnn()),
     'Faster': ('FasterRCNN', standard(), rcnn()),
     'Faster agnostic': ('FasterRCNN', standard(head=box_head(reg_class_agnostic=True)), rcnn()),
     'Faster decoded': (
@@ -174,12 +216,7 @@ def build(name):
         ),
         roi_head=roi_head,
         train_cfg=dict(
-            rpn=dict(
-                assigner=dict(assigner(0.7, True), neg_iou_thr=0.3, min_pos_iou=0.3),
-                sampler=dict(RANDOM, add_gt_as_proposals=False),
-                allowed_border=0,
-                pos_weight=-1,
-            ),
+            rpn=RPN,
             rpn_proposal=proposal,
             rcnn=train,
         ),
@@ -188,6 +225,8 @@ def build(name):
             rcnn=dict(score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=10, mask_thr_binary=0.5),
         ),
     )  # fmt: skip
+    if name in OTHER_RPN:
+        config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
     torch.manual_seed(0)
     return MODELS.build(ConfigDict(copy.deepcopy(config)))
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',
         'atss_assigner': 'ATSSAssigner TopkAssigner',
+        'region_assigner': 'RegionAssigner',
         'space_scale_assigner': 'SpaceScaleAssigner',
         'uniform_assigner': 'UniformAssigner',
         'point_assigners': 'PointAssigner space_scale_match',

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.models.core import middle_cells
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
 
 
@@ -46,10 +47,5 @@ def calc_region(
     Args:
         featmap_size: Height and width that the corners are clamped to.
     """
-    start, end = bbox[:2], bbox[2:]
-    x1, y1 = torch.round((1 - ratio) * start + ratio * end).long()
-    x2, y2 = torch.round(ratio * start + (1 - ratio) * end).long()
-    if featmap_size is not None:
-        x1, x2 = (x.clamp(0, featmap_size[1]) for x in (x1, x2))
-        y1, y2 = (y.clamp(0, featmap_size[0]) for y in (y1, y2))
-    return x1, y1, x2, y2
+    x1, y1, x2, y2 = middle_cells(bbox, ratio, featmap_size)
+    return x1.long(), y1.long(), x2.long(), y2.long()
