@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mmdet.config.batch_size import batch_size_message
 from mmdet.config.loading import load_config
 from mmdet.config.places import dotted, look_up, places_of
 from mmdet.config.sections import RUNNER_KEYS, dataset_classes, innermost_datasets
-from mmdet.errors import UserValueError
+from mmdet.errors import UserError, UserValueError
 from mmdet.names_3x import absent
 
 
@@ -40,22 +40,37 @@ def check_config(cfg: Any, path: str | Path | None = None) -> list[Finding]:
     broken = list(_broken_imports(getattr(cfg, '_cfg_dict', cfg), ''))
     if broken:  # its values cannot be read
         return broken
-    findings = [
-        *_names(cfg),
-        *unknown_monitors(cfg),
-        *_long_schedules(cfg),
-        *_class_counts(cfg),
-        *wrong_values(cfg),
-        *_sizes_and_rates(cfg),
-        *(Finding('error', where, message) for where, message in mixing_faults(cfg)),
-    ]
+    findings = _names(cfg)
+    for check in (unknown_monitors, _long_schedules, _class_counts, wrong_values, _sizes_and_rates, _mixing):
+        findings += _found_by(check, cfg)
     if path is not None:
-        findings += _dead_variables(cfg, Path(path))
+        findings += _found_by(_dead_variables, cfg, Path(path))
     return sorted(findings, key=lambda finding: ('error', 'warning', 'note').index(finding.level))
 
 
 def _names(cfg: Any) -> list[Finding]:
-    return [*_without_effect(cfg), *unknown_names(cfg), *_delete_leftovers(cfg)]
+    return [
+        finding for check in (_without_effect, unknown_names, _delete_leftovers) for finding in _found_by(check, cfg)
+    ]
+
+
+def _found_by(check: Callable[..., Iterable[Finding]], *args: Any) -> list[Finding]:
+    """What a check finds, with a warning where a value is of a kind that it cannot look at."""
+    found: list[Finding] = []
+    try:
+        found.extend(check(*args))
+    except UserError:
+        raise
+    except Exception as error:  # nobody knows what may stand in a config
+        what = check.__name__.strip('_').replace('_', ' ')
+        reason = f'{type(error).__name__}: {error}'[:300]
+        found.append(Finding('warning', what, f'not looked at, since a value is of an unexpected kind ({reason})'))
+    return found
+
+
+def _mixing(cfg: Any) -> Iterator[Finding]:
+    for where, message in mixing_faults(cfg):
+        yield Finding('error', where, message)
 
 
 def require_sound(cfg: Any, path: str | Path | None, report: Any = print) -> None:

@@ -226,8 +226,17 @@ def save_checkpoint(
             weights = checkpoint.get('state_dict', checkpoint)
             file.write(save({name: tensor.contiguous().clone() for name, tensor in weights.items()}))
         else:
-            torch.save(checkpoint, file)
+            _save(checkpoint, file)
             _attach(file, label)
+
+
+def _save(checkpoint: dict, file: Any) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer speaks of positions in place of what the disk has said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _attach(file: Any, label: dict) -> None:

@@ -138,6 +138,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not is_url(newurl) or (req.full_url.lower().startswith('https:') and newurl.lower().startswith('http:')):
             raise DownloadError(f'{req.full_url} leads to {newurl}, which is not followed')
+        fp.read = lambda *args: b''  # what came with the answer, of whatever length, would be read to its end
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

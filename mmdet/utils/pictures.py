@@ -29,6 +29,8 @@ LIMIT_VARIABLE = 'MMDET_MAX_PIXELS'
 BYTES_OF_A_PIXEL = 16  # four channels of 32 bits, uncompressed
 TURNED_BY_EXIF = ('JPEG', 'MPO', 'PNG', 'WEBP')  # as the decoders do; Pillow gives the size of a TIFF turned
 
+PNG = b'\x89PNG\r\n\x1a\n'
+
 _said: set[str] = set()
 
 
@@ -133,7 +135,7 @@ def read_header(content: bytes) -> Header | None:
     """Size and depth of a picture, without decoding it; None where the bytes are no picture in a known format."""
     if content.startswith(b'\xff\xd8'):
         return _jpeg_header(content)
-    if content.startswith(b'\x89PNG\r\n\x1a\n') and content[12:16] == b'IHDR' and len(content) > 24:
+    if content.startswith(PNG) and content[12:16] == b'IHDR' and len(content) > 24:
         width, height, bits = struct.unpack_from('>IIB', content, 16)
         return Header(width, height, bits == 16)
     radiance = content.startswith((b'#?RADIANCE', b'#?RGBE')) and re.search(
@@ -158,6 +160,16 @@ def _jpeg_header(content: bytes) -> Header | None:
         else:
             position += 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
     return None
+
+
+def _has_all_chunks(content: bytes) -> bool:
+    """Whether each chunk of a PNG lies within the file: a decoder makes room for what a chunk says of itself."""
+    position = len(PNG)
+    while position + 12 <= len(content):
+        if content[position + 4 : position + 8] == b'IEND':
+            return True
+        position += 12 + int.from_bytes(content[position : position + 4], 'big')
+    return False
 
 
 def _header_by_pillow(content: bytes) -> Header | None:
@@ -227,6 +239,8 @@ def decode_picture(
         raise UserValueError(f'{failure}: it has {header.width * header.height:,} pixels, {_more_than_allowed()}')
     if header.scan is not None and content.rfind(b'\xff\xd9') < header.scan:
         raise UserValueError(f'{failure}: the JPEG file is cut short after {len(content)} bytes')
+    if content.startswith(PNG) and not _has_all_chunks(content):
+        raise UserValueError(f'{failure}: the PNG file is cut short after {len(content)} bytes, or damaged')
     try:
         img = _decode(content, flag, backend, header.deep)
     except UserImportError:

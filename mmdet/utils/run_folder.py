@@ -112,13 +112,16 @@ def is_own(folder: str | os.PathLike, name: str, run_id: str | None) -> bool:
 
 
 def remove_partial_files(folder: str | os.PathLike, run_id: str) -> None:
-    """Delete what killed processes of this run left of unfinished saves."""
+    """Delete what killed processes of this run left of unfinished saves; whoever calls it holds the folder.
+
+    An unfinished record of whichever run goes too: its run ended before it had a place in the folder, and only the
+    holder of the folder writes one.
+    """
+    stale = re.compile(rf'\.(.+\.{re.escape(run_id)}|{re.escape(RECORD_FILE)}\.[0-9a-f]{{16}})\.[^.]*\.part')
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if re.fullmatch(rf'\..+\.{re.escape(run_id)}\.[^.]*\.part', name) and is_regular(
-                Path(folder) / name, False
-            ):
-                with contextlib.suppress(FileNotFoundError):
+            if stale.fullmatch(name) and is_regular(Path(folder) / name, False):
+                with contextlib.suppress(OSError):
                     os.unlink(Path(folder) / name)
 
 

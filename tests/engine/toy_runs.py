@@ -40,12 +40,15 @@ def build(cfg):
     return DetRunner.from_cfg(copy.deepcopy(cfg))
 
 
-def run_ranks(function, *args, ranks=2, codes=None, seconds=60):
-    """Call ``function(rank, ranks, port, *args)`` in as many processes; ``codes`` are to be their exit codes."""
+def free_port():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context('fork')
+        return free.getsockname()[1]
+
+
+def run_ranks(function, *args, ranks=2, codes=None, seconds=60):
+    """Call ``function(rank, ranks, port, *args)`` in as many processes; ``codes`` are to be their exit codes."""
+    port, context = free_port(), multiprocessing.get_context('fork')
     processes = [context.Process(target=function, args=(rank, ranks, port, *args)) for rank in range(ranks)]
     for process in processes:
         process.start()

@@ -374,8 +374,8 @@ class CocoCheck:
 
     def _areas(self, entries: list[dict], boxes: np.ndarray) -> None:
         areas: list[Any] = [entry.get('area') for entry in entries]
-        if set(map(type, areas)) <= NUMBERS and all(area < 1e18 for area in areas):
-            column = np.array(areas, dtype=float)
+        column = plain_column(areas)
+        if column is not None:
             unknown = np.flatnonzero(~((column > 0) & (column < 1e18)) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0))
         else:
             numbers = [as_number(area) for area in areas]
@@ -438,6 +438,14 @@ class CocoCheck:
         image = self.images.get(entry['image_id'], {})
         size = as_size(image.get('height'), image.get('width')) or (None, None)
         return check_mask(entry.get('segmentation'), *size)
+
+
+def plain_column(values: Sequence[Any]) -> np.ndarray | None:
+    """(N,) numbers, or None where one is none or is larger than any float."""
+    try:
+        return np.array(values, dtype=float) if set(map(type, values)) <= NUMBERS else None
+    except OverflowError:
+        return None
 
 
 def plain_table(boxes: Sequence[Any]) -> np.ndarray | None:

@@ -29,6 +29,7 @@ class CheckpointHook(_CheckpointHook):
 
     best_ckpt_path: str | None
     _surplus: list[str]  # names of files that the next save replaces
+    _refused: list[str]  # and of those that could not be removed
     _written: set[str]
     _claim: Any
     _waiting: bool
@@ -38,7 +39,7 @@ class CheckpointHook(_CheckpointHook):
         return '://' not in str(self.out_dir) and not self.backend_args and not self.file_client_args
 
     def before_train(self, runner: Any) -> None:
-        self._surplus, self._written, self._waiting = [], set(), False
+        self._surplus, self._refused, self._written, self._waiting = [], [], set(), False
         if self.by_epoch and self.interval > 0 and getattr(runner.train_loop, 'by_epoch', True) is False:
             runner.logger.warning(
                 'CheckpointHook counts epochs, but this run is one of iterations: it saves at the end only. '
@@ -103,7 +104,8 @@ class CheckpointHook(_CheckpointHook):
             self.keep_ckpt_ids.extend(kept)
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         staying = {self.filename_tmpl.format(s) for s in kept}
-        surplus, self._surplus = [old for old in dict.fromkeys(self._surplus) if old not in staying], []
+        waiting, self._surplus, self._refused = [*self._surplus, *self._refused], [], []
+        surplus = [old for old in dict.fromkeys(waiting) if old not in staying]
         runner.message_hub.update_info('surplus_ckpts', surplus)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -175,7 +177,14 @@ class CheckpointHook(_CheckpointHook):
                 try:
                     self.file_backend.remove(path)
                 except OSError as error:
-                    runner.logger.warning(f'{path} is surplus and could not be removed: {error}')
+                    self._refused.append(name)
+                    runner.logger.warning(f'{path} is surplus and could not be removed, which is tried again: {error}')
+
+    def after_train(self, runner: Any) -> None:
+        super().after_train(runner)
+        if is_main_process():
+            refused, self._refused = self._refused, []
+            self._remove(runner, refused)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best or not hasattr(self, 'file_backend'):  # validation without training
