@@ -20,6 +20,7 @@ from toy_runs import build, fingerprint, free_port, join_ranks, toy_config
 
 from mmdet.errors import UserError
 from mmdet.utils.checkpoint import read_checkpoint
+from mmdet.utils.run_folder import LOCK_FILE
 
 SENTENCE, TRACEBACK = 3, 4  # exit codes: as a tool ends, and as none may
 BEST = dict(interval=1, max_keep_ckpts=1, save_best='mAP', rule='less')  # each epoch is the best so far
@@ -79,8 +80,8 @@ def run(folder, kind, ranks, number=None, fault=None, victim=0):
 
 
 def outcome(folder, prints):
-    """All that two runs are compared by."""
-    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+    """All that two runs are compared by. The file of a lock that could not be removed locks nothing."""
+    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and path.name != LOCK_FILE)
     weights = {name: weights_of(Path(folder) / name) for name in names if name.endswith('.pth')}
     own = [{key: value for key, value in each.items() if key != 'points'} for each in prints]
     return dict(names=names, weights=weights, ranks=own, logged=logged(folder))
