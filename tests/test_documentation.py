@@ -10,7 +10,8 @@ import mmdet
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(mmdet.__file__).parent
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+TOP = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md')
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / 'docs').rglob('*.md'))]
 
 
 def rooms(folder: Path) -> set[str]:

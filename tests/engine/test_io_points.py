@@ -4,7 +4,9 @@ A sample of the calls is tried in every run, all with ``-m slow``; ``python test
 and prints figures.
 """
 
+import argparse
 import collections
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +17,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+import torch
 from io_points import FAULTS, Shim, logged
 from toy_runs import build, fingerprint, free_port, join_ranks, toy_config
 
@@ -23,6 +26,8 @@ from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.run_folder import LOCK_FILE
 
 SENTENCE, TRACEBACK = 3, 4  # exit codes: as a tool ends, and as none may
+SHARED = ('optimizer', 'schedulers')  # what all ranks have alike
+GRACE = 5  # seconds after the end of one rank when a launcher ends the others, which may wait to meet it
 BEST = dict(interval=1, max_keep_ckpts=1, save_best='mAP', rule='less')  # each epoch is the best so far
 KINDS = {
     'epochs': dict(default_hooks__checkpoint=dict(BEST, type='CheckpointHook')),
@@ -63,15 +68,32 @@ def run(folder, kind, ranks, number=None, fault=None, victim=0):
         context, port = multiprocessing.get_context('fork'), free_port()
         processes = [
             context.Process(
-                target=_train, args=(rank, ranks, port, folder, kind, number, fault, f'{results}/end', victim)
+                target=_train,
+                args=(
+                    rank,
+                    ranks,
+                    port,
+                    folder,
+                    kind,
+                    number,
+                    fault,
+                    f'{results}/end',
+                    victim,
+                ),
             )
             for rank in range(ranks)
         ]
         for process in processes:
             process.start()
         end = time.monotonic() + 60
+        while any(process.is_alive() for process in processes) and time.monotonic() < end:
+            if any(process.exitcode for process in processes) and victim is not None:
+                end, victim = time.monotonic() + GRACE, None
+            time.sleep(0.005)
         for process in processes:
-            process.join(max(end - time.monotonic(), 0))
+            if victim is None and process.is_alive():
+                process.kill()
+                process.join()
         codes = [process.exitcode for process in processes]
         for process in processes:
             process.kill()
@@ -83,7 +105,11 @@ def outcome(folder, prints):
     """All that two runs are compared by. The file of a lock that could not be removed locks nothing."""
     names = sorted(path.name for path in Path(folder).iterdir() if path.is_file() and path.name != LOCK_FILE)
     weights = {name: weights_of(Path(folder) / name) for name in names if name.endswith('.pth')}
-    own = [{key: value for key, value in each.items() if key != 'points'} for each in prints]
+    # the histories of other ranks are their own, and are not saved
+    own = [
+        {key: value for key, value in each.items() if key in SHARED or (not i and key != 'points')}
+        for i, each in enumerate(prints)
+    ]
     return dict(names=names, weights=weights, ranks=own, logged=logged(folder))
 
 
@@ -173,31 +199,32 @@ def test_all_calls(kind, ranks, whole, tmp_path):
 
 
 def main():
-    """Try all calls, of the kinds and numbers of ranks that are given, and print what happened."""
-    kinds = [name for name in sys.argv[1:] if name in KINDS] or list(KINDS)
-    every, counts = [int(name) for name in sys.argv[1:] if name.isdigit()] or [1, 2], collections.Counter()
-    for kind in kinds:
-        for ranks in every:
-            with tempfile.TemporaryDirectory() as folder:
-                expected, points = whole_run(f'{folder}/whole', kind, ranks)
-                for victim in range(ranks):
-                    for number, fault in cases(points[victim]):
-                        try:
-                            ended = verdict(
-                                f'{folder}/{victim}_{number}_{fault}', expected, kind, ranks, number, fault, victim
-                            )
-                        except AssertionError as error:
-                            ended = 'FAILED'
-                            where = ' '.join(points[victim][number])
-                            print(f'{kind} {ranks} rank {victim} call {number} {where}, {fault}: {str(error)[:300]}')
-                        counts[kind, ranks, ended] += 1
-                print({' '.join(map(str, key)): count for key, count in counts.items() if key[:2] == (kind, ranks)})
-                sys.stdout.flush()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('kinds', nargs='*', help=f'of {", ".join(KINDS)}; all by default')
+    parser.add_argument('--ranks', type=int, nargs='*', default=[1, 2])
+    parser.add_argument('--every', type=int, default=1, help='try each nth case')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    counts = collections.Counter()
+    for kind, ranks in itertools.product(args.kinds or KINDS, args.ranks):
+        with tempfile.TemporaryDirectory() as folder:
+            expected, points = whole_run(f'{folder}/whole', kind, ranks)
+            tried = [(victim, *case) for victim in range(ranks) for case in cases(points[victim])]
+            for victim, number, fault in tried[:: args.every]:
+                place = f'{folder}/{victim}_{number}_{fault}'
+                try:
+                    ended = verdict(place, expected, kind, ranks, number, fault, victim)
+                except AssertionError as error:
+                    ended = 'FAILED'
+                    call = ' '.join(points[victim][number])
+                    print(f'{kind} {ranks} rank {victim} call {number} {call}, {fault}: {str(error)[:300]}')
+                counts[kind, ranks, ended] += 1
+        print(
+            {' '.join(map(str, key)): count for key, count in counts.items() if key[:2] == (kind, ranks)},
+            flush=True,
+        )
     return int(any(ended == 'FAILED' for *_, ended in counts))
 
 
 if __name__ == '__main__':
-    import torch
-
-    torch.set_num_threads(1)
     sys.exit(main())
