@@ -151,7 +151,9 @@ class DetInferencer(BaseInferencer):
         inputs = list(inputs)
         for start in range(0, len(inputs), batch_size):
             chunk = inputs[start : start + batch_size]
-            yield chunk, self.collate_fn([self._load(item) for item in chunk])
+            with building(self.cfg):
+                batch = self.collate_fn([self._load(item) for item in chunk])
+            yield chunk, batch
 
     def _load(self, item: Any) -> dict:
         started = time.perf_counter()

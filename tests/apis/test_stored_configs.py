@@ -16,7 +16,7 @@ from mmdet.apis.inference import build_detector, build_test_pipeline, build_visu
 from mmdet.config import StoredConfig, building
 from mmdet.engine.replay import encode, replay
 from mmdet.errors import UserError
-from mmdet.registry import MODELS, UnimportedNameError, is_scope, only_registered
+from mmdet.registry import MODELS, TRANSFORMS, UnimportedNameError, is_scope, only_registered
 from mmdet.utils.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -342,6 +342,20 @@ def test_parts_that_are_no_dicts_are_as_none(value, tmp_path, default_scope):
     torch.save(dict(checkpoint, meta=value), path)
     with pytest.raises(UserError, match='carries no config'):
         use(path)
+
+
+@pytest.mark.parametrize('step', [dict(type='BuildsLate'), dict(type='LoadProposals')], ids=['builds', 'fails'])
+def test_transforms_run_within_the_guard(step, tmp_path, payload, default_scope):
+    @TRANSFORMS.register_module(force=True)
+    class BuildsLate:
+        def __call__(self, data):
+            return TRANSFORMS.build(dict(type='payload_module.run'))(data)
+
+    cfg = copy.deepcopy(HONEST)
+    pipeline(cfg).insert(1, step)
+    with pytest.raises(UserError, match='config that came with the weights'):
+        use(weights(tmp_path, cfg))
+    assert not payload.exists()
 
 
 def test_the_guard_ends_with_its_block(payload, default_scope):

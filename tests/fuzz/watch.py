@@ -1,5 +1,7 @@
 """What an input may not do, seen by Python's audit hook: run code, write outside of its folder, talk to anybody."""
 
+import collections
+import dataclasses
 import os
 import sys
 import sysconfig
@@ -19,6 +21,7 @@ CHANGES = str.split(
     'os.setxattr os.removexattr shutil.rmtree shutil.move shutil.copyfile shutil.copytree shutil.chown '
     'tempfile.mkstemp tempfile.mkdtemp'
 )
+MAKERS = (collections.__file__, dataclasses.__file__)  # they write the methods of the classes that modules define
 OPTIONAL = ('olefile', 'defusedxml')  # what Pillow looks for when it meets an unknown picture
 HOMES = tuple(
     {
@@ -75,8 +78,8 @@ class Watch:
             within = f'/proc/self/fd/{args[-1]}' if type(args[-1]) is int and args[-1] > 2 else ''
             return next((f'{path!r}' for path in paths if not self._inside(path, within)), '')
         if event == 'exec':
-            home = args[0].co_filename
-            return '' if self._known(home) else f'code of {home!r}'
+            home, caller = args[0].co_filename, sys._getframe(2).f_code.co_filename
+            return '' if self._known(home) or caller in MAKERS else f'code of {home!r}'
         if event == 'import':
             name = args[0].partition('.')[0]
             known = name in sys.stdlib_module_names or name in sys.modules or name in OPTIONAL
