@@ -175,6 +175,14 @@ def test_a_sample_of_the_calls(part, whole, tmp_path):
     verdict(tmp_path / 'run', expected, 'epochs', 1, number, fault)
 
 
+def test_a_save_of_the_best_that_nothing_points_to(whole, tmp_path):
+    """The resumed run makes it again, so that it is surplus in the end."""
+    expected, (points,) = whole('iterations', 1)
+    saved = next(i for i, (call, name) in enumerate(points) if call == 'replace' and name.startswith('.iter_4.pth'))
+    number = next(i for i, (call, name) in enumerate(points) if i > saved and name.startswith('.last_checkpoint'))
+    assert verdict(tmp_path / 'run', expected, 'iterations', 1, number, 'kill') == 'killed'
+
+
 def test_a_save_on_two_ranks(whole, tmp_path):
     expected, points = whole('epochs', 2)
     number = next(i for i, (call, name) in enumerate(points[0]) if call == 'replace' and name.startswith('.epoch_2'))

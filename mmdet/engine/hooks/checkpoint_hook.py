@@ -58,6 +58,7 @@ class CheckpointHook(_CheckpointHook):
             self._claim.take(self.out_dir)
             if is_main_process() and self._claim.run_id:
                 remove_partial_files(self.out_dir, self._claim.run_id)
+        self.last_ckpt = self._here(info.get('last_ckpt'))  # whether a better state makes a save of its own goes by it
         if getattr(self, 'best_ckpt_path', None):
             self.best_ckpt_path = self._here(self.best_ckpt_path)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
