@@ -6,7 +6,7 @@ Letters: B images, G ground truths of the image that has most, P priors of all l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.bbox import BaseBoxes, bbox_xyxy_to_cxcywh
 
 from .pyramid import per_level
 
@@ -85,6 +85,23 @@ class PaddedGT:
     def take(self, part: slice) -> PaddedGT:
         """The ground truths of one slice of the G axis."""
         return PaddedGT(self.boxes[:, part], self.labels[:, part], self.mask[:, part], self.counts)
+
+
+    def normalized(self, sizes: Tensor) -> PaddedGT:
+        """With boxes as cx, cy, w, h in parts of the images, whose width, height, width, height are ``sizes (B, 4)``."""
+        return replace(self, boxes=bbox_xyxy_to_cxcywh(self.boxes / sizes[:, None].to(self.boxes)))
+
+    def repeated(self, layers: int) -> PaddedGT:
+        """The B images once for each decoder layer, ``(layers * B, G, ...)``, the layers outside."""
+        again = lambda value: None if value is None else value.repeat(layers, *[1] * (value.dim() - 1))
+        fields = {name: again(getattr(self, name)) for name in ('boxes', 'labels', 'mask', 'ignored', 'ignored_mask')}
+        lists = {name: list(getattr(self, name)) * layers for name in ('counts', 'instances', 'ignored_instances')}
+        return PaddedGT(**fields, **lists)
+
+    def of_one_class(self) -> PaddedGT:
+        """All objects with label 0, for what tells objects from background."""
+        instances = [InstanceData(**{**dict(x.items()), 'labels': torch.zeros_like(x.labels)}) for x in self.instances]
+        return replace(self, labels=torch.zeros_like(self.labels), instances=instances)
 
 
 class BestMatch:

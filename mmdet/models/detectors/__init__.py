@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = attach(
         'base': 'BaseDetector',
         'd2_wrapper': 'Detectron2Wrapper',
         'kd_one_stage': 'KnowledgeDistillationSingleStageDetector LAD',
+        'base_detr': 'DetectionTransformer',
+        'detr': 'ConditionalDETR DABDETR DETR',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'

@@ -19,9 +19,16 @@ __getattr__, __dir__, __all__ = attach(
         'mlp': 'FFN MLP',
         'normed_predictor': 'Linear NormedConv2d NormedLinear',
         'patch': 'AdaptivePadding PatchEmbed PatchMerging nchw_to_nlc nlc_to_nchw',
+        'positional_encoding': 'LearnedPositionalEncoding SinePositionalEncoding SinePositionalEncoding3D',
         'res_layer': 'ResLayer SimplifiedBasicBlock',
         'saconv': 'SAC SAConv2d',
         'se_layer': 'ChannelAttention DyReLU SELayer',
-        'transformer': '',
+        'transformer': (
+            'ConditionalAttention ConditionalDetrTransformerDecoder ConditionalDetrTransformerDecoderLayer '
+            'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder '
+            'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
+            'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
+            'DetrTransformerEncoder DetrTransformerEncoderLayer coordinate_to_encoding inverse_sigmoid'
+        ),
     },
 )

@@ -18,6 +18,7 @@ from mmdet.models.core import (
     AssignResult,
     PaddedGT,
     Priors,
+    QueryPairs,
     RoISamples,
     SamplingResult,
     labels_of,
@@ -115,3 +116,32 @@ def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
         packed=True,
         results=list(results),
     )
+
+
+def cost_of_each_image(cost: Any, pairs: QueryPairs) -> Tensor:
+    """``(N, Q, G)`` by a cost that research code calls with one image."""
+    columns = []
+    for n, instances in enumerate(pairs.gt.instances):
+        pred = InstanceData(**{name: value[n] for name, value in pairs.predictions.items()})
+        image = cost(pred_instances=pred, gt_instances=instances, img_meta=pairs.metas[n])
+        columns.append(image.transpose(0, 1))
+    padded = pad_batch(columns).transpose(1, 2)
+    return torch.nn.functional.pad(padded, (0, pairs.gt.mask.shape[1] - padded.shape[2]))
+
+
+def match_groups(assigner: Any, groups: Sequence[QueryPairs]) -> list[Assignment]:
+    """Assignments of groups of queries; by an own ``assign`` one decoder layer and image at a time."""
+    if not hasattr(assigner.assign, 'by_batch'):
+        return [_match_images(assigner, pairs) for pairs in groups]
+    if hasattr(assigner, 'assign_groups'):
+        return assigner.assign_groups(groups)
+    rest = lambda pairs: dict(sizes=pairs.sizes, metas=pairs.metas)
+    return [assigner.assign_batch(None, pairs.gt, **pairs.predictions, **rest(pairs)) for pairs in groups]
+
+
+def _match_images(assigner: Any, pairs: QueryPairs) -> Assignment:
+    inds = []
+    for n, (instances, meta) in enumerate(zip(pairs.gt.instances, pairs.metas)):
+        pred = InstanceData(**{name: value[n] for name, value in pairs.predictions.items()})
+        inds.append(assigner.assign(pred_instances=pred, gt_instances=instances, img_meta=meta).gt_inds)
+    return Assignment(torch.stack(inds))

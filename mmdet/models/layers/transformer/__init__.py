@@ -2,5 +2,20 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {'utils': 'AdaptivePadding MLP PatchEmbed PatchMerging inverse_sigmoid nchw_to_nlc nlc_to_nchw'},
+    {
+        'attention': 'MultiheadAttention',
+        'conditional_detr_layers': 'ConditionalDetrTransformerDecoder ConditionalDetrTransformerDecoderLayer',
+        'dab_detr_layers': 'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder',
+        'deformable_detr_layers': (
+            'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
+            'DeformableDetrTransformerEncoderLayer'
+        ),
+        'detr_layers': (
+            'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
+        ),
+        'utils': (
+            'AdaptivePadding ConditionalAttention MLP PatchEmbed PatchMerging coordinate_to_encoding inverse_sigmoid '
+            'nchw_to_nlc nlc_to_nchw'
+        ),
+    },
 )

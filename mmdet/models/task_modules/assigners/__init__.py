@@ -8,6 +8,11 @@ __getattr__, __dir__, __all__ = attach(
         'base_assigner': 'BaseAssigner in_ignored_region',
         'dynamic_assigners': 'DynamicSoftLabelAssigner SimOTAAssigner TaskAlignedAssigner center_of_mass',
         'grid_assigner': 'GridAssigner',
+        'hungarian_assigner': 'HungarianAssigner',
+        'match_cost': (
+            'BBoxL1Cost BaseMatchCost BinaryFocalLossCost ClassificationCost CrossEntropyLossCost DiceCost FocalLossCost '
+            'IoUCost'
+        ),
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',

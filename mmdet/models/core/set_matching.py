@@ -1,0 +1,219 @@
+"""Matching of queries to ground truths as an assignment problem, all decoder layers and images at once.
+
+Letters: L decoder layers, B images, N problems, which are L * B with the layers outside, Q queries, G padded ground
+truths, C classes, K candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+
+from .gt import PaddedGT, pad_batch
+from .precision import as_float32
+
+NARROW_FROM = 4096
+"""With more queries than this only those that can be matched travel to the host."""
+
+LARGE_COST = 1e8
+"""Stands for costs that are not finite, so that a diverged network is matched and its loss tells the tale."""
+
+
+@dataclass
+class QueryPairs:
+    """What costs compare.
+
+    Attributes:
+        gt: Ground truths of the N problems, in pixels.
+        scores: ``(N, Q, C)`` logits.
+        bboxes: ``(N, Q, 4)`` xyxy in pixels.
+        masks: ``(N, Q, ...)`` logits.
+        sizes: ``(N, 4)`` width, height, width, height of each image.
+        metas: Meta information of each image, for code that works image by image.
+        fields: What else is known of ground truths, each ``(N, G, ...)``; see :meth:`of_gt`.
+    """
+
+    gt: PaddedGT
+    scores: Tensor | None = None
+    bboxes: Tensor | None = None
+    masks: Tensor | None = None
+    sizes: Tensor | None = None
+    metas: Sequence[dict | None] = ()
+    fields: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def predictions(self) -> dict[str, Tensor]:
+        """``scores``, ``bboxes`` and ``masks``, those that are there."""
+        given = dict(scores=self.scores, bboxes=self.bboxes, masks=self.masks)
+        return {name: value for name, value in given.items() if value is not None}
+
+    def of_gt(self, name: str) -> Tensor:
+        """``(N, G, ...)`` a field of the ground truths, padded from what each image has."""
+        if name not in self.fields:
+            self.fields[name] = pad_batch([instances[name] for instances in self.gt.instances])
+        return self.fields[name]
+
+
+@dataclass
+class QueryOutputs:
+    """What decoder layers predict, and for what.
+
+    Attributes:
+        scores: ``(L, B, Q, C)`` logits.
+        boxes: ``(L, B, Q, 4)`` cx, cy, w, h in parts of the image.
+        gt: Ground truths of the B images, in pixels.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    gt: PaddedGT
+
+    def pairs(self, sizes: Tensor, metas: Sequence[dict]) -> QueryPairs:
+        """Costs see logits, and boxes in pixels; ``sizes (B, 4)`` as in :class:`QueryPairs`. No gradient is kept."""
+        layers = len(self.scores)
+        with torch.no_grad():
+            boxes = bbox_cxcywh_to_xyxy(self.boxes.detach()) * sizes[:, None]
+        return QueryPairs(
+            self.gt.repeated(layers),
+            self.scores.detach().flatten(0, 1),
+            boxes.flatten(0, 1),
+            sizes=sizes.repeat(layers, 1),
+            metas=list(metas) * layers,
+        )
+
+
+# ------------------------------------------------------------------------------------------------- costs
+
+
+def columns_of_labels(values: Tensor, labels: Tensor) -> Tensor:
+    """``(..., Q, G)`` of ``values (..., Q, C)``: the column of the class of each ground truth, ``labels (..., G)``."""
+    return values.gather(-1, labels.unsqueeze(-2).expand(*values.shape[:-1], labels.shape[-1]))
+
+
+def focal_terms(logits: Tensor, alpha: float, gamma: float, eps: float) -> tuple[Tensor, Tensor]:
+    """Focal loss of each logit if it is a positive, and if it is a negative (arXiv:1708.02002, Eq. 5)."""
+    probability = logits.sigmoid()
+    positive = -(probability + eps).log() * alpha * (1 - probability).pow(gamma)
+    negative = -(1 - probability + eps).log() * (1 - alpha) * probability.pow(gamma)
+    return positive, negative
+
+
+def cost_of_terms(positive: Tensor, negative: Tensor, target: Tensor) -> Tensor:
+    """``(..., Q, G)`` sums of terms ``(..., Q, M)`` over M: the positive ones where ``target (..., G, M)`` is 1, the
+    negative ones where it is 0."""
+    target = target.to(positive.dtype).transpose(-1, -2)
+    return positive @ target + negative @ (1 - target)
+
+
+def dice_cost(masks: Tensor, target: Tensor, eps: float, naive: bool) -> Tensor:
+    """``(..., Q, G)`` Dice losses of ``(..., Q, M)`` and ``(..., G, M)``; V-Net's (arXiv:1606.04797) unless ``naive``,
+    which does not square the sums."""
+    total = (lambda x: x.sum(-1)) if naive else (lambda x: x.square().sum(-1))
+    overlap = 2 * masks @ target.transpose(-1, -2)
+    return 1 - (overlap + eps) / (total(masks).unsqueeze(-1) + total(target).unsqueeze(-2) + eps)
+
+
+# ---------------------------------------------------------------------------------------------- matching
+
+
+def solve(costs: Sequence[Tensor], counts: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The cheapest one-to-one matching of every problem.
+
+    All costs travel to the host in one transfer, all results back in one.
+
+    Args:
+        costs: ``[(N, Q, G)]``, groups of problems whose N, Q and G may differ.
+        counts: ``[[g]]`` of each group: only the first g ground truths of a problem exist.
+
+    Returns:
+        ``[(N, Q)]``: i + 1 for a query that is matched to ground truth i, 0 for all others.
+    """
+    groups = [_narrowed(cost.detach().float()) for cost in costs]
+    host = torch.cat([part.flatten() for group in groups for part in group]).cpu()  # the one wait
+    shapes = [tuple(cost.shape) for cost in costs]
+    found = solve_on_host(host, shapes, counts).to(costs[0].device, non_blocking=True).long()
+    sizes = [n * queries for n, queries, _ in shapes]
+    return [part.view(n, queries) for part, (n, queries, _) in zip(found.split(sizes), shapes)]
+
+
+def _narrowed(cost: Tensor) -> tuple[Tensor, ...]:
+    """``(N, G, Q)`` costs; of many queries ``(N, G, K)`` costs of the cheapest and their indices, as float32.
+
+    Of G ground truths each has one of its G cheapest queries in some best matching: the others took at most G - 1.
+    """
+    limits = dict(nan=LARGE_COST, posinf=LARGE_COST, neginf=-LARGE_COST)
+    cost = cost.transpose(1, 2).nan_to_num(**limits)
+    if not _narrows(cost.shape[2], cost.shape[1]):
+        return (cost,)
+    values, index = cost.topk(cost.shape[1], largest=False, sorted=False)
+    return values, index.int().view(torch.float32)  # the bits, so that all is one transfer
+
+
+def _narrows(queries: int, num_gt: int) -> bool:
+    return queries > max(NARROW_FROM, num_gt)
+
+
+def solve_on_host(host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequence[int]]) -> Tensor:
+    """What :func:`solve` does between the transfers; the flat ``int32`` results of all problems."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    values, start, results = host.numpy(), 0, []
+    for (problems, queries, num_gt), group in zip(shapes, counts):
+        narrow = _narrows(queries, num_gt)
+        shape = problems, num_gt, num_gt if narrow else queries
+        size = problems * shape[1] * shape[2]
+        costs = values[start : start + size].reshape(shape)
+        start += size
+        if narrow:
+            candidates = values[start : start + size].view(np.int32).reshape(shape)
+            start += size
+        inds = np.zeros((problems, queries), np.int32)
+        for n, count in enumerate(group):
+            if not count:
+                continue
+            table = costs[n, :count]
+            if narrow:
+                names, place = np.unique(candidates[n, :count], return_inverse=True)
+                table = np.full((count, len(names)), np.inf)
+                np.put_along_axis(table, place.reshape(count, -1), costs[n, :count], 1)
+            rows, columns = linear_sum_assignment(table)
+            inds[n, names[columns] if narrow else columns] = rows + 1
+        results.append(torch.from_numpy(inds).flatten())
+    return torch.cat(results)
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+
+def layer_losses(
+    loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_factor: Tensor, scale: Tensor | float = 1.0
+) -> Tensor:
+    """``(L,)`` a loss of every layer.
+
+    Args:
+        loss: A loss module, called once.
+        pred: ``(L, B, Q, D)``.
+        target: ``(L, B, Q, ...)``, or a tuple of such.
+        weight: ``(L, B, Q, ...)``.
+        avg_factor: ``(L,)``, what the sum of each layer is divided by.
+        scale: ``(B, 4)``, of the predictions and targets, where the loss is one of boxes in pixels.
+    """
+    layers = len(pred)
+    flat = lambda value: value.flatten(0, 2)
+    if isinstance(scale, Tensor):
+        pred, target = pred * scale[:, None], target * scale[:, None]
+    target = tuple(map(flat, target)) if isinstance(target, tuple) else flat(target)
+    each = loss(flat(pred), target, flat(weight), reduction_override='none')
+    return each.reshape(layers, -1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)
+
+
+def float_outputs(groups: Sequence[QueryOutputs]) -> list[QueryOutputs]:
+    """The same in float32, whatever the network ran in."""
+    return [QueryOutputs(as_float32(group.scores), as_float32(group.boxes), group.gt) for group in groups]

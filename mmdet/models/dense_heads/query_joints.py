@@ -1,0 +1,63 @@
+"""The way through methods that research code overrides, of heads with queries.
+
+As :mod:`joints`, which has what heads with priors share. Letters: L decoder layers, B images, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet.models.core import DenseTargets, QueryOutputs
+
+from .joints import TARGETS
+
+
+class QueryTargets(DenseTargets):
+    """Targets that unpack as DETR's ``get_targets`` does in MMDetection: lists by image of labels, label weights, box
+    targets and box weights, then the numbers of positives and negatives."""
+
+    @classmethod
+    def of(cls, targets: DenseTargets) -> QueryTargets:
+        """These targets."""
+        return cls(**vars(targets))
+
+    def __iter__(self) -> Iterator[Any]:
+        for name in TARGETS:
+            yield list(getattr(self, name))
+        yield self.pos.sum()
+        yield ((self.label_weights > 0) & ~self.pos).sum()
+
+
+def targets_of_images(images: Sequence[Sequence[Tensor]], num_classes: int) -> DenseTargets:
+    """Targets of a batch from those of each image: labels, label weights, box targets and box weights."""
+    labels, label_weights, boxes, box_weights = (torch.stack(list(column)) for column in zip(*images))
+    pos = (labels >= 0) & (labels < num_classes)
+    return DenseTargets(labels, label_weights, boxes, box_weights, pos, pos.sum())
+
+
+def targets_of_each_layer(head, group: QueryOutputs, metas: list[dict]) -> DenseTargets:
+    """Targets ``(L * B, Q, ...)`` by an own ``get_targets`` or ``_get_targets_single``."""
+    images: list[Sequence[Tensor]] = []
+    instances = list(group.gt.instances)
+    for scores, boxes in zip(group.scores, group.boxes):
+        if not hasattr(head.get_targets, 'by_batch'):
+            images += zip(*tuple(head.get_targets(list(scores), list(boxes), instances, metas))[:4])
+        else:
+            images += [head._get_targets_single(*image)[:4] for image in zip(scores, boxes, instances, metas)]
+    return targets_of_images(images, head.num_classes)
+
+
+def losses_of_each_layer(head, group: QueryOutputs, metas: list[dict]) -> tuple[Tensor, ...]:
+    """``(L,)`` of each loss by an own ``loss_by_feat_single``."""
+    layers = zip(group.scores, group.boxes)
+    single = [head.loss_by_feat_single(*layer, list(group.gt.instances), metas) for layer in layers]
+    return tuple(torch.stack(list(column)) for column in zip(*single))
+
+
+def detections_of_each_image(head, scores: Tensor, boxes: Tensor, metas: Sequence[dict], rescale: bool) -> list:
+    """Detections by an own ``_predict_by_feat_single``."""
+    return [head._predict_by_feat_single(*image, rescale) for image in zip(scores, boxes, metas)]
