@@ -13,6 +13,12 @@ MERGED = {
     'mmdet.models.dense_heads': {'pisa_heads': 'pisa_retinanet_head pisa_ssd_head', 'retina_head': 'retina_sepbn_head'},
     'mmdet.models.detectors': {
         'kd_one_stage': 'lad',
+    'mmdet.models.dense_heads': {
+        'detr_head': 'conditional_detr_head dab_detr_head',
+        'retina_head': 'retina_sepbn_head',
+    },
+    'mmdet.models.detectors': {
+        'detr': 'conditional_detr dab_detr',
         'single_stage': (
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
             'rtmdet tood vfnet yolo yolof yolox'

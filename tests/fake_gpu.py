@@ -19,3 +19,12 @@ class WaitingCopies(TorchDispatchMode):
         if len(places) > 1 and 'copy' in str(func) and not asynchronous:
             self.found.append(str(func))
         return out
+
+
+def fake_weights(mode, module, device='cpu'):
+    """``module``, built of real tensors, with parameters and buffers of the fake tensor ``mode``."""
+    fake = lambda value: mode.from_tensor(value).detach().to(device)
+    for part in module.modules():
+        for tensors, kind in ((part._parameters, torch.nn.Parameter), (part._buffers, torch.Tensor.detach)):
+            tensors.update({key: kind(fake(value)) for key, value in tensors.items() if value is not None})
+    return module

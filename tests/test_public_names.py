@@ -67,21 +67,12 @@ TO_COME = {
         'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric semseg_metric',
     },
     'queries: DETR and its kin': {
-        'mmdet.models.dense_heads': (
-            'conditional_detr_head dab_detr_head ddq_detr_head deformable_detr_head detr_head dino_head '
-            'embedding_rpn_head'
-        ),
-        'mmdet.models.detectors': (
-            'base_detr conditional_detr dab_detr ddq_detr deformable_detr detr dino queryinst sparse_rcnn'
-        ),
-        'mmdet.models.layers': 'positional_encoding',
-        'mmdet.models.layers.transformer': (
-            'conditional_detr_layers dab_detr_layers ddq_detr_layers deformable_detr_layers detr_layers dino_layers '
-            'utils:ConditionalAttention utils:DynamicConv utils:coordinate_to_encoding'
-        ),
+        'mmdet.models.dense_heads': ('ddq_detr_head dino_head embedding_rpn_head'),
+        'mmdet.models.detectors': 'ddq_detr dino queryinst sparse_rcnn',
+        'mmdet.models.layers.transformer': 'ddq_detr_layers dino_layers utils:DynamicConv',
         'mmdet.models.losses': 'ddq_detr_aux_loss',
         'mmdet.models.roi_heads': 'bbox_heads.dii_head mask_heads.dynamic_mask_head sparse_roi_head',
-        'mmdet.models.task_modules.assigners': 'hungarian_assigner match_cost topk_hungarian_assigner',
+        'mmdet.models.task_modules.assigners': 'topk_hungarian_assigner',
     },
     'masks and panoptic segmentation': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',

@@ -71,6 +71,8 @@ def multi_scale_deformable_attn(
     mmcv_ops = compiled_mmcv() if value.is_cuda else None
     if mmcv_ops is None or level_start_index is None or not isinstance(spatial_shapes, Tensor):
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
+    spatial_shapes = spatial_shapes.to(value.device, non_blocking=True)
+    level_start_index = level_start_index.to(value.device, non_blocking=True)
     function = mmcv_ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
     return function.apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)
 
@@ -182,8 +184,8 @@ class MultiScaleDeformableAttention(BaseModule):
         weights = self.attention_weights(query).reshape(*shape[:3], -1).softmax(-1).reshape(shape)
         reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
         if reference.size(-1) == 2:
-            sizes = torch.as_tensor(spatial_shapes, device=query.device).flip(-1)  # width, height
-            locations = reference + offsets / sizes[:, None].to(offsets.dtype)
+            sizes = torch.as_tensor(spatial_shapes, dtype=offsets.dtype).flip(-1)  # width, height
+            locations = reference + offsets / sizes[:, None].to(query.device, non_blocking=True)
         elif reference.size(-1) == 4:
             locations = reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
         else:

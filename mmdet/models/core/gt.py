@@ -86,17 +86,20 @@ class PaddedGT:
         """The ground truths of one slice of the G axis."""
         return PaddedGT(self.boxes[:, part], self.labels[:, part], self.mask[:, part], self.counts)
 
-
     def normalized(self, sizes: Tensor) -> PaddedGT:
-        """With boxes as cx, cy, w, h in parts of the images, whose width, height, width, height are ``sizes (B, 4)``."""
+        """With boxes as cx, cy, w, h in parts of the images; ``sizes (B, 4)`` are width, height, width, height."""
         return replace(self, boxes=bbox_xyxy_to_cxcywh(self.boxes / sizes[:, None].to(self.boxes)))
 
     def repeated(self, layers: int) -> PaddedGT:
         """The B images once for each decoder layer, ``(layers * B, G, ...)``, the layers outside."""
         again = lambda value: None if value is None else value.repeat(layers, *[1] * (value.dim() - 1))
-        fields = {name: again(getattr(self, name)) for name in ('boxes', 'labels', 'mask', 'ignored', 'ignored_mask')}
-        lists = {name: list(getattr(self, name)) * layers for name in ('counts', 'instances', 'ignored_instances')}
-        return PaddedGT(**fields, **lists)
+        tensors, lists = (
+            ('boxes', 'labels', 'mask', 'ignored', 'ignored_mask'),
+            ('counts', 'instances', 'ignored_instances'),
+        )
+        fields: dict[str, Any] = {name: again(getattr(self, name)) for name in tensors}
+        fields.update({name: list(getattr(self, name)) * layers for name in lists})
+        return PaddedGT(**fields)
 
     def of_one_class(self) -> PaddedGT:
         """All objects with label 0, for what tells objects from background."""

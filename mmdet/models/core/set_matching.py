@@ -192,9 +192,7 @@ def solve_on_host(host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequen
 # ------------------------------------------------------------------------------------------------ losses
 
 
-def layer_losses(
-    loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_factor: Tensor, scale: Tensor | float = 1.0
-) -> Tensor:
+def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_factor: Tensor) -> Tensor:
     """``(L,)`` a loss of every layer.
 
     Args:
@@ -203,12 +201,9 @@ def layer_losses(
         target: ``(L, B, Q, ...)``, or a tuple of such.
         weight: ``(L, B, Q, ...)``.
         avg_factor: ``(L,)``, what the sum of each layer is divided by.
-        scale: ``(B, 4)``, of the predictions and targets, where the loss is one of boxes in pixels.
     """
     layers = len(pred)
     flat = lambda value: value.flatten(0, 2)
-    if isinstance(scale, Tensor):
-        pred, target = pred * scale[:, None], target * scale[:, None]
     target = tuple(map(flat, target)) if isinstance(target, tuple) else flat(target)
     each = loss(flat(pred), target, flat(weight), reduction_override='none')
     return each.reshape(layers, -1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'centripetal_head': 'CentripetalHead',
         'corner_head': 'BiCornerPool CornerHead',
         'ddod_head': 'DDODHead',
+        'deformable_detr_head': 'DeformableDETRHead',
         'detr_head': 'ConditionalDETRHead DABDETRHead DETRHead',
         'fcos_head': 'FCOSHead',
         'fovea_head': 'FeatureAlign FoveaHead',

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule, bias_init_with_prob, constant_init
@@ -32,7 +33,8 @@ from mmdet.models.layers.transformer.utils import inverse_sigmoid
 from mmdet.models.losses import QualityFocalLoss
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 from mmdet.utils import ConfigType, InstanceList, OptInstanceList, OptMultiConfig
 
 from . import query_joints
@@ -120,7 +122,7 @@ class DETRHead(BaseModule):
         self.fc_cls = nn.Linear(self.embed_dims, self.cls_out_channels)
         self.activate = nn.ReLU()
         self.reg_ffn = FFN(self.embed_dims, self.embed_dims, self.num_reg_fcs, add_identity=False)
-        self.fc_reg = nn.Linear(self.embed_dims, 4)
+        self.fc_reg: Any = nn.Linear(self.embed_dims, 4)
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, cls_out_channels)`` and boxes ``(L, B, Q, 4)`` of ``(L, B, Q, D)``."""
@@ -135,9 +137,9 @@ class DETRHead(BaseModule):
         """Losses of what the decoder gave, ``(L, B, Q, D)``."""
         return self._loss_of(self(hidden_states), batch_data_samples)
 
-    def _loss_of(self, outs: tuple[Tensor, ...], batch_data_samples: Sequence) -> dict:
+    def _loss_of(self, outs: Any, batch_data_samples: Sequence) -> dict:
         gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
-        return self.loss_by_feat(*outs, gt_instances, metas)
+        return self.loss_by_feat(*(*outs, gt_instances, metas))
 
     def loss_by_feat(
         self,
@@ -252,7 +254,7 @@ class DETRHead(BaseModule):
         """Losses, and detections of the same outputs."""
         return self._loss_and_predict_of(self(hidden_states), batch_data_samples)
 
-    def _loss_and_predict_of(self, outs: tuple[Tensor, ...], samples: Sequence) -> tuple[dict, InstanceList]:
+    def _loss_and_predict_of(self, outs: Any, samples: Sequence) -> tuple[dict, InstanceList]:
         metas = [sample.metainfo for sample in samples]
         return self._loss_of(outs, samples), in_float32(self.predict_by_feat)(*outs, batch_img_metas=metas)
 
@@ -260,7 +262,7 @@ class DETRHead(BaseModule):
         """Detections of each image by the last layer; in pixels of the original image if ``rescale``."""
         return self._predict_of(self(hidden_states[-1:]), batch_data_samples, rescale)
 
-    def _predict_of(self, outs: tuple[Tensor, ...], samples: Sequence, rescale: bool) -> InstanceList:
+    def _predict_of(self, outs: Any, samples: Sequence, rescale: bool) -> InstanceList:
         metas = [sample.metainfo for sample in samples]
         return in_float32(self.predict_by_feat)(*outs, batch_img_metas=metas, rescale=rescale)
 

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'd2_wrapper': 'Detectron2Wrapper',
         'kd_one_stage': 'KnowledgeDistillationSingleStageDetector LAD',
         'base_detr': 'DetectionTransformer',
+        'deformable_detr': 'DeformableDETR',
         'detr': 'ConditionalDETR DABDETR DETR',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '

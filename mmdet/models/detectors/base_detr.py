@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, xavier_init
 from torch import Tensor, nn
 
 from mmdet.models.core import constant
@@ -134,8 +133,3 @@ def padding_masks(maps: Sequence[Tensor], samples: OptSampleList) -> list[Tensor
         rows, columns = (F.interpolate(axis, size=n)[:, 0].bool() for axis, n in zip(beyond, level.shape[-2:]))
         masks.append(rows[:, :, None] | columns[:, None])
     return masks
-
-
-def init_linear(layer: BaseModule | nn.Module) -> None:
-    """Xavier initialisation of a matrix, zeros for its bias."""
-    xavier_init(layer, distribution='uniform')

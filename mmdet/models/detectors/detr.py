@@ -122,9 +122,7 @@ class DABDETR(ConditionalDETR):
     encoder_class = DABDetrTransformerEncoder
     decoder_class = DABDetrTransformerDecoder
 
-    def __init__(
-        self, *args: Any, with_random_refpoints: bool = False, num_patterns: int = 0, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, with_random_refpoints: bool = False, num_patterns: int = 0, **kwargs: Any) -> None:
         self.with_random_refpoints = with_random_refpoints
         if not isinstance(num_patterns, int) or num_patterns < 0:
             raise UserValueError(f'num_patterns must be an integer of at least 0, got {num_patterns!r}')

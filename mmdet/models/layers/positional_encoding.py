@@ -71,7 +71,7 @@ class SinePositionalEncoding(BaseModule):
         return torch.cat(waves, -1).permute(0, 3, 1, 2)
 
     def __repr__(self) -> str:
-        names = 'num_feats temperature normalize scale eps'.split()
+        names = ('num_feats', 'temperature', 'normalize', 'scale', 'eps')
         return f'{type(self).__name__}({", ".join(f"{name}={getattr(self, name)!r}" for name in names)})'
 
 

@@ -1,4 +1,4 @@
-"""Decoder of Conditional DETR (arXiv:2108.06152, Fig. 3). Letters: L layers, B images, S cells, Q queries, C channels."""
+"""Decoder of Conditional DETR (arXiv:2108.06152, Fig. 3). Letters: L layers, B images, Q queries, C channels."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ __getattr__, __dir__, __all__ = attach(
         'grid_assigner': 'GridAssigner',
         'hungarian_assigner': 'HungarianAssigner',
         'match_cost': (
-            'BBoxL1Cost BaseMatchCost BinaryFocalLossCost ClassificationCost CrossEntropyLossCost DiceCost FocalLossCost '
-            'IoUCost'
+            'BBoxL1Cost BaseMatchCost BinaryFocalLossCost ClassificationCost CrossEntropyLossCost DiceCost '
+            'FocalLossCost IoUCost'
         ),
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',

@@ -220,9 +220,7 @@ class DiceCost(BaseMatchCost):
 
     joints = ('_binary_mask_dice_loss',)
 
-    def __init__(
-        self, pred_act: bool = False, eps: float = 1e-3, naive_dice: bool = True, weight: float = 1.0
-    ) -> None:
+    def __init__(self, pred_act: bool = False, eps: float = 1e-3, naive_dice: bool = True, weight: float = 1.0) -> None:
         super().__init__(weight)
         self.pred_act, self.eps, self.naive_dice = pred_act, eps, naive_dice
 

@@ -1,0 +1,144 @@
+"""The head of Deformable DETR (arXiv:2010.04159).
+
+Letters: L decoder layers, B images, Q queries, S cells of the encoder, C classes, D channels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import bias_init_with_prob, constant_init
+from torch import Tensor, nn
+
+from mmdet.models.core import PaddedGT, QueryOutputs, unpack_gt_instances
+from mmdet.models.layers.transformer.deformable_detr_layers import moved_references
+from mmdet.registry import MODELS
+from mmdet.utils import InstanceList, OptInstanceList
+
+from .detr_head import DETRHead
+
+
+@MODELS.register_module()
+class DeformableDETRHead(DETRHead):
+    """A branch for classes and one for boxes for each decoder layer; boxes are relative to references.
+
+    Args:
+        share_pred_layer: Whether all layers have the same branches.
+        num_pred_layer: How many branches; the last one is the encoder's if ``as_two_stage``.
+        as_two_stage: Whether the encoder predicts boxes, too, with the one class of an object.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        share_pred_layer: bool = False,
+        num_pred_layer: int = 6,
+        as_two_stage: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.share_pred_layer = share_pred_layer
+        self.num_pred_layer = num_pred_layer
+        self.as_two_stage = as_two_stage
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        dims = self.embed_dims
+        hidden = [layer for _ in range(self.num_reg_fcs) for layer in (nn.Linear(dims, dims), nn.ReLU())]
+        self.cls_branches = self._branches(nn.Linear(dims, self.cls_out_channels))
+        self.reg_branches = self._branches(nn.Sequential(*hidden, nn.Linear(dims, 4)))
+
+    def _branches(self, branch: nn.Module) -> Any:
+        again = (lambda module: module) if self.share_pred_layer else copy.deepcopy
+        return nn.ModuleList([again(branch) for _ in range(self.num_pred_layer)])
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.loss_cls.use_sigmoid:
+            for branch in self.cls_branches:
+                nn.init.constant_(branch.bias, bias_init_with_prob(0.01))
+        for branch in self.reg_branches:
+            constant_init(branch[-1], 0, bias=0)
+        # Boxes begin small around points; where the encoder proposes boxes, they begin as those.
+        nn.init.constant_(self.reg_branches[0][-1].bias.data[2:], -2.0)
+        if self.as_two_stage:
+            for branch in self.reg_branches:
+                nn.init.constant_(branch[-1].bias.data[2:], 0.0)
+
+    def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Logits ``(L, B, Q, cls_out_channels)`` and boxes ``(L, B, Q, 4)`` of ``(L, B, Q, D)``.
+
+        Args:
+            references: Of each layer, points ``(B, Q, 2)`` or boxes ``(B, Q, 4)``; those after the last are not used.
+        """
+        scores = torch.stack([branch(state) for branch, state in zip(self.cls_branches, hidden_states)])
+        layers = zip(self.reg_branches, hidden_states, references)
+        boxes = torch.stack([moved_references(branch(state), start) for branch, state, start in layers])
+        return scores, boxes
+
+    def loss(  # type: ignore[override]
+        self,
+        hidden_states: Tensor,
+        references: Sequence[Tensor],
+        enc_outputs_class: Tensor | None,
+        enc_outputs_coord: Tensor | None,
+        batch_data_samples: Sequence,
+    ) -> dict:
+        """Losses of what decoder and encoder gave.
+
+        Args:
+            enc_outputs_class, enc_outputs_coord: ``(B, S, C)`` logits and ``(B, S, 4)`` boxes of the encoder, or None.
+        """
+        gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
+        outs = self(hidden_states, references)
+        return self.loss_by_feat(*(*outs, enc_outputs_class, enc_outputs_coord, gt_instances, metas))
+
+    def loss_by_feat(  # type: ignore[override]
+        self,
+        all_layers_cls_scores: Tensor,
+        all_layers_bbox_preds: Tensor,
+        enc_cls_scores: Tensor | None,
+        enc_bbox_preds: Tensor | None,
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict:
+        """As DETR's, and ``enc_`` losses of the encoder, for which all objects are of the first class."""
+        gt = PaddedGT.from_instances(batch_gt_instances)
+        groups = [QueryOutputs(all_layers_cls_scores, all_layers_bbox_preds, gt)]
+        if enc_cls_scores is not None and enc_bbox_preds is not None:
+            groups.append(QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt.of_one_class()))
+        losses = self._losses(groups, batch_img_metas)
+        named = self._named(losses[0])
+        for encoder in losses[1:]:
+            named.update({f'enc_{name}': value for name, value in self._named(encoder).items()})
+        return named
+
+    def loss_and_predict(  # type: ignore[override]
+        self, hidden_states: Tensor, references: Sequence[Tensor], batch_data_samples: Sequence, **encoder: Any
+    ) -> tuple[dict, InstanceList]:
+        """Losses, and detections of the same outputs; ``encoder`` as for :meth:`loss`."""
+        given = {'enc_outputs_class': None, 'enc_outputs_coord': None, **encoder}
+        losses = self.loss(hidden_states, references, batch_data_samples=batch_data_samples, **given)
+        return losses, self.predict(hidden_states, references, batch_data_samples, rescale=False)
+
+    def predict(  # type: ignore[override]
+        self,
+        hidden_states: Tensor,
+        references: Sequence[Tensor],
+        batch_data_samples: Sequence,
+        rescale: bool = True,
+    ) -> InstanceList:
+        """Detections of each image by the last layer."""
+        return self._predict_of(self(hidden_states, references), batch_data_samples, rescale)
+
+    def predict_by_feat(  # type: ignore[override]
+        self,
+        all_layers_cls_scores: Tensor,
+        all_layers_bbox_preds: Tensor,
+        batch_img_metas: list[dict],
+        rescale: bool = False,
+    ) -> InstanceList:
+        return super().predict_by_feat(all_layers_cls_scores, all_layers_bbox_preds, batch_img_metas, rescale)

@@ -1,0 +1,272 @@
+"""Heads with queries: DETR's and those of its kin. Letters: L = 3 decoder layers, Q = 7 queries."""
+
+import copy
+
+import pytest
+import torch
+from fake_gpu import WaitingCopies, fake_weights
+from head_table import NUM_CLASSES, samples
+from mmengine.config import ConfigDict
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mmdet.models.core import set_matching, unpack_gt_instances
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+
+pytestmark = pytest.mark.usefixtures('default_scope')
+
+LAYERS, QUERIES, CELLS, DIMS = 3, 7, 12, 8
+FOCAL = dict(type='FocalLoss', use_sigmoid=True, loss_weight=2.0)
+COSTS = [dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'), dict(type='IoUCost', iou_mode='giou', weight=2.0)]
+
+
+def head(type, first='FocalLossCost', **changes):
+    costs = [dict(type=first, weight=2.0), *COSTS]
+    train_cfg = dict(assigner=dict(type='HungarianAssigner', match_costs=costs))
+    given = dict(num_classes=NUM_CLASSES, embed_dims=DIMS, loss_cls=FOCAL, train_cfg=train_cfg)
+    return {**given, 'type': type, 'test_cfg': dict(max_per_img=10), **changes}
+
+
+def softmax(**changes):
+    cfg = head('DETRHead', 'ClassificationCost', **changes)
+    return {key: value for key, value in cfg.items() if key != 'loss_cls'}
+
+
+BRANCHES = dict(num_pred_layer=LAYERS)
+HEADS = {
+    'DETRHead': softmax(sync_cls_avg_factor=True),
+    'DETRHead by sigmoid': head('DETRHead'),
+    'DETRHead by quality': head('DETRHead', loss_cls=dict(type='QualityFocalLoss')),
+    'ConditionalDETRHead': head('ConditionalDETRHead'),
+    'DABDETRHead': head('DABDETRHead'),
+    'DeformableDETRHead': head('DeformableDETRHead', share_pred_layer=True, **BRANCHES),
+    'DeformableDETRHead refined': head('DeformableDETRHead', **BRANCHES),
+    'DeformableDETRHead of two stages': head('DeformableDETRHead', num_pred_layer=LAYERS + 1, as_two_stage=True),
+}
+
+
+def build(name, **changes):
+    torch.manual_seed(0)
+    built = MODELS.build(ConfigDict(copy.deepcopy({**HEADS[name], **changes})))
+    for key, value in built.named_parameters():  # queries differ more than at the start of training
+        if 'bias' not in key:
+            torch.nn.init.normal_(value, std=0.5)
+    return built
+
+
+def inputs(name, batch, training=True):
+    """What the detector hands to the head."""
+    generator = torch.Generator().manual_seed(3)
+    random = lambda *shape: torch.rand(shape, generator=generator)
+    given = dict(hidden_states=random(LAYERS, batch, QUERIES, DIMS) * 4 - 2)
+    if name.startswith('Conditional'):
+        given['references'] = random(batch, QUERIES, 2)
+    elif name.startswith('DAB'):
+        given['references'] = random(LAYERS, batch, QUERIES, 4)
+    elif name.startswith('Deformable'):
+        given['references'] = [random(batch, QUERIES, 2 if n == 0 else 4) for n in range(LAYERS + 1)]
+        if training:
+            given.update(enc_outputs_class=None, enc_outputs_coord=None)
+            if 'two stages' in name:
+                given['enc_outputs_class'] = random(batch, CELLS, NUM_CLASSES) * 2 - 1
+                given['enc_outputs_coord'] = random(batch, CELLS, 4)
+    return given
+
+
+def loss_of(built, name, *kinds):
+    return built.loss(**inputs(name, len(kinds)), batch_data_samples=samples(*kinds))
+
+
+@pytest.mark.parametrize('kinds', [('many', 'one'), ('many', 'empty'), ('empty', 'empty')], ids='-'.join)
+@pytest.mark.parametrize('name', HEADS)
+def test_losses_are_finite_and_reach_every_parameter(name, kinds):
+    built = build(name)
+    losses = loss_of(built, name, *kinds)
+    layers = ['', *(f'd{n}.' for n in range(LAYERS - 1)), *(['enc_'] if 'two stages' in name else [])]
+    assert list(losses) == [f'{layer}{loss}' for layer in layers for loss in ('loss_cls', 'loss_bbox', 'loss_iou')]
+    assert all(value.isfinite() and value.dim() == 0 for value in losses.values())
+    sum(losses.values()).backward()
+    branches = {'cls_branches.3', 'reg_branches.3'}  # of the encoder, which the detector calls
+    for key, value in built.named_parameters():
+        if not any(key.startswith(branch) for branch in branches):
+            assert value.grad is not None and value.grad.isfinite().all(), key
+    positive = any(kind != 'empty' for kind in kinds)
+    assert all((value > 0) == positive for key, value in losses.items() if not key.endswith('cls'))
+
+
+def by_loop(built, scores, boxes, gt_instances, metas):
+    """The losses of one layer, image by image, as the papers write them."""
+    rows = [[] for _ in range(7)]
+    for score, box, gt, meta in zip(scores, boxes, gt_instances, metas):
+        size = torch.tensor([meta['img_shape'][1], meta['img_shape'][0]] * 2).float()
+        pred = type(gt)(scores=score.detach(), bboxes=bbox_cxcywh_to_xyxy(box.detach()) * size)
+        inds = built.assigner.assign(pred, gt, meta).gt_inds
+        pos = inds > 0
+        truth = gt.bboxes[inds[pos] - 1]
+        labels = torch.full_like(inds, NUM_CLASSES)
+        labels[pos] = gt.labels[inds[pos] - 1]
+        center = torch.cat([(truth[:, :2] + truth[:, 2:]) / 2, truth[:, 2:] - truth[:, :2]], 1) / size
+        values = score, labels, box[pos], center, bbox_cxcywh_to_xyxy(box[pos]) * size, truth, pos
+        for column, value in zip(rows, values):
+            column.append(value)
+    scores, labels, boxes, center, corners, truth, pos = map(torch.cat, rows)
+    count = pos.sum().float()
+    factor = (count + (len(pos) - count) * built.bg_cls_weight).clamp(min=1)
+    count = count.clamp(min=1)
+    return (
+        built.loss_cls(scores, labels, avg_factor=factor),
+        built.loss_bbox(boxes, center, avg_factor=count),
+        built.loss_iou(corners, truth, avg_factor=count),
+    )
+
+
+@pytest.mark.parametrize('name', [name for name in HEADS if 'quality' not in name])
+def test_losses_are_those_of_a_loop_over_layers_and_images(name):
+    built = build(name)
+    given, data_samples = inputs(name, 3), samples('many', 'empty', 'one')
+    losses = built.loss(**given, batch_data_samples=data_samples)
+    gt_instances, _, metas = unpack_gt_instances(data_samples)
+    scores, boxes = built(given['hidden_states'], *([given['references']] if 'references' in given else []))
+    prefixes = [*(f'd{n}.' for n in range(LAYERS - 1)), '']
+    layers = list(zip(prefixes, scores, boxes, [gt_instances] * LAYERS))
+    if 'two stages' in name:
+        objects = [type(gt)(bboxes=gt.bboxes, labels=torch.zeros_like(gt.labels)) for gt in gt_instances]
+        layers.append(('enc_', given['enc_outputs_class'], given['enc_outputs_coord'], objects))
+    for prefix, score, box, truth in layers:
+        for loss, value in zip(('loss_cls', 'loss_bbox', 'loss_iou'), by_loop(built, score, box, truth, metas)):
+            torch.testing.assert_close(losses[prefix + loss], value, rtol=1e-4, atol=1e-5)
+
+
+def test_quality_is_the_overlap():
+    built = build('DETRHead by quality')
+    seen = []
+    built.loss_cls.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    loss_of(built, 'DETRHead', 'many')
+    labels, quality = seen[0]
+    assert ((quality > 0) <= (labels < NUM_CLASSES)).all() and (quality > 0).any() and (quality <= 1).all()
+
+
+def solved_without_looking(monkeypatch):
+    """The one step that happens on the host, replaced by one that knows the shapes alone."""
+    empty = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    monkeypatch.setattr(set_matching, 'solve_on_host', empty)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_the_loss_looks_at_the_data_in_the_matching_alone(name, monkeypatch):
+    solved_without_looking(monkeypatch)
+    built = build(name)
+    with FakeTensorMode() as mode:
+        losses = loss_of(fake_weights(mode, built), name, 'many', 'empty')
+        sum(losses.values()).backward()
+    assert losses
+
+
+@pytest.mark.usefixtures('_fake_gpu')
+@pytest.mark.parametrize('name', HEADS)
+def test_the_host_waits_once_for_a_gpu(name, monkeypatch):
+    solved_without_looking(monkeypatch)
+    move = lambda value: [x.to('cuda') for x in value] if isinstance(value, list) else value.to('cuda')
+    built = build(name)
+    with FakeTensorMode() as mode:
+        fake_weights(mode, built, 'cuda')
+        given = {key: None if value is None else move(value) for key, value in inputs(name, 2).items()}
+        data_samples = [sample.to('cuda') for sample in samples('many', 'empty')]
+        with WaitingCopies() as copies:
+            losses = built.loss(**given, batch_data_samples=data_samples)
+    assert losses['loss_iou'].device.type == 'cuda'
+    assert len(copies.found) == 1, copies.found
+
+
+JOINTS = {
+    'forward': 1,
+    'loss_by_feat': 1,
+    'loss_by_feat_single': LAYERS,
+    'get_targets': LAYERS,
+    '_get_targets_single': 2 * LAYERS,
+}
+
+
+def research(built, calls, joint):
+    base = type(built)
+
+    def method(self, *args, **kwargs):
+        calls.append(joint)
+        return getattr(super(kind, self), joint)(*args, **kwargs)
+
+    kind = type('Own' + base.__name__, (base,), {joint: method})
+    built.__class__ = kind
+    return built
+
+
+@pytest.mark.parametrize('joint', JOINTS)
+@pytest.mark.parametrize('name', HEADS)
+def test_methods_that_call_super_change_nothing(name, joint):
+    built, calls = build(name), []
+    expected = loss_of(built, name, 'many', 'one')
+    found = loss_of(research(built, calls, joint), name, 'many', 'one')
+    encoder = {'loss_by_feat_single': 1, 'get_targets': 1, '_get_targets_single': 2} if 'two stages' in name else {}
+    assert len(calls) == JOINTS[joint] + encoder.get(joint, 0)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_targets_as_plain_lists():
+    built = build('DETRHead')
+    expected = loss_of(built, 'DETRHead', 'many', 'one')
+    own = type(built).get_targets
+
+    class Own(type(built)):
+        def get_targets(self, *args):
+            targets = tuple(own(self, *args))
+            assert len(targets) == 6 and len(targets[0]) == 2 and targets[4] + targets[5] == 2 * QUERIES
+            return targets
+
+    built.__class__ = Own
+    found = loss_of(built, 'DETRHead', 'many', 'one')
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def predicted(built, name, data_samples, **options):
+    return built.predict(**inputs(name, len(data_samples), training=False), batch_data_samples=data_samples, **options)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_predictions(name):
+    built, calls = build(name), []
+    data_samples = samples('many', 'one')
+    results = predicted(built, name, data_samples, rescale=False)
+    for result, sample in zip(results, data_samples):
+        assert len(result) == (10 if built.loss_cls.use_sigmoid else QUERIES)
+        assert result.scores.dtype == torch.float32 and (result.scores.diff() <= 0).all()
+        assert ((result.labels >= 0) & (result.labels < NUM_CLASSES)).all()
+        height, width = sample.metainfo['img_shape']
+        assert (result.bboxes >= 0).all() and (result.bboxes <= torch.tensor([width, height] * 2)).all()
+    for sample in data_samples:
+        sample.set_metainfo(dict(scale_factor=(2.0, 0.5)))
+    for result, scaled in zip(results, predicted(built, name, data_samples)):
+        torch.testing.assert_close(scaled.bboxes, result.bboxes / torch.tensor([2.0, 0.5, 2.0, 0.5]))
+    own = predicted(research(built, calls, '_predict_by_feat_single'), name, data_samples, rescale=False)
+    assert len(calls) == 2
+    assert all(torch.equal(a.bboxes, b.bboxes) and torch.equal(a.labels, b.labels) for a, b in zip(own, results))
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_losses_and_predictions_of_one_pass(name):
+    built = build(name)
+    given, data_samples = inputs(name, 2), samples('many', 'one')
+    losses, results = built.loss_and_predict(**given, batch_data_samples=data_samples)
+    assert losses.keys() == loss_of(built, name, 'many', 'one').keys() and len(results) == 2
+
+
+@pytest.mark.parametrize(
+    'changes, word',
+    [
+        (dict(train_cfg=dict(sampler=1)), 'assigner'),
+        (dict(train_cfg=dict(HEADS['DETRHead']['train_cfg'], sampler=1)), 'sampler'),
+        (dict(loss_cls=dict(type='CrossEntropyLoss', class_weight=[1.0])), 'class_weight'),
+    ],
+)
+def test_wrong_settings_are_told(changes, word):
+    with pytest.raises((ValueError, RuntimeError), match=word):
+        build('DETRHead', **changes)

@@ -1,0 +1,298 @@
+"""Detectors whose queries become detections, small enough for a test."""
+
+import copy
+
+import pytest
+import torch
+from fake_gpu import fake_weights
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mmdet.models.detectors.base_detr import padding_masks
+from mmdet.models.layers.transformer import (
+    ConditionalAttention,
+    DeformableDetrTransformerDecoder,
+    DeformableDetrTransformerEncoder,
+    DetrTransformerEncoder,
+)
+from mmdet.models.layers.transformer.attention import MultiheadAttention
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+
+pytestmark = pytest.mark.usefixtures('default_scope')
+
+DIMS, CLASSES, QUERIES = 16, 3, 6
+PADDED = (64, 96)
+FFN = dict(embed_dims=DIMS, feedforward_channels=8, num_fcs=2, ffn_drop=0.0)
+ATTENTION = dict(embed_dims=DIMS, num_heads=2, dropout=0.0, batch_first=True)
+FOCAL = dict(type='FocalLoss', use_sigmoid=True)
+
+
+def detector(kind, head, levels, self_attn, cross_attn, encoder=ATTENTION, decoder=None, **changes):
+    first = 'ClassificationCost' if head == 'DETRHead' else 'FocalLossCost'
+    costs = [dict(type=first), dict(type='BBoxL1Cost', box_format='xywh'), dict(type='IoUCost')]
+    own_loss = {} if head == 'DETRHead' else dict(loss_cls=FOCAL)
+    layer = dict(self_attn_cfg=self_attn, cross_attn_cfg=cross_attn, ffn_cfg=FFN)
+    return dict(
+        type=kind,
+        num_queries=QUERIES,
+        backbone=dict(type='ResNet', depth=18, base_channels=4, out_indices=levels, norm_eval=True),
+        neck=dict(
+            type='ChannelMapper',
+            in_channels=[4 * 2**level for level in levels],
+            kernel_size=1,
+            out_channels=DIMS,
+            act_cfg=None,
+            norm_cfg=None,
+            num_outs=len(levels) + (len(levels) > 1),
+        ),
+        encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=encoder, ffn_cfg=FFN)),
+        decoder=dict(num_layers=2, layer_cfg=layer, **(decoder or {})),
+        positional_encoding=dict(num_feats=DIMS // 2, normalize=True),
+        bbox_head=dict(type=head, num_classes=CLASSES, embed_dims=DIMS, **own_loss),
+        train_cfg=dict(assigner=dict(type='HungarianAssigner', match_costs=costs)),
+        test_cfg=dict(max_per_img=5),
+        **changes,
+    )
+
+
+def conditional(kind, **changes):
+    attention = dict(embed_dims=DIMS, num_heads=2)
+    return detector(kind, f'{kind}Head', (3,), attention, dict(attention, cross_attn=True), **changes)
+
+
+def deformable(**changes):
+    points = dict(embed_dims=DIMS, num_heads=2, num_levels=3, num_points=2, dropout=0.0)
+    own = dict(post_norm_cfg=None)
+    head = 'DeformableDETRHead'
+    return detector('DeformableDETR', head, (2, 3), ATTENTION, points, points, own, num_feature_levels=3, **changes)
+
+
+DETECTORS = {
+    'DETR': detector('DETR', 'DETRHead', (3,), ATTENTION, ATTENTION),
+    'ConditionalDETR': conditional('ConditionalDETR'),
+    'DABDETR': conditional('DABDETR'),
+    'DABDETR of patterns': conditional(
+        'DABDETR', num_patterns=2, decoder=dict(query_scale_type='fix_elewise', with_modulated_hw_attn=False)
+    ),
+    'DABDETR of points': conditional(
+        'DABDETR', decoder=dict(query_dim=2, query_scale_type='cond_scalar', with_modulated_hw_attn=False)
+    ),
+    'DeformableDETR': deformable(),
+    'DeformableDETR refined': deformable(with_box_refine=True),
+    'DeformableDETR of two stages': deformable(with_box_refine=True, as_two_stage=True),
+}
+
+
+def build(name, **changes):
+    torch.manual_seed(0)
+    model = MODELS.build(ConfigDict(copy.deepcopy({**DETECTORS[name], **changes})))
+    model.init_weights()
+    return model
+
+
+def batch(*shapes, count=2):
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for number, shape in enumerate(shapes):
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape, batch_input_shape=PADDED, pad_shape=PADDED, ori_shape=shape, scale_factor=(1.0, 1.0)
+            )
+        )
+        corner = torch.rand(count * (1 - number % 2), 2, generator=generator) * 20  # every other image is empty
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([corner, corner + 20], 1), labels=torch.arange(len(corner)) % CLASSES
+        )
+        found.append(sample)
+    return torch.randn(len(shapes), 3, *PADDED, generator=generator), found
+
+
+@pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (40, 64))], ids=['whole', 'padded'])
+@pytest.mark.parametrize('name', DETECTORS)
+def test_losses_reach_every_parameter(name, shapes):
+    model = build(name)
+    losses = model(*batch(*shapes), mode='loss')
+    assert all(value.isfinite() for value in losses.values())
+    sum(losses.values()).backward()
+    learned = {key: value.grad for key, value in model.named_parameters() if value.requires_grad}
+    assert not [key for key, grad in learned.items() if grad is None or not grad.isfinite().all()]
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_predictions_do_not_see_the_padding(name):
+    model = build(name).eval()
+    images, samples = batch((40, 64), (64, 96))
+    with torch.no_grad():
+        feats = model.extract_feat(images)
+        outputs = model.forward_transformer(feats, samples)
+        masks = padding_masks(feats, samples)
+        other = tuple(feat.masked_fill(mask[:, None], 9.0) for feat, mask in zip(feats, masks))
+        again = model.forward_transformer(other, samples)
+        torch.testing.assert_close(outputs['hidden_states'], again['hidden_states'], rtol=1e-4, atol=1e-4)
+        results = model(images, samples, mode='predict')
+    for result, (height, width) in zip(results, [(40, 64), (64, 96)]):
+        boxes = result.pred_instances.bboxes
+        assert boxes.shape == (5, 4) and (boxes <= torch.tensor([width, height] * 2)).all() and (boxes >= 0).all()
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('name', DETECTORS)
+def test_bare_outputs(name, training):
+    model = build(name).train(training)
+    images, samples = batch(PADDED)
+    scores, boxes = model(images, samples, mode='tensor')[:2]
+    queries = QUERIES * max(1, getattr(model, 'num_patterns', 0))
+    assert scores.shape[:3] == boxes.shape[:3] == (2, 1, queries)
+    torch.testing.assert_close(model(images, mode='tensor')[0], scores)  # without samples nothing is padding
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_the_transformer_never_looks_at_the_data(name):
+    model = build(name)
+    prepare = model.pre_transformer
+
+    def with_numbers(feats, samples):  # a tensor on the host would be a fake one, too
+        shapes = [tuple(feat.shape[-2:]) for feat in feats]
+        both = prepare(feats, samples)
+        return tuple({**given, 'spatial_shapes': shapes} if 'spatial_shapes' in given else given for given in both)
+
+    model.pre_transformer = with_numbers
+    with FakeTensorMode() as mode:
+        fake_weights(mode, model)
+        images, samples = batch(PADDED, (40, 64))
+        scores, boxes = model(images, samples, mode='tensor')
+    assert scores.shape[:2] == boxes.shape[:2] == (2, 2)
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_methods_are_called_in_turn(name):
+    model, calls = build(name), []
+
+    def counted(method):
+        def call(self, *args, **kwargs):
+            calls.append(method)
+            return getattr(super(kind, self), method)(*args, **kwargs)
+
+        return call
+
+    turn = ['forward_transformer', 'pre_transformer', 'forward_encoder', 'pre_decoder', 'forward_decoder']
+    kind = type('Own', (type(model),), {method: counted(method) for method in turn})
+    expected = model(*batch(PADDED, PADDED), mode='loss')
+    model.__class__ = kind
+    found = model(*batch(PADDED, PADDED), mode='loss')
+    assert calls == turn
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_what_the_user_passed_stays_as_it_is():
+    cfg = ConfigDict(copy.deepcopy(DETECTORS['DeformableDETR of two stages']))
+    before = copy.deepcopy(cfg)
+    MODELS.build(cfg)
+    assert cfg == before
+
+
+def test_masks_are_those_of_the_padded_picture():
+    samples = batch((40, 50), PADDED)[1]
+    maps = [torch.zeros(2, 1, 7, 11), torch.zeros(2, 1, 2, 3)]
+    whole = torch.ones(2, 1, *PADDED)
+    whole[0, :, :40, :50] = whole[1] = 0
+    for found, level in zip(padding_masks(maps, samples), maps):
+        expected = torch.nn.functional.interpolate(whole, size=level.shape[-2:])[:, 0].bool()
+        assert torch.equal(found, expected)
+    assert padding_masks(maps, samples[1:]) is None and padding_masks(maps, None) is None
+
+
+def test_activations_are_computed_again_where_told():
+    cfg = dict(self_attn_cfg=ATTENTION, ffn_cfg=FFN)
+    plain, frugal = DetrTransformerEncoder(2, cfg), DetrTransformerEncoder(2, cfg, num_cp=1)
+    frugal.load_state_dict(plain.state_dict())
+    calls = []
+    frugal.layers[0].register_forward_pre_hook(lambda *args: calls.append(0))
+    frugal.layers[1].register_forward_pre_hook(lambda *args: calls.append(1))
+    x = torch.randn(2, 5, DIMS)
+    for encoder in (plain, frugal):
+        encoder(x, x, None).square().sum().backward()
+    assert calls == [0, 1, 0]
+    for a, b in zip(plain.parameters(), frugal.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)
+    with pytest.raises(ValueError, match='num_cp=3'):
+        DetrTransformerEncoder(2, cfg, num_cp=3)
+
+
+def test_anchors_drawn_at_random_are_not_learned():
+    model = build('DABDETR', with_random_refpoints=True)
+    weight = model.query_embedding.weight
+    centers = weight[:, :2].sigmoid()
+    assert not weight.requires_grad and (centers.max() - centers.min()) > 0.3
+
+
+@pytest.mark.parametrize('padding', [False, True])
+@pytest.mark.parametrize('mask', [None, 'bool', 'float'])
+def test_conditional_attention_is_attention(mask, padding):
+    """With projections of no position it is torch's own."""
+    torch.manual_seed(0)
+    own, torchs = ConditionalAttention(DIMS, 2), torch.nn.MultiheadAttention(DIMS, 2, batch_first=True)
+    parts = [own.qcontent_proj, own.kcontent_proj, own.v_proj]
+    torchs.in_proj_weight.data = torch.cat([part.weight for part in parts]).detach()
+    torchs.in_proj_bias.data = torch.cat([part.bias for part in parts]).detach()
+    torchs.out_proj.load_state_dict(own.out_proj.state_dict())
+    query = torch.randn(2, 5, DIMS)
+    attn_mask = None if mask is None else torch.eye(5).bool()
+    padded = torch.tensor([[False] * 5, [False, False, True, True, False]]) if padding else None
+    if mask == 'float':
+        attn_mask = torch.randn(5, 5)
+        padded = None if padded is None else torch.zeros(2, 5).masked_fill(padded, -torch.inf)
+    expected = torchs(query, query, query, attn_mask=attn_mask, key_padding_mask=padded, need_weights=False)[0]
+    found = own(query, query, attn_mask=attn_mask, key_padding_mask=None if padded is None else padded != 0)
+    torch.testing.assert_close(found, query + expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('batch_first', [True, False])
+def test_attention_adds_positions_and_identity(batch_first):
+    torch.manual_seed(0)
+    own = MultiheadAttention(DIMS, 2, dropout=0.3, batch_first=batch_first).eval()
+    assert own.attn.dropout == 0.3 and own.dropout_layer.p == 0.3
+    query, place = torch.randn(2, 5, DIMS), torch.randn(2, 5, DIMS)
+    turn = (lambda x: x) if batch_first else (lambda x: x.transpose(0, 1))
+    value = turn(query).transpose(0, 1) if batch_first else turn(query)
+    moved = value + place.transpose(0, 1)
+    expected = own.attn(moved, moved, value, need_weights=False)[0].transpose(0, 1) + query
+    torch.testing.assert_close(turn(own(turn(query), query_pos=turn(place))), expected)
+
+
+def test_cells_look_at_their_own_place():
+    ratios = torch.tensor([[[1.0, 1.0], [0.5, 1.0]]])
+    found = DeformableDetrTransformerEncoder.get_encoder_reference_points([(2, 4), (1, 2)], ratios, 'cpu')
+    assert found.shape == (1, 10, 2, 2)
+    torch.testing.assert_close(found[0, 5, 0], torch.tensor([1.5 / 4, 1.5 / 2]))
+    torch.testing.assert_close(found[0, 5, 1], torch.tensor([1.5 / 4 * 0.5, 1.5 / 2]))  # on half a map
+    torch.testing.assert_close(found[0, 8, 0], torch.tensor([0.5, 0.5]))  # 0.5 of 2 columns, half of which are padding
+
+
+def test_proposals_leave_out_padding_and_borders():
+    model = build('DeformableDETR of two stages')
+    memory = torch.randn(1, 20, DIMS)
+    mask = torch.zeros(1, 4, 5, dtype=torch.bool)
+    mask[:, :, 4] = True
+    _, logits = model.gen_encoder_output_proposals(memory, mask.flatten(1), torch.tensor([[4, 5]]))
+    boxes = logits.sigmoid().view(4, 5, 4)
+    torch.testing.assert_close(boxes[1, 2], torch.tensor([2.5 / 4, 1.5 / 4, 0.05, 0.05]))
+    assert logits.view(4, 5, 4)[:, 4].isinf().all() and logits.view(4, 5, 4)[:, :4].isfinite().all()
+    _, whole = model.gen_encoder_output_proposals(memory, None, [(4, 5)])
+    assert whole.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'make, word',
+    [
+        (lambda: build('DETR', positional_encoding=dict(num_feats=3)), 'num_feats=3'),
+        (lambda: build('DABDETR', num_patterns=-1), 'num_patterns'),
+        (lambda: DetrTransformerEncoder(1, dict(self_attn_cfg=dict(ATTENTION, batch_first=False))), 'batch_first'),
+        (lambda: DeformableDetrTransformerDecoder(1, {}), 'post_norm_cfg'),
+    ],
+)
+def test_wrong_settings_are_told(make, word):
+    with pytest.raises(ValueError, match=word):
+        make()
