@@ -10,15 +10,14 @@ MERGED = {
     'mmdet.datasets.transforms': {'wrappers': 'augment_wrappers'},
     'mmdet.evaluation.functional': {'overlaps': 'bbox_overlaps', 'panoptic': 'panoptic_utils'},
     'mmdet.models.backbones': {'detectors_resnet': 'detectors_resnext'},
-    'mmdet.models.dense_heads': {'pisa_heads': 'pisa_retinanet_head pisa_ssd_head', 'retina_head': 'retina_sepbn_head'},
-    'mmdet.models.detectors': {
-        'kd_one_stage': 'lad',
     'mmdet.models.dense_heads': {
         'detr_head': 'conditional_detr_head dab_detr_head',
+        'pisa_heads': 'pisa_retinanet_head pisa_ssd_head',
         'retina_head': 'retina_sepbn_head',
     },
     'mmdet.models.detectors': {
         'detr': 'conditional_detr dab_detr',
+        'kd_one_stage': 'lad',
         'single_stage': (
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
             'rtmdet tood vfnet yolo yolof yolox'
