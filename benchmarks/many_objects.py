@@ -17,7 +17,7 @@ import report
 
 PYRAMID = [8, 16, 32, 64, 128]
 STRIDES = [8, 16, 32]
-COMMON = dict(num_classes=80, in_channels=32, feat_channels=32, stacked_convs=2)
+COMMON = dict(num_classes=80, in_channels=64, feat_channels=64, stacked_convs=2)
 ANCHOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=PYRAMID)
 POINTS = dict(type='MlvlPointGenerator', offset=0, strides=STRIDES)
 MAX_IOU = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1)
