@@ -1,20 +1,24 @@
 """Every config loads, and resolves as the reference of the same path does."""
 
 import ast
-import copy
-import functools
 import gzip
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
+from config_files import (
+    CONFIGS,
+    FAMILIES,
+    FAMILIES_WITH_MODELS,
+    FILES,
+    MARKS,
+    family_files,
+    reading_each_file_once,
+    resolve,
+    whole,
+)
 from mmengine.config import Config
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-FILES = sorted(p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob('*.py'))
-FAMILIES = sorted({name.split('/')[0] for name in FILES})
 # What decides training, evaluation and test-time augmentation.
 KEYS = ['model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator']
 KEYS += ['optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'custom_hooks', 'auto_scale_lr']
@@ -23,31 +27,12 @@ KEYS += ['tta_model', 'tta_pipeline']
 
 @pytest.fixture(scope='module', autouse=True)
 def read_files_once():
-    """mmengine reads a base again for every config that names it, which is most of the time that loading takes."""
-    read = Config._file2dict
-    read_once = functools.cache(lambda path, options: read(path, **dict(options)))
-
-    def file2dict(filename, *args, **kwargs):
-        names = ('use_predefined_variables', 'use_environment_variables', 'lazy_import')
-        options = tuple({**dict(zip(names, args, strict=False)), **kwargs}.items())
-        return copy.deepcopy(read_once(str(Path(filename).resolve()), options))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, '_file2dict', staticmethod(file2dict))
+    with reading_each_file_once():
         yield
-
-
-@functools.cache
-def resolve(name):
-    return Config.fromfile(CONFIGS / name)._cfg_dict.to_dict()
 
 
 # Where ours leaves the reference on purpose; the README of the family says why.
 ON_PURPOSE = {'pascal_voc/faster-rcnn_r50_fpn_1x_voc0712-cocofmt.py'}
-
-
-def family_files(family):
-    return [name for name in FILES if name.split('/')[0] == family]
 
 
 def bases_of(path):
@@ -123,18 +108,6 @@ def test_readme_names_configs_that_exist(family):
     assert text.startswith('# ')
     links = [link for link in re.findall(r'\]\(([^)#]+?)\)', text) if '://' not in link]
     assert not [link for link in links if not (folder / link).is_file()]
-
-
-def tool():
-    """tools/misc/mark_configs.py"""
-    path = CONFIGS.parent / 'tools' / 'misc' / 'mark_configs.py'
-    spec = importlib.util.spec_from_file_location('mark_configs', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MARKS = tool()
 
 
 @pytest.mark.parametrize('family', [f for f in FAMILIES if f not in ('_base_', 'common', 'quickstart')])
@@ -262,13 +235,6 @@ def test_the_check_has_nothing_against_shipped_configs(family):
         text, _ = ERRORS_THAT_STAY.get(name, ('', ''))
         assert bool(errors) == bool(text), errors
         assert all(re.search(text, error) for error in errors), errors
-
-
-def whole(family):
-    return [name for name in family_files(family) if 'model' in resolve(name) and '_base_' not in name]
-
-
-FAMILIES_WITH_MODELS = [family for family in FAMILIES if family not in ('_base_', 'common')]
 
 
 @pytest.mark.parametrize('family', FAMILIES_WITH_MODELS)
