@@ -88,9 +88,8 @@ TO_COME = {
         'mmdet.models.seg_heads': 'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.*',
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
-    'one stage': {},
     'two stages': {
-        'mmdet.models.detectors': ('crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn'),
+        'mmdet.models.detectors': 'crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn',
         'mmdet.models.roi_heads': (
             'grid_roi_head mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
             'scnet_roi_head trident_roi_head'
