@@ -14,7 +14,7 @@ from mmdet.models.layers.building import build_conv_layer, build_norm_layer
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def nlc_to_nchw(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
@@ -68,7 +68,7 @@ class AdaptivePadding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)``, padded until the kernel covers every pixel."""
-        rows, columns = self.get_pad_shape(x.shape[-2:])
+        rows, columns = self.get_pad_shape((x.shape[-2], x.shape[-1]))
         if rows == columns == 0:
             return x
         if self.padding == 'corner':
@@ -92,7 +92,9 @@ class _SlidingPatches(BaseModule):
         self.stride = self.kernel_size if stride is None else _pair(stride)
         self.dilation = _pair(dilation)
         if isinstance(padding, str):
-            self.adaptive_padding = AdaptivePadding(self.kernel_size, self.stride, self.dilation, padding)
+            self.adaptive_padding: AdaptivePadding | None = AdaptivePadding(
+                self.kernel_size, self.stride, self.dilation, padding
+            )
             padding = 0
         else:
             self.adaptive_padding = None
@@ -189,6 +191,6 @@ class PatchMerging(_SlidingPatches):
         if not isinstance(input_size, Sequence) or len(input_size) != 2:
             raise UserTypeError(f'input_size must be (H, W), got {input_size!r}')
         x = self.pad(nlc_to_nchw(x, input_size))
-        out_size = self.out_size(x.shape[-2:])
+        out_size = self.out_size((x.shape[-2], x.shape[-1]))
         x = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride).transpose(1, 2)
         return self.reduction(x if self.norm is None else self.norm(x)), out_size

@@ -117,7 +117,7 @@ class ConditionalAttention(BaseModule):
     def _init_layers(self) -> None:
         dims = self.embed_dims
         self.qcontent_proj = nn.Linear(dims, dims)
-        self.qpos_proj: nn.Linear | None = nn.Linear(dims, dims)
+        self.qpos_proj: Any = nn.Linear(dims, dims)
         self.kcontent_proj = nn.Linear(dims, dims)
         self.kpos_proj = nn.Linear(dims, dims)
         self.v_proj = nn.Linear(dims, dims)
