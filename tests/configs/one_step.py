@@ -14,7 +14,7 @@ from mmdet.testing import demo_mm_inputs
 
 # type of a part -> sides that pictures need; others take SIDE
 SIDE = 64
-SIDES = {'SSDVGG': 300, 'SSDNeck': 320, 'HourglassNet': 128, 'NASFPN': 128, 'NASFCOS_FPN': 128, 'FPG': 128}
+SIDES = {'SSDVGG': 300, 'SSDNeck': 320, 'HourglassNet': 128, 'NASFPN': 128, 'NASFCOS_FPN': 128, 'FPG': 128, 'SAC': 128}
 LIMITS = {'max_per_img': 20, 'nms_pre': 100, 'num': 32}  # of detections, candidates, and regions of a sampler
 WEIGHTS = ('pretrained', 'checkpoint_path', 'teacher_ckpt')  # which would be fetched
 
@@ -35,10 +35,8 @@ def small_model(model):
             part.pop(key, None)
         if isinstance(part.get('init_cfg'), dict) and part['init_cfg'].get('type') == 'Pretrained':
             part['init_cfg'] = None
-        if 'norm_eval' in part:
-            part['norm_eval'] = False  # no weights, no statistics that go with them
-        if (part.get('conv_cfg') or {}).get('type') == 'ConvAWS':
-            part['frozen_stages'] = -1  # whose norms have to tame weights that are not pretrained
+        if (part.get('conv_cfg') or {}).get('type') == 'ConvAWS':  # norms must tame weights that are not pretrained
+            part.update(norm_eval=False, frozen_stages=-1)
         if 'batch_augments' in part:
             part['batch_augments'] = None
         part.update({key: min(part[key], most) for key, most in LIMITS.items() if isinstance(part.get(key), int)})
@@ -81,12 +79,20 @@ def batch_for(detector, model):
         boxes = np.concatenate([sample.gt_instances.bboxes.numpy(), boxes]).astype(np.float32)
         sample.proposals = InstanceData(bboxes=torch.from_numpy(boxes), scores=torch.linspace(1, 0.5, len(boxes)))
         sample.set_metainfo(dict(img_id=index, scale_factor=(1.0, 1.0)))
-        sample.gt_instances.labels %= detector.num_labels or 2
+        gt = sample.gt_instances
+        gt.labels %= detector.num_labels or 2
+        gt.keypoints, gt.keypoints_visible = (
+            gt.bboxes[:, None, :2] + torch.rand(len(gt), 5, 2) * 4,
+            torch.ones(len(gt), 5),
+        )
     return batch
 
 
-def one_step(model):
-    """Problems of a model, as text; none if it learns and predicts."""
+def one_step(model, unused=()):
+    """Problems of a model, as text; none if it learns and predicts.
+
+    Parameters whose names begin with ``unused`` have no gradient.
+    """
     detector = build(model)
     batch = batch_for(detector, model)
     detector.train()
@@ -98,6 +104,9 @@ def one_step(model):
     ]
     trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
     without = [name for name, parameter in trained.items() if parameter.grad is None]
+    if unused and not all(any(name.startswith(start) for name in without) for start in unused):
+        problems.append(f'{unused} have gradients')
+    without = [name for name in without if not name.startswith(tuple(unused))]
     if without:
         problems.append(f'{len(without)} of {len(trained)} parameters have no gradient: {", ".join(without[:4])}')
     problems += [
@@ -107,7 +116,7 @@ def one_step(model):
     ][:3]
     detector.eval()
     for module in detector.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and module.eps > 0:
             module.train()  # statistics of the batch: those that one step leaves say nothing
     with torch.no_grad():
         results = detector.test_step(batch)
