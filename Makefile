@@ -1,6 +1,6 @@
 # make demo, make test, make lint: each makes .venv on the first call.
 # PYTHON=/path/to/python chooses the interpreter, WORKERS=n the number of test processes, TESTS=path a part of the tests.
-.PHONY: help install demo test lint format docs clean
+.PHONY: help install demo test test-all lint format docs clean
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/python
@@ -13,7 +13,8 @@ DEMO_CONFIG := configs/quickstart/retinanet_r18_shapes.py
 
 help:
 	@echo 'make demo     train, test and draw a small RetinaNet on pictures of shapes (work_dirs/quickstart/)'
-	@echo 'make test     run the tests'
+	@echo 'make test     run the tests, without those marked slow'
+	@echo 'make test-all run all of them'
 	@echo 'make lint     ruff, codespell and mypy'
 	@echo 'make format   let ruff rewrite what it can'
 	@echo 'make docs     these pages as HTML in work_dirs/docs/'
@@ -35,6 +36,10 @@ demo: install
 test: export OMP_NUM_THREADS = 1
 test: install
 	$(RUN) -m pytest -n $(WORKERS) --timeout 900 $(TESTS)
+
+test-all: export OMP_NUM_THREADS = 1
+test-all: install
+	$(RUN) -m pytest -m '' -n $(WORKERS) --timeout 3600 $(TESTS)
 
 lint: install
 	$(RUN) -m ruff check .

@@ -259,7 +259,8 @@ def is_absent(name: str) -> bool:
 def argument_names(cls: Any) -> set[str]:
     """Names that a constructor takes by keyword, those that ``**kwargs`` hands to base classes included.
 
-    A class of several parents that hands them to another than the next says so by ``keywords_go_to``.
+    A class of several parents that hands them to another than the next says so by ``keywords_go_to``; one that hands
+    them to another library sets it to None.
     """
     if not inspect.isclass(cls):
         return set(inspect.signature(cls).parameters)
@@ -272,8 +273,8 @@ def argument_names(cls: Any) -> set[str]:
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-        if 'keywords_go_to' in vars(base):
-            return names - {'self'} | argument_names(vars(base)['keywords_go_to'])
+        if (further := vars(base).get('keywords_go_to')) is not None:
+            return names - {'self'} | argument_names(further)
     return names - {'self'}
 
 

@@ -327,5 +327,7 @@ def _open_arguments(cls: Any) -> str:
             return 'any'
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             return 'handed on' if open_ended else 'named'
+        if vars(each).get('keywords_go_to', each) is None:
+            return 'any'
         open_ended = True
     return 'any'

@@ -35,7 +35,9 @@ def wrong_values(cfg: Any) -> Iterator[Finding]:
         missing = [name for name in group if dict.get(sections, name) is None]
         if 0 < len(missing) < len(group):
             rest = ', '.join(name for name in group if name not in missing)
-            yield Finding('error', missing[0], f'is None or missing, but {rest} is set: set all of them, or none')
+            # A file for others to inherit from has half a section; only what is set to None was meant to be left out.
+            level = 'error' if any(name in sections for name in missing) else 'warning'
+            yield Finding(level, missing[0], f'is None or missing, but {rest} is set: set all of them, or none')
     for name in _LISTS_OF_DICTS:
         value = dict.get(sections, name)
         for index, item in enumerate(value if isinstance(value, (list, tuple)) else ()):

@@ -33,6 +33,8 @@ class TIMMBackbone(BaseModule):
     Networks for pictures of one size take others, where timm can let them.
     """
 
+    keywords_go_to = None
+
     def __init__(
         self,
         model_name: str,
