@@ -160,9 +160,8 @@ class _Walk:
         # **kwargs that a class of others hands on may be used up on the way
         level = 'error' if takes == 'named' or ours else 'warning'
         title = f'{kind.__name__} has no argument'
-        yield from self.keys(
-            node, path, known, level, title, only_near=takes == 'any' and not kind.__module__.startswith('mmdet.')
-        )
+        elsewhere = vars(kind).get('keywords_go_to', kind) is None or not kind.__module__.startswith('mmdet.')
+        yield from self.keys(node, path, known, level, title, only_near=takes == 'any' and elsewhere)
 
     def untyped(self, node: dict, path: tuple, registry: str, last: str) -> Iterator[Finding]:
         where, hooks = dotted(path), words(OPEN_KEYS['default_hooks'])

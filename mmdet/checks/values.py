@@ -31,12 +31,13 @@ def wrong_values(cfg: Any) -> Iterator[Finding]:
     for name in ('model', 'optim_wrapper', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg'):
         yield from _texts(dict.get(sections, name), (name,))
     yield from _texts({'auto_scale_lr': dict.get(sections, 'auto_scale_lr')}, ())
-    for group in _TOGETHER:
-        missing = [name for name in group if dict.get(sections, name) is None]
+    absent = {group: [name for name in group if dict.get(sections, name) is None] for group in _TOGETHER}
+    # A file for others to inherit from may have half of each section; what is set to None was meant to be left out.
+    whole = any(not missing for missing in absent.values())
+    for group, missing in absent.items():
         if 0 < len(missing) < len(group):
             rest = ', '.join(name for name in group if name not in missing)
-            # A file for others to inherit from has half a section; only what is set to None was meant to be left out.
-            level = 'error' if any(name in sections for name in missing) else 'warning'
+            level = 'error' if whole or any(name in sections for name in missing) else 'warning'
             yield Finding(level, missing[0], f'is None or missing, but {rest} is set: set all of them, or none')
     for name in _LISTS_OF_DICTS:
         value = dict.get(sections, name)
