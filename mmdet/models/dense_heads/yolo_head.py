@@ -148,7 +148,8 @@ class YOLOV3Head(BaseDenseHead):
         test_cfg, priors = TestCfg.read(cfg), self._priors(pred_maps)
         flat = flatten_levels(pred_maps, self.num_attrib).float()
         objects, scores = flat[..., 4].sigmoid(), flat[..., 5:].sigmoid()
-        preds = torch.cat([flat[..., :2].sigmoid(), flat[..., 2:4]], -1)
+        # Sides of an untrained network stay numbers.
+        preds = torch.cat([flat[..., :2].sigmoid(), flat[..., 2:4].clamp(max=20)], -1)
         boxes = self.bbox_coder.decode(priors.boxes, preds, priors.stride[:, None])
         if (threshold := cfg.get('conf_thr', -1)) > 0:
             scores = scores.masked_fill((objects < threshold)[..., None], -1)

@@ -169,8 +169,10 @@ class YOLOXHead(BaseDenseHead):
             (cls_scores, self.cls_out_channels), (bbox_preds, 4), (objectnesses, 1)
         )
         scores, labels = logits.float().sigmoid().max(-1)
+        # Sides of an untrained network stay numbers.
+        preds = torch.cat([preds[..., :2], preds[..., 2:].clamp(max=20)], -1).float()
         fields = dict(
-            bboxes=self._bbox_decode(self._priors(cls_scores).boxes, preds.float()),
+            bboxes=self._bbox_decode(self._priors(cls_scores).boxes, preds),
             scores=scores * objects[..., 0].float().sigmoid(),
             labels=labels,
         )
