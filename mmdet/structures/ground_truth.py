@@ -49,7 +49,7 @@ def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None, ne
         for name in ('gt_instances', 'ignored_instances')
         if (boxes := _on_host(sample, name, 'bboxes')) is not None
     ]
-    if not found:
+    if not found or torch._C._len_torch_dispatch_stack():  # values of fake tensors cannot be looked at
         return 0
     flat = torch.cat([boxes.reshape(-1) for *_, boxes in found])
     if not bool((flat.abs() <= FARTHEST).all()):
