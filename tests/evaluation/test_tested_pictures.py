@@ -297,7 +297,7 @@ def test_the_check_of_configs_knows_evaluators():
 
     metrics = [dict(type='CocoMetric'), dict(type='CocoMetrik')]
     evaluator = dict(type='MultiDatasetsEvaluator', metrics=metrics, dataset_prefixes=['a', 'b'])
-    (finding,) = check_config(Config(dict(test_evaluator=evaluator)))
+    (finding,) = (each for each in check_config(Config(dict(test_evaluator=evaluator))) if each.level == 'error')
     assert finding.where == 'test_evaluator.metrics[1].type' and 'Did you mean CocoMetric' in finding.message
 
 
