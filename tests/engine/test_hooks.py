@@ -247,6 +247,9 @@ def test_watchdog_says_where_it_hangs(tmp_path, capfd):
     logger.addHandler(logging.StreamHandler(stream))
     hook.before_train(runner)
     hook.before_train_iter(runner, 0)
+    until = time.monotonic() + 30
+    while 'Rank 3' not in stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
     time.sleep(0.3)
     hook.after_train(runner)
     hook._thread.join(1)

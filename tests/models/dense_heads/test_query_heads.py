@@ -73,6 +73,13 @@ def inputs(name, batch, training=True):
     return given
 
 
+@pytest.mark.parametrize('name', HEADS)
+def test_one_graph(name, one_graph):
+    head = build(name).eval()
+    given = inputs(name, 2, training=False).values()
+    torch.testing.assert_close(one_graph(head, *given), head(*given))
+
+
 def loss_of(built, name, *kinds):
     return built.loss(**inputs(name, len(kinds)), batch_data_samples=samples(*kinds))
 
