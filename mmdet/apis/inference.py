@@ -29,6 +29,7 @@ from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.pictures import PICTURE_SUFFIXES, array_of
+from mmdet.visualization import get_palette
 
 IMAGE_SUFFIXES = PICTURE_SUFFIXES
 ANNOTATION_LOADERS = ('LoadAnnotations', 'LoadPanopticAnnotations', 'LoadTrackAnnotations')
@@ -142,6 +143,7 @@ def dataset_meta(cfg: Any, checkpoint: dict | None, palette: str = 'none') -> di
     elif 'palette' not in meta and tuple(configured.get('classes') or ()) == tuple(meta['classes']):
         meta['palette'] = configured.get('palette')
     if palette != 'none':
+        get_palette(palette, 1)  # complains of a name that none has
         meta['palette'] = palette
     elif meta.get('palette') is None:
         meta['palette'] = 'random'

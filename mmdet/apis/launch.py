@@ -1,4 +1,7 @@
-"""What the tools do once their arguments are parsed."""
+"""What the tools do once their arguments are parsed.
+
+Nothing heavy is imported before it is needed: small tools end here too.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmdet.checks.config_check import ONLY_TRAINING, require_known_names, require_sound
-from mmdet.config import innermost_datasets, load_config
 from mmdet.errors import UserError, UserFileError, UserValueError
 from mmdet.utils.processes import leave_process_group
 
@@ -62,6 +63,8 @@ def _last_checkpoint(args: argparse.Namespace) -> str:
 def prepare(args: argparse.Namespace) -> Any:
     """The config with the arguments that every tool has."""
     from mmengine.registry import init_default_scope
+
+    from mmdet.config import load_config
 
     cfg = load_config(args.config, args.cfg_options)
     for note in cfg.translation_notes:
@@ -119,6 +122,8 @@ def train(args: argparse.Namespace) -> None:
         if '://' not in args.resume and not Path(args.resume).is_file():
             raise UserFileError(f'There is no checkpoint {args.resume!r} to resume.')
         cfg.resume, cfg.load_from = True, args.resume
+    from mmdet.checks.config_check import require_sound
+
     require_sound(cfg, args.config, _print_once)
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
     build_runner(cfg).train()
@@ -141,6 +146,8 @@ def _print_once(text: str) -> None:
 
 def test(args: argparse.Namespace) -> None:
     """``tools/test.py``"""
+    from mmdet.checks.config_check import ONLY_TRAINING, require_known_names
+
     cfg = prepare(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
@@ -175,6 +182,8 @@ def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:
 def _use_tta(cfg: Any) -> None:
     """The config's own tta_model and tta_pipeline, or the image and its mirror image, merged with NMS."""
     import copy
+
+    from mmdet.config import innermost_datasets
 
     if 'tta_model' not in cfg:
         cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))

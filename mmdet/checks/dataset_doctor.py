@@ -227,7 +227,8 @@ def _check_pictures(split: Split, loader: LoadImageFromFile, read_images: bool, 
             given = 'x'.join(f'{side:g}' for side in picture.size)
             detail = f'the annotation says {given}, the image is {width}x{height}'
             if tuple(picture.size) == (height, width):
-                detail += ', turned as its EXIF data say' if _is_turned(picture.path, header) else ': sides exchanged'
+                turned = _is_turned(picture.path, header, args)
+                detail += ', turned as its EXIF data say' if turned else ': sides exchanged'
             return Problem('wrong size', split.name, picture.name, detail, picture)
         picture.size = (width, height)
         return None
@@ -248,8 +249,8 @@ def _exists_afar(path: str, backend_args: dict | None) -> bool:
         return True
 
 
-def _is_turned(path: str, header: Header | None) -> bool:
-    return header is not None and picture_size(path) != (header.width, header.height)
+def _is_turned(path: str, header: Header | None, backend_args: dict | None) -> bool:
+    return header is not None and picture_size(path, backend_args) != (header.width, header.height)
 
 
 def _check_samples(cfg: Any, loader: str, splits: list[Split], read_images: bool) -> None:

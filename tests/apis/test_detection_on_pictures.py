@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmdet.apis import DetInferencer, async_inference_detector, inference_detector, init_detector
 from mmdet.apis.det_inferencer import find_config
 from mmdet.apis.inference import available_device, dataset_meta, inference_pipeline, list_inputs, stored_config
+from mmdet.errors import UserValueError
 from mmdet.structures import DetDataSample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,8 @@ def test_init(files, model):
     cfg = Config.fromfile(files / 'config.py')
     coloured = init_detector(cfg, device='cpu', palette='coco', cfg_options={'model.bbox_head.num_classes': 4})
     assert coloured.dataset_meta == {'classes': CLASSES, 'palette': 'coco'}
+    with pytest.raises(UserValueError, match="'nope' is neither a colour nor a palette"):
+        init_detector(cfg, device='cpu', palette='nope')
     assert coloured.bbox_head.num_classes == 4 and cfg.model.bbox_head.num_classes == 3
     assert cfg.model.backbone.init_cfg is not None
 

@@ -39,6 +39,18 @@ def test_help_needs_no_heavy_import(name):
     assert not imported & {'torch', 'numpy', 'mmengine', 'mmcv', 'cv2'}
 
 
+@pytest.mark.parametrize(
+    'name',
+    sorted({str(path.relative_to(ROOT / 'tools')) for path in (ROOT / 'tools').rglob('*.py')} - {'launch.py'}),
+)
+def test_help_needs_no_torch(name):  # but launch.py, whose options are torchrun's own
+    command = [sys.executable, '-X', 'importtime', str(ROOT / 'tools' / name), '--help']
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV)
+    assert done.returncode == 0 and 'usage' in done.stdout
+    imported = {line.rsplit('|', 1)[-1].strip().split('.')[0] for line in done.stderr.splitlines()}
+    assert not imported & {'torch', 'mmengine', 'mmcv', 'pycocotools', 'matplotlib', 'scipy'}
+
+
 def test_help_names_the_flags_of_3x():
     train, test = tool('train.py', '--help').stdout, tool('test.py', '--help').stdout
     for flag in ('--work-dir', '--amp', '--auto-scale-lr', '--resume', '--cfg-options', '--launcher'):

@@ -15,11 +15,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError
-from mmdet.utils.pictures import read_picture
 
 # The ids of cityscapesScripts of the classes that have instances and are evaluated.
 CATEGORIES = {
@@ -37,6 +35,10 @@ SPLITS = ('train', 'val', 'test')
 
 def read_instances(path: Path) -> tuple[tuple[int, int], list[dict]]:
     """(height, width) and the instances of a picture, without ids."""
+    import pycocotools.mask as coco_mask
+
+    from mmdet.utils.pictures import read_picture
+
     ids = read_picture(path, flag='unchanged').astype(np.int32)
     instances = []
     for value in np.unique(ids):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserError, UserFileError
-from mmdet.utils.pictures import picture_size
 
 
 def collect(folder: Path, exclude: tuple[str, ...] = ()) -> list[dict]:
     """``images`` of a COCO file for the readable pictures under a folder, by name."""
+    from mmdet.utils.pictures import picture_size
+
     skipped = {f'.{extension.lower().lstrip(".")}' for extension in exclude}
     images = []
     for path in sorted(folder.rglob('*')):

@@ -18,10 +18,8 @@ from xml.etree import ElementTree
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.datasets.reading.values import as_flag, as_size, numbers
-from mmdet.datasets.xml_style import xml_root
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.utils.class_names import VOC_CLASSES
-from mmdet.utils.pictures import picture_size
 
 SPLITS = ('train', 'val', 'trainval', 'test')
 
@@ -31,6 +29,8 @@ def parse_xml(path: Path) -> dict:
 
     Coordinates count from 1.
     """
+    from mmdet.datasets.xml_style import xml_root
+
     try:
         root = xml_root(Path(path).read_bytes())
         objects = []
@@ -65,6 +65,8 @@ def image_name(root: Path, img_id: str, named: str) -> str:
 
 def read_split(dataset: Path, split: str, prefix: str) -> list[dict]:
     """The annotations of the pictures in a list, with ``file_name`` relative to the devkit."""
+    from mmdet.utils.pictures import picture_size
+
     entries = []
     for line in (dataset / 'ImageSets' / 'Main' / f'{split}.txt').read_text().splitlines():
         if line.strip():
