@@ -85,7 +85,10 @@ TO_COME = {
             'single_stage_instance_seg solo solov2 yolact'
         ),
         'mmdet.models.layers': 'msdeformattn_pixel_decoder pixel_decoder transformer.mask2former_layers',
-        'mmdet.models.seg_heads': 'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.*',
+        'mmdet.models.seg_heads': (
+            'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.heuristic_fusion_head '
+            'panoptic_fusion_heads.maskformer_fusion_head'
+        ),
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'two stages': {

@@ -2,5 +2,7 @@ from mmdet.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {},
+    {
+        'panoptic_fusion_heads': '',
+    },
 )
