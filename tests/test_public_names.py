@@ -81,14 +81,10 @@ TO_COME = {
             'solov2_head yolact_head'
         ),
         'mmdet.models.detectors': (
-            'boxinst condinst mask2former maskformer panoptic_fpn panoptic_two_stage_segmentor '
-            'single_stage_instance_seg solo solov2 yolact'
+            'boxinst condinst mask2former maskformer single_stage_instance_seg solo solov2 yolact'
         ),
         'mmdet.models.layers': 'msdeformattn_pixel_decoder pixel_decoder transformer.mask2former_layers',
-        'mmdet.models.seg_heads': (
-            'base_semantic_head panoptic_fpn_head panoptic_fusion_heads.heuristic_fusion_head '
-            'panoptic_fusion_heads.maskformer_fusion_head'
-        ),
+        'mmdet.models.seg_heads': 'panoptic_fusion_heads.maskformer_fusion_head',
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'two stages': {

@@ -19,7 +19,12 @@ FARTHEST = 1e7
 _LOADED_BY = {'bboxes': 'with_bbox=True', 'masks': 'with_mask=True'}
 
 
-def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None, needed: Sequence[str] = ()) -> int:
+def check_ground_truth(
+    samples: Sequence[Any],
+    num_labels: int | None = None,
+    needed: Sequence[str] = (),
+    semantic_labels: tuple[int, int] | None = None,
+) -> int:
     """Check the ground truth of a training batch while it lies on the host; what lies on a device is not looked at.
 
     Boxes without area, which an augmentation leaves at a border, are taken out of ``gt_instances``, in place.
@@ -28,6 +33,7 @@ def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None, ne
         samples: Data samples with ``gt_instances`` and perhaps ``ignored_instances``.
         num_labels: Labels are below it, where it is known.
         needed: ``'bboxes'`` and ``'masks'``, if ``gt_instances`` must have them.
+        semantic_labels: Labels of ``gt_sem_seg`` are below the first number, or are the second, which is ignored.
 
     Returns:
         How many boxes were taken out.
@@ -43,6 +49,8 @@ def check_ground_truth(samples: Sequence[Any], num_labels: int | None = None, ne
                 f'{_name(samples[0])}: its ground truth has no {name}, which this model learns from: the pipeline of '
                 f'train_dataloader needs LoadAnnotations with {_LOADED_BY[name]}'
             )
+    if semantic_labels is not None:
+        _check_semantic(samples, *semantic_labels)
     found = [
         (sample, name, boxes)
         for sample in samples
@@ -85,6 +93,21 @@ def _on_host(sample: Any, name: str, key: str) -> Tensor | None:
     value = None if instances is None else instances.get(key)
     value = getattr(value, 'tensor', value)
     return value if isinstance(value, Tensor) and value.device.type == 'cpu' and len(value) else None
+
+
+def _check_semantic(samples: Sequence[Any], count: int, ignored: int) -> None:
+    if torch._C._len_torch_dispatch_stack():
+        return
+    for sample in samples:
+        labels = _on_host(sample, 'gt_sem_seg', 'sem_seg')
+        if labels is None:
+            continue
+        wrong = (labels != ignored) & ((labels >= count) | (labels < 0))
+        if bool(wrong.any()):
+            raise UserValueError(
+                f'{_name(sample)}: its semantic map has the label {int(labels[wrong][0])}, but the model has the '
+                f'classes 0 to {count - 1} and ignores {ignored}'
+            )
 
 
 def _name(sample: Any) -> str:

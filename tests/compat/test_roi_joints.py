@@ -9,7 +9,7 @@ import torch
 from mmengine.structures import InstanceData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'models' / 'roi_heads'))
-from two_stage_table import TABLE, build, images, sample, total
+from two_stage_table import TABLE, build, images, predicted, sample, total
 
 from mmdet.models.core import RoISamples, unpack_gt_instances
 from mmdet.models.roi_heads.joints import knows_lists
@@ -91,7 +91,7 @@ def losses_of(model):
 def predictions_of(model):
     with torch.no_grad():
         results = model.eval().predict(images(), [sample(1), sample(0)], rescale=True)
-    return [dict(result.pred_instances.items()) for result in results]
+    return [dict(predicted(result).items()) for result in results]
 
 
 @cache

@@ -70,7 +70,6 @@ def batch_for(detector, model):
         num_classes=max(detector.num_labels or 2, 2),
         with_mask=True,
         with_semantic=semantic,
-        sem_seg_output_strides=8 if semantic else 1,
     )
     rng = np.random.RandomState(1)
     for index, sample in enumerate(batch['data_samples']):
@@ -121,6 +120,10 @@ def one_step(model, unused=()):
     with torch.no_grad():
         results = detector.test_step(batch)
     for result in results:
+        if 'pred_panoptic_seg' in result:
+            if result.pred_panoptic_seg.sem_seg.shape[-2:] != result.ori_shape[:2]:
+                problems.append('a segmentation is not as large as its picture')
+            continue
         found = result.pred_instances
         if not (torch.isfinite(found.bboxes).all() and torch.isfinite(found.get('scores', torch.zeros(1))).all()):
             problems.append('a prediction is not finite')

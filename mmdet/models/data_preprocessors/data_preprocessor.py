@@ -50,6 +50,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     """Labels of the ground truth are below it; a detector sets it when it is told to train."""
     needed: tuple[str, ...] = ()
     """What each picture's ground truth must have; set likewise."""
+    semantic_labels: tuple[int, int] | None = None
+    """Labels of semantic maps are below the first number, or are the second, which is ignored; set likewise."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             )
         images, samples = data['inputs'], data.get('data_samples')
         if training and samples is not None:
-            check_ground_truth(samples, self.num_labels, self.needed)
+            check_ground_truth(samples, self.num_labels, self.needed, self.semantic_labels)
         inputs = self.pad_batch(images)
         if samples is not None:
             if self.boxtype2tensor:

@@ -47,11 +47,17 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
             return ()
         return ('bboxes', 'masks') if getattr(getattr(self, 'roi_head', None), 'with_mask', False) else ('bboxes',)
 
+    @property
+    def semantic_labels(self) -> tuple[int, int] | None:
+        """Labels of semantic maps are below the first number, or are the second; None where none are learned."""
+        return None
+
     def train(self, mode: bool = True) -> Self:
         """As torch's; what prepares the batches learns which labels there are."""
         if hasattr(self.data_preprocessor, 'num_labels'):
             self.data_preprocessor.num_labels = self.num_labels
             self.data_preprocessor.needed = self.needed_truth
+            self.data_preprocessor.semantic_labels = self.semantic_labels
         return super().train(mode)
 
     def _build_features(self, backbone: ConfigType, neck: OptConfigType) -> None:

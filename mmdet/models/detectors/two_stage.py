@@ -70,7 +70,9 @@ class TwoStageDetector(BaseDetector):
         return self._extract_feat_of(batch_inputs)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        x = self.extract_feat(batch_inputs)
+        return self._loss_of(self.extract_feat(batch_inputs), batch_data_samples)
+
+    def _loss_of(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict:
         if not self.with_rpn:
             return self.roi_head.loss(x, _given_proposals(batch_data_samples), batch_data_samples)
         proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)

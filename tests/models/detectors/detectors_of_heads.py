@@ -12,9 +12,9 @@ from mmdet.registry import MODELS
 MODELS_FOLDER = Path(__file__).parents[1]
 sys.path[:0] = [str(MODELS_FOLDER / 'dense_heads'), str(MODELS_FOLDER / 'roi_heads')]
 from head_table import HEADS, TEST_CFG, for_head, samples  # noqa: E402
-from two_stage_table import TABLE, build, sample, total  # noqa: E402
+from two_stage_table import TABLE, build, predicted, sample, total  # noqa: E402
 
-__all__ = ['HEADS', 'TABLE', 'build', 'detector', 'of_one_stage', 'total']
+__all__ = ['HEADS', 'TABLE', 'build', 'detector', 'of_one_stage', 'predicted', 'total']
 
 PREPROCESSOR = dict(type='DetDataPreprocessor', mean=[114.0] * 3, std=[57.0] * 3, pad_size_divisor=16)
 

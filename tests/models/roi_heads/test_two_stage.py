@@ -43,6 +43,11 @@ def test_predictions(name):
     with torch.no_grad():
         batch = model.predict(images(), [sample(1), sample(0)], rescale=False)
         alone = model.predict(images()[:1], [sample(1)], rescale=False)
+    if 'pred_panoptic_seg' in batch[0]:
+        first, single = batch[0].pred_panoptic_seg.sem_seg, alone[0].pred_panoptic_seg.sem_seg
+        assert first.shape == (1, *IMAGE) and first.dtype == torch.int32
+        assert (first != single).float().mean() < 0.01
+        return
     first, single = batch[0].pred_instances, alone[0].pred_instances
     assert len(first) == len(single) == 10
     torch.testing.assert_close(first.scores, single.scores, atol=1e-5, rtol=1e-4)

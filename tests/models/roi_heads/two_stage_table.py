@@ -155,6 +155,23 @@ OTHER_RPN = {
     ),
 }
 
+# name -> what the detector has besides
+MORE = {
+    'Panoptic FPN': dict(
+        semantic_head=dict(
+            type='PanopticFPNHead',
+            num_things_classes=NUM_CLASSES,
+            num_stuff_classes=2,
+            in_channels=16,
+            inner_channels=16,
+            end_level=2,
+            norm_cfg=dict(type='GN', num_groups=4),
+            loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+        ),
+        panoptic_fusion_head=dict(type='HeuristicFusionHead', num_things_classes=NUM_CLASSES, num_stuff_classes=2),
+    ),
+}
+
 # name -> (detector, roi head, train_cfg.rcnn)
 TABLE = {
     'Guided': ('FasterRCNN', standard(), rcnn()),
@@ -189,6 +206,7 @@ TABLE = {
         standard(mask_head=dict(MASK['mask_head'], class_agnostic=True)),
         rcnn(),
     ),
+    'Panoptic FPN': ('PanopticFPN', standard(**MASK), rcnn()),
     'Cascade': ('CascadeRCNN', cascade(), STAGES),
     'Cascade Mask': ('CascadeRCNN', cascade(**MASK), STAGES),
     'HTC': ('HybridTaskCascade', htc(**SEMANTIC), STAGES),
@@ -223,7 +241,9 @@ def build(name):
         test_cfg=dict(
             rpn=proposal,
             rcnn=dict(score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=10, mask_thr_binary=0.5),
+            panoptic=dict(mask_overlap=0.5, stuff_area_limit=64),
         ),
+        **MORE.get(name, {}),
     )  # fmt: skip
     if name in OTHER_RPN:
         config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
@@ -239,7 +259,14 @@ def sample(count, seed=0):
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
         mask[y1:y2, x1:x2] = 1
     out = DetDataSample(
-        metainfo=dict(img_shape=IMAGE, pad_shape=IMAGE, ori_shape=IMAGE, scale_factor=(1.0, 1.0), img_path='x.jpg')
+        metainfo=dict(
+            img_shape=IMAGE,
+            pad_shape=IMAGE,
+            batch_input_shape=IMAGE,
+            ori_shape=IMAGE,
+            scale_factor=(1.0, 1.0),
+            img_path='x.jpg',
+        )
     )
     out.gt_instances = InstanceData(
         bboxes=boxes,
@@ -248,6 +275,11 @@ def sample(count, seed=0):
     )
     out.gt_sem_seg = PixelData(sem_seg=torch.randint(0, 5, (1, *IMAGE), generator=generator))
     return out
+
+
+def predicted(result):
+    """What a detector has put into a sample."""
+    return result.pred_panoptic_seg if 'pred_panoptic_seg' in result else result.pred_instances
 
 
 def images(count=2, seed=0):

@@ -4,5 +4,6 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'base_panoptic_fusion_head': 'BasePanopticFusionHead',
+        'heuristic_fusion_head': 'HeuristicFusionHead',
     },
 )
