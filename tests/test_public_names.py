@@ -88,14 +88,14 @@ TO_COME = {
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'two stages': {
-        'mmdet.models.detectors': 'crowddet grid_rcnn mask_scoring_rcnn point_rend scnet trident_faster_rcnn',
+        'mmdet.models.detectors': 'crowddet mask_scoring_rcnn point_rend scnet trident_faster_rcnn',
         'mmdet.models.roi_heads': (
-            'grid_roi_head mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
+            'mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
             'scnet_roi_head trident_roi_head'
         ),
         'mmdet.models.roi_heads.bbox_heads': 'multi_instance_bbox_head sabl_head scnet_bbox_head',
         'mmdet.models.roi_heads.mask_heads': (
-            'coarse_mask_head feature_relay_head global_context_head grid_head mask_point_head maskiou_head '
+            'coarse_mask_head feature_relay_head global_context_head mask_point_head maskiou_head '
             'scnet_mask_head scnet_semantic_head'
         ),
         'mmdet.models.task_modules': (

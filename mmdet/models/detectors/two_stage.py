@@ -145,6 +145,11 @@ class MaskRCNN(FasterRCNN):
 
 
 @MODELS.register_module()
+class GridRCNN(FasterRCNN):
+    """`Grid R-CNN <https://arxiv.org/abs/1811.12030>`_"""
+
+
+@MODELS.register_module()
 class CascadeRCNN(TwoStageDetector):
     """`Cascade R-CNN: Delving into High Quality Object Detection <https://arxiv.org/abs/1906.09756>`_"""
 

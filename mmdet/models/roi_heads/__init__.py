@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'cascade_roi_head': 'CascadeRoIHead',
         'double_roi_head': 'DoubleHeadRoIHead',
         'dynamic_roi_head': 'DynamicRoIHead',
+        'grid_roi_head': 'GridRoIHead',
         'htc_roi_head': 'HybridTaskCascadeRoIHead',
         'mask_heads': '',
         'roi_extractors': '',

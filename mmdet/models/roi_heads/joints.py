@@ -12,7 +12,7 @@ from mmdet.models.core import empty_instances
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import InstanceList
 
-OF_ROI_HEADS = ('bbox_loss', 'mask_loss')
+OF_ROI_HEADS = ('bbox_loss', 'mask_loss', '_random_jitter')
 OF_HEADS = ('get_targets', '_get_targets_single', 'loss_and_target', 'refine_bboxes')
 
 

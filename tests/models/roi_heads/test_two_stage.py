@@ -34,7 +34,9 @@ def test_losses(name):
         missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing, (counts, missing)
         if counts == (0, 0):
-            assert all(value == 0 for key, value in losses.items() if key.endswith(('loss_bbox', 'loss_mask')))
+            assert all(
+                value == 0 for key, value in losses.items() if key.endswith(('loss_bbox', 'loss_mask', 'loss_grid'))
+            )
 
 
 @pytest.mark.parametrize('name', TABLE)
@@ -125,6 +127,10 @@ def test_num_classes_of_the_rpn_must_be_one():
         MODELS.build(dict(type='RPNHead', in_channels=4, num_classes=3))
 
 
+SHARED = ('Faster', 'Grid', 'Mask', 'Cascade Mask')
+"""Trained by two processes."""
+
+
 class Step(nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -142,7 +148,7 @@ def work(rank, port, results):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=60))
     init_default_scope('mmdet')
-    for name in ('Faster', 'Mask', 'Cascade Mask'):
+    for name in SHARED:
         step = nn.parallel.DistributedDataParallel(Step(build(name).train()))
         counts = (0, 0) if rank else (3, 1)
         loss = step(images(seed=rank), [sample(n) for n in counts])
@@ -162,13 +168,13 @@ def test_a_rank_without_objects():
     while not results.empty():
         name, rank, loss, norm = results.get()
         found[name, rank] = loss, norm
-    assert len(found) == 6
-    for name in ('Faster', 'Mask', 'Cascade Mask'):
+    assert len(found) == 2 * len(SHARED)
+    for name in SHARED:
         assert torch.tensor([*found[name, 0], *found[name, 1]]).isfinite().all()
         assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)
 
 
-COMPILED = ('Faster', 'Double', 'Mask', 'HTC')
+COMPILED = ('Faster', 'Double', 'Grid', 'Mask', 'HTC')
 """Each kind of box, mask and semantic head is in one of them."""
 
 
@@ -187,8 +193,11 @@ def test_one_graph(name, one_graph):
     model = build(name).eval()
     feats = torch.randn(3, 16, 7, 7)
     maps = tuple(torch.randn(2, 16, 12 // s, 16 // s) for s in (1, 2))
+    inputs_of = dict(
+        FusedSemanticHead=(maps,), DoubleConvFCBBoxHead=(feats, feats), GridHead=(torch.randn(3, 16, 6, 6),)
+    )
     for head in region_heads(model):
-        inputs = dict(FusedSemanticHead=(maps,), DoubleConvFCBBoxHead=(feats, feats)).get(type(head).__name__, (feats,))
+        inputs = inputs_of.get(type(head).__name__, (feats,))
         if getattr(head, 'with_conv_res', False):
             inputs = feats, feats
         torch.testing.assert_close(one_graph(head, *inputs), head(*inputs))

@@ -97,6 +97,18 @@ SEMANTIC = dict(
     ),
 )
 
+GRID = dict(
+    grid_roi_extractor=pooling(6),
+    grid_head=dict(
+        type='GridHead',
+        num_convs=2,
+        roi_feat_size=6,
+        in_channels=16,
+        point_feat_channels=2,
+        norm_cfg=dict(type='GN', num_groups=3),
+    ),
+)
+
 STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
 BALANCED = dict(
     type='CombinedSampler',
@@ -199,6 +211,11 @@ TABLE = {
             reg_roi_scale_factor=1.3,
         ),
         rcnn(),
+    ),
+    'Grid': (
+        'GridRCNN',
+        standard('GridRoIHead', head=box_head(with_reg=False), **GRID),
+        rcnn(pos_radius=1, max_num_grid=12),
     ),
     'Mask': ('MaskRCNN', standard(**MASK), rcnn()),
     'Mask shared': (

@@ -5,6 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'fcn_mask_head': 'FCNMaskHead',
         'fused_semantic_head': 'FusedSemanticHead',
+        'grid_head': 'GridHead',
         'htc_mask_head': 'HTCMaskHead',
     },
 )
