@@ -115,7 +115,7 @@ def copy_weights(ours, theirs, name: str) -> None:
     """
     import torch
 
-    from mmdet.engine.key_maps import translate_state_dict
+    from mmdet.utils.key_maps import translate_state_dict
 
     own, target = ours.state_dict(), theirs.state_dict()
     values = torch.cat([value.double().flatten() for value in target.values()])

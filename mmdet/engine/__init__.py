@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = attach(
         'optimizers': '',
         'schedulers': '',
         'weights': 'LoadReport load_weights state_dict_of',
-        'key_maps': 'translate_state_dict',
         'acceleration': 'accelerate_training fold_batch_norms optimize_for_inference',
     },
 )

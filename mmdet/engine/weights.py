@@ -13,8 +13,8 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from mmdet.engine.key_maps import translate_state_dict
 from mmdet.errors import UserValueError
+from mmdet.utils.key_maps import translate_state_dict
 
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 """Name of a tensor, its shape in the file, its shape in the model."""
@@ -97,7 +97,7 @@ def load_weights(
         model = model.module
     own = model.state_dict()
     report = LoadReport(str(source))
-    weights, report.key_map = _translate(weights, own, model)
+    weights, report.key_map = translate_state_dict(weights, own)
     if metadata is not None:
         weights._metadata = metadata
     missing, unexpected, report.wrong_shape = _load_modules(model, weights)
@@ -114,13 +114,6 @@ def load_weights(
             f'{type(model).__name__} of this config.'
         )
     return report
-
-
-def _translate(weights: OrderedDict, own: dict, model: nn.Module) -> tuple[OrderedDict, str | None]:
-    """The names of another library's detector as this model's, when they fit it better than they are."""
-    if sum(name in own for name in weights) * 2 >= len(own):
-        return weights, None
-    return translate_state_dict(weights, own)
 
 
 def _load_modules(model: nn.Module, weights: OrderedDict) -> tuple[list[str], list[str], list[Mismatch]]:

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'benchmark': 'BaseBenchmark DataLoaderBenchmark DatasetBenchmark InferenceBenchmark',
         'compat_config': 'compat_cfg',
         'dist_utils': 'all_reduce_dict allreduce_grads obj2tensor reduce_mean sync_random_seed tensor2obj',
+        'key_maps': 'translate_state_dict',
         'logger': 'get_caller_name log_img_scale',
         'memory': 'AvoidCUDAOOM AvoidOOM cast_tensor_type',
         'misc': 'find_latest_checkpoint get_file_list get_test_pipeline_cfg replace_cfg_vals update_data_root',

@@ -53,6 +53,8 @@ def read_checkpoint(source: str | os.PathLike, map_location: Any = 'cpu') -> dic
 def read_file(path: str | os.PathLike, map_location: Any = 'cpu', name: str | None = None) -> Any:
     """Read one local file, which messages call ``name``; see :func:`read_checkpoint`."""
     path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_hub_folder(path, map_location, name)
     if not path.is_file():
         raise UserFileError(f'There is no checkpoint {str(path)!r}.')
     if path.suffix == '.safetensors':
@@ -79,6 +81,43 @@ def _read_safetensors(path: Path, map_location: Any, name: str | None) -> dict:
         return {'state_dict': OrderedDict(load_file(path, device=str(device)))}
     except SafetensorError as error:
         raise UnreadableCheckpointError(f'{name or path} is damaged or not a safetensors file: {error}') from error
+
+
+def _read_hub_folder(folder: Path, map_location: Any, name: str | None) -> dict:
+    """What `transformers` saves: ``model.safetensors``, or parts of it and an index, and ``config.json``."""
+    index = folder / 'model.safetensors.index.json'
+    files = ['model.safetensors']
+    if index.is_file():
+        table = _read_json(index).get('weight_map')
+        parts = table.values() if isinstance(table, dict) else ()
+        files = sorted({Path(part).name for part in parts if isinstance(part, str)})
+    if not files or not all((folder / file).is_file() for file in files):
+        raise UserFileError(
+            f'The folder {str(folder)!r} is no checkpoint: it has no {" or ".join(files) or "files of the index"}.'
+        )
+    weights: OrderedDict = OrderedDict()
+    for file in files:
+        weights.update(_read_safetensors(folder / file, map_location, name)['state_dict'])
+    return dict(state_dict=weights, meta=_hub_meta(folder / 'config.json'))
+
+
+def _hub_meta(path: Path) -> dict:
+    """The names of the classes, as checkpoints have them; nothing of COCO's 91 ids, of which a detector has 80."""
+    names = _read_json(path).get('id2label') if path.is_file() else None
+    if not isinstance(names, dict) or len(names) == 91:
+        return {}
+    classes = [names.get(str(i)) for i in range(len(names))]
+    if not all(isinstance(name, str) and name != f'LABEL_{i}' for i, name in enumerate(classes)):
+        return {}
+    return dict(dataset_meta=dict(classes=tuple(classes)))
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UnreadableCheckpointError(f'{path} is damaged or not a JSON file: {error}') from error
+    return content if isinstance(content, dict) else {}
 
 
 def register_loaders() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.errors import UserValueError
+from mmdet.utils.key_maps import translate_state_dict
 
 
 def freeze(modules: Iterable[nn.Module]) -> None:
@@ -94,10 +95,16 @@ class TransformerBackbone(Backbone):
 
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
         state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-        missing = self.load_state_dict(self._own_names(state), strict=False).missing_keys
+        translated, library = translate_state_dict(state, self.state_dict())
+        state = self._own_sizes(dict(translated) if library else self._own_names(state))
+        missing = self.load_state_dict(state, strict=False).missing_keys
         if missing:
             warnings.warn(f'{path} lacks {len(missing)} weights of {type(self).__name__}, e.g. {missing[0]}')
 
     def _own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a file under the names that this module has for them."""
+        """The weights of a file of the official release under the names that this module has for them."""
+        return state
+
+    def _own_sizes(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under our names with the shapes that this module has."""
         return state

@@ -364,14 +364,16 @@ class SwinTransformer(TransformerBackbone):
             module.init_weights()
 
     def _own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Position biases of another window size are interpolated."""
         state = {name.removeprefix('module.'): value for name, value in state.items()}
         if self.convert_weights:
             state = swin_converter(state)
         prefix = 'backbone.'
         if any(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        return state
 
+    def _own_sizes(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Position biases of another window size are interpolated."""
         own = self.state_dict()
         if 'absolute_pos_embed' in own and 'absolute_pos_embed' in state:
             state['absolute_pos_embed'] = state['absolute_pos_embed'].reshape(own['absolute_pos_embed'].shape)

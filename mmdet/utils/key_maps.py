@@ -1,19 +1,27 @@
-"""Names of weights in other libraries' detectors, as the names of ours.
+"""Names of weights in other libraries' detectors and backbones, as the names of ours.
 
-One table of (pattern, replacement) per library; the first pattern that matches a whole name counts, names that none
-matches are dropped (anchors, pixel means). Where the layout differs too, ``_LAYOUTS`` says how: torchvision puts the
-background first and counts COCO's classes by their ids of 1 to 90, detectron2's RetinaNet has anchors by size, then
-ratio.
+One table of (pattern, replacement) per library. Of the patterns that match a whole name the first whose replacement the
+model has counts, or else the first; names that none matches are dropped (anchors, pixel means), or stay, of
+`transformers`. Where the layout differs too, ``_LAYOUTS`` says how: torchvision puts the background first and counts
+COCO's classes by their ids of 1 to 90, as `transformers` does, detectron2's RetinaNet has anchors by size, then ratio.
+
+A backbone alone finds its weights in files of whole detectors, too.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from mmdet.utils.hub_names import HUB_TABLES
+
+Weights = dict[str, Tensor]
+Layout = Callable[[Tensor, str, Weights], Tensor]
 
 # The ids that COCO's 80 classes have among 1 to 90
 COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -39,6 +47,7 @@ _TORCHVISION = [
     (r'backbone\.fpn\.extra_blocks\.p6\.(.+)', r'neck.fpn_convs.3.conv.\1'),
     (r'backbone\.fpn\.extra_blocks\.p7\.(.+)', r'neck.fpn_convs.4.conv.\1'),
     (r'rpn\.head\.conv\.(\d+)\.0\.(.+)', r'rpn_head.rpn_conv.\1.conv.\2'),
+    (r'rpn\.head\.conv\.0\.0\.(.+)', r'rpn_head.rpn_conv.\1'),  # of one convolution
     (r'rpn\.head\.conv\.(weight|bias)', r'rpn_head.rpn_conv.\1'),
     (r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
     (r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
@@ -132,18 +141,18 @@ _DETECTRON2 = [
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Layouts: the value as it is and the tensor that it is for -> the value as it must be
-def _foreground(per_class: int) -> Callable[[Tensor, Tensor], Tensor]:
+# Layouts: the value as it is, the name that it is for and the tensors of the model -> the value as it must be
+def _foreground(per_class: int) -> Layout:
     """Classes without a background in ours, ``per_class`` rows each."""
 
-    def pick(value: Tensor, target: Tensor) -> Tensor:
-        return _rows(value, target, per_class, background=False)
+    def pick(value: Tensor, name: str, own: Weights) -> Tensor:
+        return _rows(value, own[name], per_class, background=False)
 
     return pick
 
 
-def _background_last(value: Tensor, target: Tensor) -> Tensor:
-    return _rows(value, target, 1, background=True)
+def _background_last(value: Tensor, name: str, own: Weights) -> Tensor:
+    return _rows(value, own[name], 1, background=True)
 
 
 def _rows(value: Tensor, target: Tensor, per_class: int, background: bool) -> Tensor:
@@ -170,7 +179,7 @@ def _class_tables(value: Tensor, per_class: int):
             yield rows // anchors, list(range(1, rows // anchors))
 
 
-def _ratio_major(value: Tensor, target: Tensor) -> Tensor:
+def _ratio_major(value: Tensor, name: str, own: Weights) -> Tensor:
     """detectron2's nine anchors (size, ratio) as ours (ratio, size)."""
     if len(value) % 9:
         return value
@@ -178,8 +187,27 @@ def _ratio_major(value: Tensor, target: Tensor) -> Tensor:
     return split.transpose(0, 1).reshape(value.shape)
 
 
+def _classes_by_ids(value: Tensor, name: str, own: Weights) -> Tensor:
+    """The rows of COCO's 80 classes, of 91 by the ids of COCO; a row of no object may follow in both."""
+    extra = len(own[name]) - 80
+    if extra not in (0, 1) or len(value) != 91 + extra:
+        return value
+    rows = [*COCO_IDS, 91][: 80 + extra]
+    branch = re.search(r'cls_branches\.(\d+)', name)
+    is_last = branch and f'bbox_head.cls_branches.{int(branch.group(1)) + 1}.weight' not in own
+    if is_last and 'memory_trans_fc.weight' in own:
+        rows[0] = 0  # the encoder's branch, whose first row says whether there is an object of any class
+    return value[torch.tensor(rows)]
+
+
+def _channel_first_merging(value: Tensor, name: str, own: Weights) -> Tensor:
+    """Four neighbours that are merged as (column, row, channel) of the last axis; ours are (channel, row, column)."""
+    return value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3)
+
+
 _ANY = r'\.(?:weight|bias)'
-_LAYOUTS: dict[str, list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]] = {
+_SWIN_MERGING = (rf'(?:backbone\.)?stages\.\d\.downsample\.(?:norm|reduction){_ANY}', _channel_first_merging)
+_LAYOUTS: dict[str, list[tuple[str, Layout]]] = {
     'torchvision RetinaNet': [(rf'bbox_head\.retina_cls{_ANY}', _foreground(1))],
     'torchvision FCOS': [(rf'bbox_head\.conv_cls{_ANY}', _foreground(1))],
     'torchvision SSD': [(rf'bbox_head\.cls_convs\.\d\.0{_ANY}', _background_last)],
@@ -189,6 +217,7 @@ _LAYOUTS: dict[str, list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]] = {
         (rf'roi_head\.mask_head\.conv_logits{_ANY}', _foreground(1)),
     ],
     'detectron2': [(rf'bbox_head\.retina_(?:cls|reg){_ANY}', _ratio_major)],
+    'transformers': [(rf'bbox_head\.(?:fc_cls|cls_branches\.\d+){_ANY}', _classes_by_ids), _SWIN_MERGING],
 }
 _TABLES = {
     'torchvision R-CNN': _TORCHVISION,  # first: the next two contain it, and the first of equals is taken
@@ -196,56 +225,87 @@ _TABLES = {
     'torchvision FCOS': _TORCHVISION_FCOS,
     'torchvision SSD': _TORCHVISION_SSD,
     'detectron2': _DETECTRON2,
+    **HUB_TABLES,
 }
 
 
-def translate_state_dict(
-    weights: OrderedDict[str, Tensor], own: dict[str, Tensor]
-) -> tuple[OrderedDict[str, Tensor], str | None]:
+def translate_state_dict(weights: Weights, own: Weights) -> tuple[OrderedDict[str, Tensor], str | None]:
     """Rename weights with the map that gives most names of ``own``.
 
     Returns:
-        The weights and the name of the library that they came from, or the weights unchanged and None when no map
-        gives more names than they have.
+        The weights and the name of the library that they came from, or the weights unchanged and None when half of
+        ``own`` is among them or no map gives more names than they have.
     """
-    best, source, most = weights, None, sum(name in own for name in weights)
-    for library, table in _TABLES.items():
-        renamed = _rename(weights, table, own)
+    best, source, most = OrderedDict(weights), None, sum(name in own for name in weights)
+    if most * 2 >= len(own):
+        return best, None
+    for library in _TABLES:
+        renamed = _rename(weights, library, own)
         count = sum(name in own for name in renamed)
         if count > most:
             best, source, most = renamed, library, count
     if source is None:
-        return weights, None
+        return best, None
+    layouts = _LAYOUTS.get(source, _LAYOUTS['transformers'])
     for name, value in best.items():
-        for pattern, layout in _LAYOUTS[source]:
+        for pattern, layout in layouts:
             if name in own and re.fullmatch(pattern, name):
-                best[name] = layout(value, own[name])
+                best[name] = layout(value, name, own)
     return best, source
 
 
-def _rename(
-    weights: OrderedDict[str, Tensor], table: list[tuple[str, str]], own: dict[str, Tensor]
-) -> OrderedDict[str, Tensor]:
+@functools.cache
+def _compiled(library: str) -> list[tuple[re.Pattern, str]]:
+    return [(re.compile(pattern), replacement) for pattern, replacement in _TABLES[library]]
+
+
+def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Tensor]:
     renamed: OrderedDict[str, Tensor] = OrderedDict()
-    lowest = min(
-        (int(m.group(1)) for m in (re.match(r'backbone\.fpn_lateral(\d)', n) for n in weights) if m), default=2
-    )
+    levels = [int(m.group(1)) for m in (re.match(r'backbone\.fpn_lateral(\d)', name) for name in weights) if m]
+    convs = sum(bool(re.fullmatch(r'neck\.convs\.\d+\.conv\.weight', name)) for name in own)
+    numbers = dict(LOW=min(levels, default=2), CONVS=convs)
+    prefix = 'backbone.' if any(name.startswith('backbone.') for name in own) else ''
     for name, value in weights.items():
-        for pattern, replacement in table:
-            match = re.fullmatch(pattern, name)
-            if match:
-                target = _calculate(match.expand(replacement), lowest)
-                single = target.replace('rpn_conv.0.conv.', 'rpn_conv.')  # RPNHead with one convolution
-                renamed[single if target not in own and single in own else target] = value
-                break
-    return renamed
+        matches = ((pattern.fullmatch(name), replacement) for pattern, replacement in _compiled(library))
+        targets = [_calculate(match.expand(replacement), numbers) for match, replacement in matches if match]
+        if not prefix:
+            targets = [target.removeprefix('backbone.') for target in targets]
+        if targets:
+            known = (target for target in targets if target.partition('@')[0] in own)
+            renamed[next(known, targets[0])] = value
+        elif library in HUB_TABLES:
+            renamed[name] = value
+    return _of_all_layers(_joined(renamed), own)
 
 
-def _calculate(name: str, lowest: int) -> str:
-    """``{5-1}``, ``{6/3}`` and ``{1+23}`` in a replacement, with LOW for the lowest level of an FPN."""
+def _joined(weights: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """``NAME`` in the place of ``NAME@0``, ``NAME@1`` and ``NAME@2``, which are its rows one after the other."""
+    for name in [name.removesuffix('@0') for name in weights if name.endswith('@0')]:
+        parts = [f'{name}@{i}' for i in range(3)]
+        if all(part in weights for part in parts):
+            weights[name] = torch.cat([weights.pop(part) for part in parts])
+    return weights
+
+
+def _of_all_layers(weights: OrderedDict[str, Tensor], own: Weights) -> OrderedDict[str, Tensor]:
+    """With a branch for every decoder layer, where a file has one for all: safetensors holds what is shared once."""
+    branch = re.compile(r'(bbox_head\.(?:cls|reg)_branches\.)(\d+)(\..+)')
+    found = [match.groups() for match in map(branch.fullmatch, weights) if match]
+    for kind in {kind for kind, _, _ in found} - {kind for kind, index, _ in found if index != '0'}:
+        for name in own:
+            match = branch.fullmatch(name)
+            if match and match[1] == kind and f'{kind}0{match[3]}' in weights:
+                weights[name] = weights[f'{kind}0{match[3]}']
+    return weights
+
+
+def _calculate(name: str, numbers: dict[str, int]) -> str:
+    """``{5-1}``, ``{6/3}``, ``{1*2}`` and ``{1+23}`` in a replacement, with LOW for the lowest level of an FPN in the
+    file and CONVS for the number of maps that the neck of the model takes."""
 
     def result(match: re.Match) -> str:
-        left, right = int(match.group(1)), lowest if match.group(3) == 'LOW' else int(match.group(3))
-        return str({'-': left - right, '+': left + right, '/': left // right}[match.group(2)])
+        left, sign, right = match.groups()
+        a, b = int(left), numbers[right] if right in numbers else int(right)
+        return str({'-': a - b, '+': a + b, '/': a // max(b, 1), '*': a * b}[sign])
 
-    return re.sub(r'\{(\d+)([-+/])(\w+)\}', result, name)
+    return re.sub(r'\{(\d+)([-+/*])(\w+)\}', result, name)

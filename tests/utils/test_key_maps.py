@@ -5,8 +5,8 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmdet.config import load_config
-from mmdet.engine.key_maps import COCO_IDS, translate_state_dict
 from mmdet.engine.weights import load_weights
+from mmdet.utils.key_maps import COCO_IDS, translate_state_dict
 
 CONFIGS = {
     'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
