@@ -149,7 +149,7 @@ def test(args: argparse.Namespace) -> None:
     from mmdet.checks.config_check import ONLY_TRAINING, require_known_names
 
     cfg = prepare(args)
-    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+    if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
         raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
     _name_unread(args, ONLY_TRAINING | {'load_from', 'resume'}, 'testing')
     cfg.load_from = args.checkpoint

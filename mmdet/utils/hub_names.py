@@ -1,8 +1,8 @@
 """Names of the weights of `transformers`' models, which the Hugging Face hub has, as the names of ours.
 
 Tables as in :mod:`mmdet.utils.key_maps`. Files have the names of version 4 of `transformers`, which version 5 writes,
-too; the state dict of its models has others, and both are here. ``NAME@0``, ``NAME@1`` and ``NAME@2`` are the rows of one
-tensor, one part after the other.
+too; the state dict of its models has others, and both are here. ``NAME@0``, ``NAME@1`` and ``NAME@2`` are the rows of
+one tensor, one part after the other.
 """
 
 from __future__ import annotations
