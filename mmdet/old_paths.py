@@ -23,7 +23,7 @@ MERGED = {
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
             'rtmdet tood vfnet yolo yolof yolox'
         ),
-        'two_stage': 'cascade_rcnn fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn',
+        'two_stage': 'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn',
     },
     'mmdet.models.losses': {'l2_loss': 'margin_loss'},
     'mmdet.models.necks': {'yolox_pafpn': 'cspnext_pafpn'},

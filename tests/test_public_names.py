@@ -88,20 +88,14 @@ TO_COME = {
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'two stages': {
-        'mmdet.models.detectors': 'crowddet mask_scoring_rcnn point_rend scnet trident_faster_rcnn',
-        'mmdet.models.roi_heads': (
-            'mask_scoring_roi_head multi_instance_roi_head pisa_roi_head point_rend_roi_head '
-            'scnet_roi_head trident_roi_head'
-        ),
-        'mmdet.models.roi_heads.bbox_heads': 'multi_instance_bbox_head sabl_head scnet_bbox_head',
+        'mmdet.models.detectors': 'mask_scoring_rcnn point_rend scnet',
+        'mmdet.models.roi_heads': ('mask_scoring_roi_head pisa_roi_head point_rend_roi_head scnet_roi_head'),
+        'mmdet.models.roi_heads.bbox_heads': 'sabl_head scnet_bbox_head',
         'mmdet.models.roi_heads.mask_heads': (
             'coarse_mask_head feature_relay_head global_context_head mask_point_head maskiou_head '
             'scnet_mask_head scnet_semantic_head'
         ),
-        'mmdet.models.task_modules': (
-            'assigners.multi_instance_assigner samplers.multi_instance_random_sampler '
-            'samplers.multi_instance_sampling_result samplers.score_hlr_sampler'
-        ),
+        'mmdet.models.task_modules': ('samplers.score_hlr_sampler'),
     },
     'semi-supervised learning': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:MultiBranchDataPreprocessor',
@@ -382,6 +376,7 @@ METHODS_LEFT_OUT = {
     'test-time augmentation of 2.x, which 3.x itself no longer calls': {
         'AnchorFreeHead': 'aug_test',
         'BaseDenseHead': 'aug_test',
+        'TridentFasterRCNN': 'aug_test',
     },
 }
 # class.method -> why its arguments are named otherwise

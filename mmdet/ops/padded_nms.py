@@ -126,13 +126,8 @@ def _greedy_by_blocks(
     alive = torch.arange(boxes.shape[1], device=boxes.device) < sizes[:, None]
     for start in range(0, boxes.shape[1], BLOCK):
         block, rest = slice(start, start + BLOCK), slice(start + BLOCK, None)
-        overlaps = _overlap(boxes[:, block], groups[:, block], boxes[:, block], groups[:, block], threshold).triu(1)
-        unbeaten = kept = alive[:, block]
-        while True:
-            settled = unbeaten & ~(overlaps & kept[..., None]).any(1)
-            if torch.equal(settled, kept):
-                break
-            kept = settled
+        overlaps = _overlap(boxes[:, block], groups[:, block], boxes[:, block], groups[:, block], threshold)
+        kept = unbeaten(overlaps, alive[:, block])
         overlaps = _overlap(boxes[:, block], groups[:, block], boxes[:, rest], groups[:, rest], threshold)
         alive = torch.cat([alive[:, :start], kept, alive[:, rest] & ~(overlaps & kept[..., None]).any(1)], 1)
     rank = alive.cumsum(1) - 1
@@ -140,6 +135,19 @@ def _greedy_by_blocks(
     places = torch.arange(boxes.shape[1], device=boxes.device).expand_as(slot)
     kept_places = torch.zeros(len(boxes), limit + 1, dtype=torch.long, device=boxes.device).scatter(1, slot, places)
     return kept_places[:, :limit].contiguous(), alive.sum(1).clamp(max=limit)
+
+
+def unbeaten(beats: Tensor, alive: Tensor) -> Tensor:
+    """``(B, n)`` bool: which of the ``alive (B, n)`` no kept one before them ``beats (B, n, n)``.
+
+    The host looks once for each link of the longest chain.
+    """
+    beats, kept = beats.triu(1), alive
+    while True:
+        settled = alive & ~(beats & kept[..., None]).any(1)
+        if torch.equal(settled, kept):
+            return kept
+        kept = settled
 
 
 def _overlap(boxes: Tensor, groups: Tensor, others: Tensor, other_groups: Tensor, threshold: float) -> Tensor:

@@ -61,6 +61,8 @@ def reached(name, place, joint):
         return name == 'Grid'
     if joint in ('refine_bboxes', 'regress_by_class'):
         return cascade
+    if 'Crowd' in name and joint == '_get_targets_single':  # sets have get_targets alone
+        return False
     return with_mask or not ('mask' in joint or place == 'mask_head')
 
 

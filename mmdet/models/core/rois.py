@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from mmengine.structures import InstanceData
@@ -38,6 +38,7 @@ class RoISamples:
         gt_boxes, gt_labels: ``(B, S, 4)`` and ``(B, S)``, meaningful at positives.
         is_gt: ``(B, S)`` whether the region is itself a ground truth that was added to the proposals.
         packed: Whether rows leave empty slots out.
+        index: ``(B, S)`` which of the candidates each slot holds, if they were drawn together.
     """
 
     boxes: Tensor
@@ -51,6 +52,7 @@ class RoISamples:
     packed: bool
     gt: PaddedGT | None = None
     results: list | None = field(default=None, repr=False)
+    index: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._rows = self.valid.flatten().nonzero().flatten() if self.packed else slice(None)
@@ -65,7 +67,7 @@ class RoISamples:
         drawn: Sequence[Tensor],
         slots: int,
         packed: bool,
-    ) -> RoISamples:
+    ) -> Self:
         """Put drawn candidates into slots.
 
         Args:
@@ -92,6 +94,7 @@ class RoISamples:
             num_pos,
             packed,
             gt,
+            index=index,
         )
 
     def pack(self, slots: Tensor) -> Tensor:

@@ -33,12 +33,7 @@ class SamplingResult:
         gt_flags: Tensor,
         avg_factor_with_neg: bool = True,
     ) -> None:
-        self.pos_inds, self.neg_inds = pos_inds, neg_inds
-        self.num_pos, self.num_neg = max(pos_inds.numel(), 1), max(neg_inds.numel(), 1)
-        self.avg_factor_with_neg = avg_factor_with_neg
-        self.avg_factor = self.num_pos + self.num_neg if avg_factor_with_neg else self.num_pos
-        self.pos_priors, self.neg_priors = priors[pos_inds], priors[neg_inds]
-        self.pos_is_gt = gt_flags[pos_inds]
+        self._keep(pos_inds, neg_inds, priors, gt_flags, avg_factor_with_neg)
         self.num_gts = len(gt_bboxes)
         self.pos_assigned_gt_inds = assign_result.gt_inds[pos_inds] - 1
         assert assign_result.labels is not None
@@ -48,6 +43,17 @@ class SamplingResult:
             self.pos_gt_bboxes = gt_bboxes.view(-1, box_dim)
         else:
             self.pos_gt_bboxes = gt_bboxes[self.pos_assigned_gt_inds.long()]
+
+    def _keep(
+        self, pos_inds: Tensor, neg_inds: Tensor, priors: Tensor, gt_flags: Tensor, avg_factor_with_neg: bool
+    ) -> None:
+        """What does not depend on the ground truths."""
+        self.pos_inds, self.neg_inds = pos_inds, neg_inds
+        self.num_pos, self.num_neg = max(pos_inds.numel(), 1), max(neg_inds.numel(), 1)
+        self.avg_factor_with_neg = avg_factor_with_neg
+        self.avg_factor = self.num_pos + self.num_neg if avg_factor_with_neg else self.num_pos
+        self.pos_priors, self.neg_priors = priors[pos_inds], priors[neg_inds]
+        self.pos_is_gt = gt_flags[pos_inds]
 
     @property
     def priors(self) -> Tensor:

@@ -14,6 +14,9 @@ __getattr__, __dir__, __all__ = attach(
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'
         ),
-        'two_stage': 'CascadeRCNN FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN TwoStageDetector',
+        'trident_faster_rcnn': 'TridentFasterRCNN',
+        'two_stage': (
+            'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN TwoStageDetector'
+        ),
     },
 )

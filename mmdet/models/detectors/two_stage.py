@@ -150,6 +150,11 @@ class GridRCNN(FasterRCNN):
 
 
 @MODELS.register_module()
+class CrowdDet(FasterRCNN):
+    """`Detection in Crowded Scenes: One Proposal, Multiple Predictions <https://arxiv.org/abs/2003.09163>`_"""
+
+
+@MODELS.register_module()
 class CascadeRCNN(TwoStageDetector):
     """`Cascade R-CNN: Delving into High Quality Object Detection <https://arxiv.org/abs/1906.09756>`_"""
 

@@ -11,8 +11,10 @@ __getattr__, __dir__, __all__ = attach(
         'grid_roi_head': 'GridRoIHead',
         'htc_roi_head': 'HybridTaskCascadeRoIHead',
         'mask_heads': '',
+        'multi_instance_roi_head': 'MultiInstanceRoIHead',
         'roi_extractors': '',
         'shared_heads': '',
         'standard_roi_head': 'StandardRoIHead',
+        'trident_roi_head': 'TridentRoIHead',
     },
 )

@@ -127,7 +127,7 @@ def test_num_classes_of_the_rpn_must_be_one():
         MODELS.build(dict(type='RPNHead', in_channels=4, num_classes=3))
 
 
-SHARED = ('Faster', 'Grid', 'Mask', 'Cascade Mask')
+SHARED = ('Faster', 'Grid', 'Crowd refined', 'Trident', 'Mask', 'Cascade Mask')
 """Trained by two processes."""
 
 
@@ -174,7 +174,7 @@ def test_a_rank_without_objects():
         assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)
 
 
-COMPILED = ('Faster', 'Double', 'Grid', 'Mask', 'HTC')
+COMPILED = ('Faster', 'Crowd refined', 'Double', 'Grid', 'Mask', 'HTC')
 """Each kind of box, mask and semantic head is in one of them."""
 
 
@@ -201,3 +201,47 @@ def test_one_graph(name, one_graph):
         if getattr(head, 'with_conv_res', False):
             inputs = feats, feats
         torch.testing.assert_close(one_graph(head, *inputs), head(*inputs))
+
+
+def test_branches_of_a_trident_are_joined_by_image():
+    from mmengine.structures import InstanceData
+
+    head = build('Trident').roi_head
+    rows = [[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10]]
+    parts = [
+        InstanceData(bboxes=torch.tensor([row]), scores=torch.tensor([0.5 + i / 10]), labels=torch.tensor([0]))
+        for i, row in enumerate(rows)
+    ]
+    found = head.merge_trident_bboxes(parts)
+    assert found.bboxes.tolist() == [rows[2], rows[1]]
+    torch.testing.assert_close(found.scores, torch.tensor([0.7, 0.6]))
+    model = build('Trident').eval()
+    with torch.no_grad():
+        batch = model.predict(images(), [sample(1), sample(0)], rescale=False)
+        for i in range(2):
+            alone = model.predict(images()[i : i + 1], [sample(1)], rescale=False)[0].pred_instances
+            torch.testing.assert_close(batch[i].pred_instances.bboxes, alone.bboxes, rtol=1e-3, atol=1e-2)
+
+
+def test_a_trident_has_as_many_branches_everywhere():
+    from two_stage_table import BRANCHES, rcnn, standard
+
+    config = ConfigDict(
+        type='TridentFasterRCNN',
+        backbone=dict(
+            type='TridentResNet',
+            depth=50,
+            out_indices=(2,),
+            num_stages=3,
+            strides=(1, 1, 1),
+            dilations=(1, 1, 1),
+            trident_dilations=(1, 2, 3),
+            **BRANCHES,
+        ),
+        rpn_head=None,
+        roi_head=standard('TridentRoIHead', num_branch=3, test_branch_idx=1),
+        train_cfg=dict(rcnn=rcnn()),
+        test_cfg=dict(rcnn=dict()),
+    )
+    with pytest.raises(ValueError, match='test_branch_idx must be the same'):
+        MODELS.build(config)

@@ -19,9 +19,9 @@ CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1
 RANDOM = dict(type='RandomSampler', num=32, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True)
 
 
-def assigner(threshold, low_quality=False):
+def assigner(threshold, low_quality=False, kind='MaxIoUAssigner'):
     return dict(
-        type='MaxIoUAssigner',
+        type=kind,
         pos_iou_thr=threshold,
         neg_iou_thr=threshold,
         min_pos_iou=threshold,
@@ -63,6 +63,11 @@ MASK = dict(
 
 def standard(kind='StandardRoIHead', head=None, extractor=None, **more):
     return dict(type=kind, bbox_roi_extractor=extractor or pooling(7), bbox_head=head or box_head(), **more)
+
+
+def crowd(**more):
+    head = dict(box_head('MultiInstanceBBoxHead', num_shared_fcs=1, conv_out_channels=16), num_classes=1)
+    return standard('MultiInstanceRoIHead', head=dict(head, **more))
 
 
 def cascade(**more):
@@ -109,6 +114,10 @@ GRID = dict(
     ),
 )
 
+BRANCHES = dict(num_branch=3, test_branch_idx=-1)
+SETS = dict(
+    rcnn(sampler=dict(RANDOM, type='MultiInsRandomSampler')), assigner=assigner(0.5, kind='MultiInstanceAssigner')
+)
 STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
 BALANCED = dict(
     type='CombinedSampler',
@@ -217,6 +226,9 @@ TABLE = {
         standard('GridRoIHead', head=box_head(with_reg=False), **GRID),
         rcnn(pos_radius=1, max_num_grid=12),
     ),
+    'Crowd': ('CrowdDet', crowd(num_shared_fcs=0, num_cls_convs=1, num_reg_fcs=1), SETS),
+    'Crowd refined': ('CrowdDet', crowd(with_refine=True), SETS),
+    'Trident': ('TridentFasterRCNN', standard('TridentRoIHead', **BRANCHES), rcnn()),
     'Mask': ('MaskRCNN', standard(**MASK), rcnn()),
     'Mask shared': (
         'MaskRCNN',
@@ -262,6 +274,19 @@ def build(name):
         ),
         **MORE.get(name, {}),
     )  # fmt: skip
+    if name == 'Trident':
+        config['backbone'].update(
+            type='TridentResNet',
+            depth=50,
+            base_channels=4,
+            num_stages=3,
+            out_indices=(2,),
+            strides=(1, 1, 1),
+            dilations=(1, 1, 1),
+            trident_dilations=(1, 2, 3),
+            **BRANCHES,
+        )
+        config['neck']['in_channels'] = [64]
     if name in OTHER_RPN:
         config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
     torch.manual_seed(0)

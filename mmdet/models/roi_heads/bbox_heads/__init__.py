@@ -6,5 +6,6 @@ __getattr__, __dir__, __all__ = attach(
         'bbox_head': 'BBoxHead',
         'convfc_bbox_head': 'ConvFCBBoxHead Shared2FCBBoxHead Shared4Conv1FCBBoxHead',
         'double_bbox_head': 'DoubleConvFCBBoxHead',
+        'multi_instance_bbox_head': 'MultiInstanceBBoxHead',
     },
 )

@@ -87,13 +87,18 @@ class ConvFCBBoxHead(BBoxHead):
                 width = self.fc_out_channels
         return convs, fcs, width
 
-    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _shared(self, x: Tensor) -> Tensor:
+        """What the layers that all branches share make of features ``(K, c, h, w)``."""
         for conv in self.shared_convs:
             x = conv(x)
         if self.num_shared_fcs:
             x = self._flat(x)
             for fc in self.shared_fcs:
                 x = self.relu(fc(x))
+        return x
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x = self._shared(x)
         return (
             self.fc_cls(self._branch(x, self.cls_convs, self.cls_fcs)) if self.with_cls else None,
             self.fc_reg(self._branch(x, self.reg_convs, self.reg_fcs)) if self.with_reg else None,

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',
+        'multi_instance_assigner': 'MultiInstanceAssigner with_objects',
         'atss_assigner': 'ATSSAssigner TopkAssigner',
         'region_assigner': 'RegionAssigner',
         'space_scale_assigner': 'SpaceScaleAssigner',
