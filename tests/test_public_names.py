@@ -63,8 +63,8 @@ TO_COME = {
         ),
     },
     'data sets and metrics': {
-        'mmdet.datasets': 'ade20k base_semseg_dataset coco_semantic dsdl isaid',
-        'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric semseg_metric',
+        'mmdet.datasets': 'dsdl',
+        'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric',
     },
     'queries: DETR and its kin': {
         'mmdet.models.dense_heads': ('ddq_detr_head dino_head embedding_rpn_head'),

@@ -181,6 +181,8 @@ def read_split(dataset_cfg: dict, name: str, where: str) -> Split:
         split.problems.append(Problem('unreadable file', name, split.source, sentence_of(error)))
         return split
     split.source, split.pictures, split.categories = raw.source, raw.pictures, raw.categories
+    if not raw.with_boxes:
+        split.classes = ()
     split.problems += [Problem(f.kind, name, f.where, f.detail, f.picture) for f in raw.faults]
     if not split.pictures:
         split.problems.append(Problem('no images', name, raw.source, f'{where} has no images'))

@@ -59,6 +59,11 @@ class CocoPanopticDataset(CocoDataset):
             **kwargs,
         )
 
+    @property
+    def loads_masks(self) -> bool:
+        """False: masks are in the PNG files."""
+        return False
+
     def _number_classes(self) -> None:
         super()._number_classes()
         self._is_thing = {category['id']: bool(category.get('isthing', 1)) for category in self._categories()}

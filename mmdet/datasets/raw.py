@@ -64,6 +64,7 @@ class RawAnnotations:
     Attributes:
         report: What the reader repaired, left out and refused, each finding kept.
         faults: The same, with the pictures it belongs to.
+        with_boxes: Whether pictures can have boxes at all; else no class is missed.
     """
 
     source: str
@@ -71,6 +72,7 @@ class RawAnnotations:
     pictures: list[RawPicture] = field(default_factory=list)
     faults: list[RawFault] = field(default_factory=list)
     report: Report = field(default_factory=lambda: Report(''))
+    with_boxes: bool = True
 
     def take_faults(self, pictures: Mapping[Any, RawPicture]) -> None:
         """Make :attr:`faults` of the findings of :attr:`report`; ``pictures`` are by image id."""

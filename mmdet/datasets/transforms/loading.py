@@ -255,17 +255,55 @@ class LoadAnnotations(_LoadAnnotations):
         args = self.backend_args if self.file_client_args is None else self.file_client_args
         seg = read_picture(results['seg_map_path'], args, 'unchanged', self.imdecode_backend)
         seg = seg[..., 0] if seg.ndim == 3 and seg.shape[2] == 1 else seg
+        _check_map(seg, results)
         if self.reduce_zero_label:
             ignored = (seg == 0) | (seg == self.ignore_index)
             seg = np.where(ignored, self.ignore_index, seg - 1).astype(seg.dtype)
+        if results.get('label_map') is not None:
+            seg = self._renumbered(seg, results['label_map'])
+        self._check_labels(seg, results)
         results['gt_seg_map'] = seg
         results['ignore_index'] = self.ignore_index
+
+    def _renumbered(self, seg: np.ndarray, label_map: dict[int, int]) -> np.ndarray:
+        """``seg`` with the new labels of ``label_map``; those that it lacks stay."""
+        table = np.arange(max(int(seg.max(initial=0)), *label_map) + 1)
+        table[list(label_map)] = [self.ignore_index if new == 255 else new for new in label_map.values()]
+        return table[seg].astype(seg.dtype)
+
+    def _check_labels(self, seg: np.ndarray, results: dict) -> None:
+        count = results.get('num_seg_classes')
+        if count is None:
+            return
+        wrong = (seg >= count) & (seg != self.ignore_index)
+        if wrong.any():
+            y, x = np.argwhere(wrong)[0]
+            hint = '' if self.reduce_zero_label else '; for maps that count from 1, set reduce_zero_label=True'
+            raise UserValueError(
+                f'semantic map {results["seg_map_path"]!r} has the label {seg[y, x]} at x {x}, y {y}, but the data set '
+                f'has {count} classes, numbered from 0, and ignores {self.ignore_index}{hint}'
+            )
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
             f'with_mask={self.with_mask}, with_seg={self.with_seg}, poly2mask={self.poly2mask}, '
             f'box_type={self.box_type!r})'
+        )
+
+
+def _check_map(seg: np.ndarray, results: dict) -> None:
+    """Refuse a semantic or panoptic map of another size than its picture's, or a semantic one that is in colours."""
+    path, shape = results['seg_map_path'], results.get('ori_shape')
+    if seg.ndim != 2:
+        raise UserValueError(
+            f'semantic map {path!r} has {seg.shape[2]} channels, where the number of a class is one: is it drawn in '
+            "colours? imdecode_backend='pillow' reads the numbers behind a palette"
+        )
+    if shape is not None and seg.shape[:2] != tuple(shape[:2]):
+        raise UserValueError(
+            f'map {path!r} is {seg.shape[1]}x{seg.shape[0]}, but its picture {results.get("img_path")!r} is '
+            f'{shape[1]}x{shape[0]}'
         )
 
 
@@ -311,8 +349,10 @@ class LoadPanopticAnnotations(LoadAnnotations):
             return
         png = read_picture(results['seg_map_path'], self.backend_args, 'color', self.imdecode_backend)
         ids = (png.astype(np.int32) * (65536, 256, 1)).sum(-1, dtype=np.int32)  # BGR: id = R + 256 G + 65536 B
+        _check_map(ids, results)
+        present, inverse = np.unique(ids, return_inverse=True)
+        self._check_segments(present, results)
         if self.with_seg:
-            present, inverse = np.unique(ids, return_inverse=True)
             category = {segment['id']: segment['category'] for segment in results['segments_info']}
             table = np.array([category.get(int(i), 255) for i in present], dtype=np.uint8)
             results['gt_seg_map'] = table[inverse].reshape(ids.shape)
@@ -320,6 +360,19 @@ class LoadPanopticAnnotations(LoadAnnotations):
         if self.with_mask:
             things = [segment['id'] for segment in results['segments_info'] if segment['is_thing']]
             results['gt_masks'] = BitmapMasks([(ids == i).astype(np.uint8) for i in things], *ids.shape)
+
+    @staticmethod
+    def _check_segments(present: np.ndarray, results: dict) -> None:
+        """Refuse a map that has none of its segments; tell once of one that lacks some."""
+        listed = {segment['id'] for segment in results['segments_info']}
+        missing = sorted(listed.difference(present.tolist()))
+        if not missing:
+            return
+        path, shown = results['seg_map_path'], ', '.join(map(str, present[present != 0][:3]))
+        text = f'panoptic map {path!r} has no pixel of segment {missing[0]}, which the annotation file lists for it'
+        if len(missing) == len(listed):
+            raise UserValueError(f'{text}, nor of the others: it has {shown or "no segment"}. Is it of another file?')
+        say_once('segments', f'{text}. This is said once.')
 
 
 @TRANSFORMS.register_module()
