@@ -14,6 +14,7 @@ from mmdet.config.sections import holds_metrics
 
 _COCO = 'mAP mAP_50 mAP_75 mAP_s mAP_m mAP_l'
 _LVIS = 'AP AP50 AP75 APs APm APl APr APc APf'
+_SEMANTIC = {'mIoU': 'mIoU mAcc', 'mDice': 'mDice mAcc', 'mFscore': 'mFscore mPrecision mRecall'}
 # The numbers of the metrics that give the same ones whatever their arguments
 _FIXED = {
     'CityScapesMetric': 'mAP AP@50',
@@ -97,6 +98,10 @@ def _numbers(name: str, metric: dict) -> tuple[list[str], list[str]] | None:
         thresholds = metric.get('iou_thrs', 0.5)
         thresholds = [thresholds] if isinstance(thresholds, (int, float)) else thresholds
         return ['mAP', *(f'AP{round(each * 100):02d}' for each in thresholds)], []
+    if name == 'SemSegMetric':
+        kinds = metric.get('iou_metrics', ['mIoU'])
+        wanted = [kinds] if isinstance(kinds, str) else kinds
+        return ' '.join(['aAcc', *(_SEMANTIC.get(kind, '') for kind in wanted)]).split(), []
     if name not in ('CocoMetric', 'LVISMetric'):
         return None
     kinds, items = metric.get('metric', 'bbox'), metric.get('metric_items')

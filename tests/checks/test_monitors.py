@@ -33,6 +33,8 @@ def stop(monitor):
         (dict(type='VOCMetric', iou_thrs=[0.5, 0.75]), 'pascal_voc/AP75'),
         (dict(type='LVISMetric', ann_file='a.json'), 'lvis/bbox_APr'),
         (dict(type='CocoPanopticMetric'), 'coco_panoptic/PQ_th'),
+        (dict(type='SemSegMetric', iou_metrics='mFscore'), 'mRecall'),
+        (dict(type='SemSegMetric'), 'aAcc'),
         (dict(type='SomebodysMetric'), 'whatever'),
     ],
 )
@@ -99,6 +101,8 @@ def test_the_numbers_are_those_that_the_metrics_give():
         pred_instances=dict(bboxes=boxes, scores=torch.tensor([0.9]), labels=labels),
         gt_instances=dict(bboxes=boxes, labels=labels),
         instances=[dict(bbox=[1.0, 1, 9, 9], bbox_label=0, ignore_flag=0)],
+        pred_sem_seg=dict(sem_seg=torch.zeros(1, 4, 4, dtype=torch.long)),
+        gt_sem_seg=dict(sem_seg=torch.zeros(1, 4, 4, dtype=torch.long)),
     )
     for evaluator in (
         dict(type='CocoMetric'),
@@ -106,6 +110,7 @@ def test_the_numbers_are_those_that_the_metrics_give():
         dict(type='CocoMetric', metric='proposal_fast', proposal_nums=(1, 10)),
         dict(type='VOCMetric', iou_thrs=[0.5, 0.75]),
         dict(type='VOCMetric', metric='recall'),
+        dict(type='SemSegMetric', iou_metrics=['mIoU', 'mDice', 'mFscore'], prefix='seg'),
     ):
         metric = METRICS.build(evaluator)
         metric.dataset_meta = dict(classes=('cat',))

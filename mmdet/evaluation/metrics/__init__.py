@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'dump_det_results': 'DumpDetResults',
         'dump_proposals_metric': 'DumpProposals',
         'lvis_metric': 'LVISMetric',
+        'semseg_metric': 'SemSegMetric',
         'voc_metric': 'VOCMetric',
         'wider_face_metric': 'WIDERFaceMetric',
     },
