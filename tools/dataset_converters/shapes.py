@@ -3,6 +3,9 @@
 Everything is a function of ``--seed``. A box is the bound of the whole shape inside the picture, also where another
 shape lies on top of it; the polygon is the outline of the whole shape, cut at the border of the picture. Shapes that
 are covered or cut off for more than 60 % of their area are not labelled: they are not drawn either.
+
+With ``--panoptic`` they lie on grass, sand and water, and there is a panoptic map of each picture as well: shapes are
+things, the grounds are stuff, and a pixel belongs to what is seen there.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 # Each class has its own hue range (of 180, as in OpenCV) and its own texture; the ranges overlap with neither the
 # other classes nor the dull background.
 HUES = {'circle': 0, 'square': 36, 'triangle': 72, 'star': 108, 'cross': 144}
+GROUNDS = ('grass', 'sand', 'water')
+GROUND_HUES = (48, 14, 105)
 SIDES = (128, 144, 160, 176, 192)
 
 
@@ -77,6 +82,28 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return scene.clip(0, 255).astype(np.uint8)
 
 
+def grounds(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of two or three grounds that meet in wavy lines, BGR uint8, and the number of the one at each pixel."""
+    y, x = np.mgrid[:height, :width]
+    angle, wave = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi, 2)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    along = (
+        along + rng.uniform(4, 12) * np.sin(across / rng.uniform(9, 20) + wave[0]) + 3 * np.sin(across / 5 + wave[1])
+    )
+    kinds = rng.permutation(len(GROUNDS))[: int(rng.integers(2, 4))]
+    borders = np.quantile(along, np.cumsum(rng.dirichlet(np.full(len(kinds), 4.0)))[:-1])
+    number = kinds[np.searchsorted(borders, along)]
+    textures = (
+        14 * np.abs(rng.normal(0, 1, (height // 4 + 1, width))).repeat(4, 0)[:height],  # blades
+        rng.normal(0, 13, (height, width)),  # grains
+        16 * np.sin((across + 2 * np.sin(along / 7)) * 2 * np.pi / rng.uniform(7, 12)),  # ripples
+    )
+    light = rng.uniform(95, 170) + np.choose(number, textures)
+    hue, saturation = np.choose(number, GROUND_HUES), np.choose(number, rng.integers(60, 95, len(GROUNDS)))
+    paint = np.stack([hue, saturation, light.clip(0, 255)], -1).astype(np.uint8)
+    return cv2.cvtColor(paint, cv2.COLOR_HSV2BGR), number
+
+
 def fill(rng: np.random.Generator, name: str, width: int, height: int) -> np.ndarray:
     """The paint of a shape, as large as the picture, BGR uint8."""
     hue = (HUES[name] + rng.integers(-10, 11)) % 180
@@ -89,10 +116,12 @@ def fill(rng: np.random.Generator, name: str, width: int, height: int) -> np.nda
     return cv2.cvtColor(paint, cv2.COLOR_HSV2BGR)
 
 
-def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
-    """A picture and its shapes, back to front: class and polygon (N, 2) in pixels."""
+def scene(
+    rng: np.random.Generator, panoptic: bool = False
+) -> tuple[np.ndarray, list[tuple[str, np.ndarray]], np.ndarray | None]:
+    """A picture; its shapes, back to front: class and polygon (N, 2) in pixels; with ``panoptic`` its grounds."""
     width, height = int(rng.choice(SIDES[2:])), int(rng.choice(SIDES[:3]))
-    picture = background(rng, width, height)
+    picture, ground = grounds(rng, width, height) if panoptic else (background(rng, width, height), None)
     visible: list[np.ndarray] = []
     areas: list[int] = []
     shapes: list[tuple[str, np.ndarray]] = []
@@ -112,7 +141,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, np.ndar
         picture[mask] = paint[mask]
         edge = np.round(polygon * 16).astype(np.int32)
         cv2.polylines(picture, [edge], True, (25, 25, 25), 1, cv2.LINE_AA, 4)
-    return cv2.GaussianBlur(picture, (3, 3), 0.6), shapes
+    return cv2.GaussianBlur(picture, (3, 3), 0.6), shapes, ground
 
 
 def raster(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -122,20 +151,49 @@ def raster(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
     return mask.astype(bool)
 
 
-def make_split(root: Path, name: str, count: int, seed: list[int], note: str) -> None:
-    images, annotations = [], []
-    folder = root / name
+def segments_of(
+    shapes: list[tuple[str, np.ndarray]], ground: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, int, np.ndarray]]]:
+    """A map of segment ids, and of each segment that is seen its id, its category and its mask."""
+    ids = ground + 1
+    for number, (_, polygon) in enumerate(shapes, start=len(GROUNDS) + 1):
+        ids[raster(polygon, *ground.shape[::-1])] = number
+    category = {i + 1: len(CLASSES) + i + 1 for i in range(len(GROUNDS))}
+    category |= {len(GROUNDS) + i + 1: CLASSES.index(label) + 1 for i, (label, _) in enumerate(shapes)}
+    return ids, [(int(i), category[int(i)], ids == i) for i in np.unique(ids)]
+
+
+def write_map(path: Path, shapes: list[tuple[str, np.ndarray]], ground: np.ndarray, image_id: int) -> dict:
+    """Write the panoptic map of a picture; returns its annotation."""
+    ids, segments = segments_of(shapes, ground)
+    if not cv2.imwrite(str(path), np.stack([ids // 65536, ids // 256 % 256, ids % 256], -1).astype(np.uint8)):
+        raise OSError(f'{path} could not be written')
+    infos = []
+    for number, category, mask in segments:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        x, y = int(columns[0]), int(rows[0])
+        bbox = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+        infos.append(dict(id=number, category_id=category, area=int(mask.sum()), bbox=bbox, iscrowd=0))
+    return dict(image_id=image_id, file_name=path.name, segments_info=infos)
+
+
+def make_split(root: Path, name: str, count: int, seed: list[int], note: str, panoptic: bool = False) -> None:
+    images, annotations, maps = [], [], []
+    folder, map_folder = root / name, root / 'annotations' / f'panoptic_{name}'
     folder.mkdir(parents=True)
+    (map_folder if panoptic else map_folder.parent).mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng([*seed, index])
-        picture, shapes = scene(rng)
+        picture, shapes, ground = scene(rng, panoptic)
         while not shapes:
-            picture, shapes = scene(rng)
+            picture, shapes, ground = scene(rng, panoptic)
         height, width = picture.shape[:2]
         file_name = f'{index:06d}.jpg'
         if not cv2.imwrite(str(folder / file_name), picture, [cv2.IMWRITE_JPEG_QUALITY, 92]):
             raise OSError(f'{folder / file_name} could not be written')
         images.append(dict(id=index + 1, file_name=file_name, width=width, height=height))
+        if ground is not None:
+            maps.append(write_map(map_folder / f'{index:06d}.png', shapes, ground, index + 1))
         for label, polygon in shapes:
             polygon = polygon.round(2)
             x1, y1 = polygon.min(0)
@@ -151,31 +209,38 @@ def make_split(root: Path, name: str, count: int, seed: list[int], note: str) ->
                     segmentation=[[round(float(v), 2) for v in polygon.ravel()]],
                 )
             )
-    content = dict(
-        info=dict(description=note),
-        images=images,
-        annotations=annotations,
-        categories=[dict(id=i + 1, name=label, supercategory='shape') for i, label in enumerate(CLASSES)],
-    )
-    (root / 'annotations').mkdir(exist_ok=True)
-    (root / 'annotations' / f'{name}.json').write_text(json.dumps(content, separators=(',', ':')))
+    categories = [dict(id=i + 1, name=label, supercategory='shape') for i, label in enumerate(CLASSES)]
+    write_json(map_folder.parent / f'{name}.json', note, images, annotations, categories)
+    if panoptic:
+        categories = [dict(category, isthing=1) for category in categories]
+        for i, ground_name in enumerate(GROUNDS, start=len(CLASSES) + 1):
+            categories.append(dict(id=i, name=ground_name, supercategory='ground', isthing=0))
+        write_json(map_folder.with_suffix('.json'), note, images, maps, categories)
 
 
-def describe(split: str, count: int, seed: int) -> str:
-    return f'shapes 1, {split}, {count} images, seed {seed}'
+def write_json(path: Path, note: str, images: list, annotations: list, categories: list) -> None:
+    content = dict(info=dict(description=note), images=images, annotations=annotations, categories=categories)
+    path.write_text(json.dumps(content, separators=(',', ':')))
 
 
-def is_there(out: Path, train: int, val: int, seed: int) -> bool:
+def describe(split: str, count: int, seed: int, panoptic: bool = False) -> str:
+    return f'shapes 1{" panoptic" if panoptic else ""}, {split}, {count} images, seed {seed}'
+
+
+def is_there(out: Path, train: int, val: int, seed: int, panoptic: bool = False) -> bool:
     """Whether ``out`` holds the dataset that these arguments make."""
     for name, count in (('train', train), ('val', val)):
         file = out / 'annotations' / f'{name}.json'
-        if not file.is_file() or json.loads(file.read_text())['info']['description'] != describe(name, count, seed):
+        note = describe(name, count, seed, panoptic)
+        if not file.is_file() or json.loads(file.read_text())['info']['description'] != note:
             return False
     return True
 
 
-def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0) -> None:
+def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0, panoptic: bool = False) -> None:
     """Write ``out``/{train,val}/*.jpg and ``out``/annotations/{train,val}.json; all of it appears at once or not.
+
+    With ``panoptic`` also ``out``/annotations/panoptic_{train,val}/*.png and ``.json`` of the same name.
 
     Raises:
         FileExistsError: ``out`` holds something already.
@@ -187,7 +252,7 @@ def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0) -> N
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.shapes-') as temporary:
         root = Path(temporary) / 'data'
         for number, (name, count) in enumerate((('train', train), ('val', val))):
-            make_split(root, name, count, [seed, number], describe(name, count, seed))
+            make_split(root, name, count, [seed, number], describe(name, count, seed, panoptic), panoptic)
         if out.exists():
             out.rmdir()
         os.replace(root, out)
@@ -195,13 +260,15 @@ def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out', nargs='?', default='data/shapes', type=Path, help='folder to write (data/shapes)')
+    parser.add_argument('out', nargs='?', type=Path, help='folder to write (data/shapes, data/shapes_panoptic)')
+    parser.add_argument('--panoptic', action='store_true', help='shapes on grounds, with panoptic maps')
     parser.add_argument('--train', type=int, default=300, help='number of training images (300)')
     parser.add_argument('--val', type=int, default=60, help='number of validation images (60)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--force', action='store_true', help='replace the folder if it exists')
     args = parser.parse_args()
-    if not args.force and is_there(args.out, args.train, args.val, args.seed):
+    args.out = args.out or Path('data/shapes_panoptic' if args.panoptic else 'data/shapes')
+    if not args.force and is_there(args.out, args.train, args.val, args.seed, args.panoptic):
         print(f'{args.out}: already there')
         return
     if args.force and args.out.exists():
@@ -209,8 +276,9 @@ def main() -> None:
         if any(args.out.iterdir()) and not marker.is_file():
             parser.error(f'{args.out} does not look like a dataset made by this tool: {marker} is missing')
         shutil.rmtree(args.out)
-    make_dataset(args.out, args.train, args.val, args.seed)
-    print(f'{args.out}: {args.train} training and {args.val} validation images, classes {", ".join(CLASSES)}')
+    make_dataset(args.out, args.train, args.val, args.seed, args.panoptic)
+    names = ', '.join(CLASSES + GROUNDS if args.panoptic else CLASSES)
+    print(f'{args.out}: {args.train} training and {args.val} validation images, classes {names}')
 
 
 if __name__ == '__main__':
