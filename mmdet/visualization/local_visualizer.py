@@ -183,14 +183,24 @@ class DetLocalVisualizer(Visualizer):
                     )
 
     def _draw_sem_seg(
-        self, image: np.ndarray, sem_seg: PixelData, classes: Sequence[str] | None, palette: Sequence[Color] | None
+        self,
+        image: np.ndarray,
+        sem_seg: PixelData,
+        classes: Sequence[str] | None,
+        palette: Sequence[Color] | None,
+        unnamed: Sequence[int] = (),
     ) -> np.ndarray:
-        """``image`` with a colour and a name for each class; labels that are no class are left out."""
+        """``image`` with a colour for each class and, but for the labels ``unnamed``, its name.
+
+        Labels that are no class are left out.
+        """
         seg = _to_numpy(sem_seg.sem_seg).reshape(image.shape[:2])
         known = classes if 'label_names' not in sem_seg else sem_seg.label_names
         labels = np.unique(seg).astype(int)
         labels = labels[(labels >= 0) & (labels != 255) & (labels < (len(known) if known is not None else 2**31))]
-        return self._draw_segments(image, [seg == label for label in labels], labels, known, palette)
+        alike = np.zeros(len(labels), dtype=bool)  # the colours of the palette: one class is one colour everywhere
+        masks = [seg == label for label in labels]
+        return self._draw_segments(image, masks, labels, known, palette, alike, ~np.isin(labels, unnamed))
 
     def _draw_panoptic_seg(
         self,
@@ -206,7 +216,9 @@ class DetLocalVisualizer(Visualizer):
         labels = segments % INSTANCE_OFFSET
         is_class = labels < (len(known) if known is not None else INSTANCE_OFFSET)
         segments, labels = segments[is_class], labels[is_class]
-        return self._draw_segments(image, [seg == segment for segment in segments], labels, known, palette)
+        masks = [seg == segment for segment in segments]
+        every = np.ones(len(labels), dtype=bool)
+        return self._draw_segments(image, masks, labels, known, palette, segments >= INSTANCE_OFFSET, every)
 
     def _draw_segments(
         self,
@@ -215,16 +227,21 @@ class DetLocalVisualizer(Visualizer):
         labels: np.ndarray,
         classes: Sequence[str] | None,
         palette: Sequence[Color] | None,
+        jittered: np.ndarray,
+        named: np.ndarray,
     ) -> np.ndarray:
+        """``jittered``: which of the segments differ a little from the colour of their class."""
         if not masks:
             return image
         colors = get_palette(palette if self.mask_color is None else self.mask_color, int(labels.max()) + 1)
         masks = np.stack(masks)
-        image = _blend_masks(image, masks, _jittered(colors, labels), self.alpha * 0.75)
+        varied = _jittered(colors, labels)
+        shown = [varied[i] if jitter else colors[label] for i, (label, jitter) in enumerate(zip(labels, jittered))]
+        image = _blend_masks(image, masks, shown, self.alpha * 0.75)
         self.set_image(image)
-        positions, areas = _mask_centers(masks)
-        texts = _class_names(labels, classes)
-        self._draw_labels(texts, positions, areas, labels, palette)
+        if named.any():
+            positions, areas = _mask_centers(masks[named])
+            self._draw_labels(_class_names(labels[named], classes), positions, areas, labels[named], palette)
         return self.get_image()
 
     def draw_texts(
@@ -319,14 +336,16 @@ class DetLocalVisualizer(Visualizer):
     def _draw_sample(self, image, sample, kind, classes, palette, thresholds) -> np.ndarray | None:
         """``image`` with everything of a ``kind`` ('gt' or 'pred'), ``None`` if there is nothing of it."""
         drawn = None
+        if f'{kind}_sem_seg' in sample:  # below the instances, whose names are not to be covered
+            instances = sample.get(f'{kind}_instances', {})
+            named = np.unique(_to_numpy(instances.labels)) if 'labels' in instances else ()  # each for itself
+            drawn = self._draw_sem_seg(image, sample.get(f'{kind}_sem_seg'), classes, palette, named)
         if f'{kind}_instances' in sample:
             instances = sample.get(f'{kind}_instances')
             if thresholds is not None and 'scores' in instances:
                 instances = above_score_threshold(instances, thresholds)
                 instances = instances[instances.scores.argsort()]  # the surest on top
-            drawn = self._draw_instances(image, instances, classes, palette)
-        if f'{kind}_sem_seg' in sample:
-            drawn = self._draw_sem_seg(_or(drawn, image), sample.get(f'{kind}_sem_seg'), classes, palette)
+            drawn = self._draw_instances(_or(drawn, image), instances, classes, palette)
         if f'{kind}_panoptic_seg' in sample:
             if classes is None and 'label_names' not in sample.get(f'{kind}_panoptic_seg'):
                 raise UserValueError(
@@ -375,11 +394,19 @@ def _blend_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], 
 
 
 def _mask_centers(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) centre (x, y) and (n,) area of the largest connected part of each mask."""
+    """(n, 2) centre (x, y) and (n,) area of the largest connected part of each mask.
+
+    Where the centre is not in the part itself, it is the pixel farthest from its border.
+    """
     centers, areas = np.zeros((len(masks), 2)), np.zeros(len(masks))
     for i, mask in enumerate(masks):
-        _, _, stats, middles = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        _, parts, stats, middles = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         if len(stats) > 1:
             largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
             centers[i], areas[i] = middles[largest], stats[largest, cv2.CC_STAT_AREA]
+            x, y = centers[i].round().astype(int)
+            if parts[y, x] != largest:
+                part = np.pad((parts == largest).astype(np.uint8), 1)  # a border of the picture is one of the part
+                depth = cv2.distanceTransform(part, cv2.DIST_L2, 3)[1:-1, 1:-1]
+                centers[i] = np.unravel_index(depth.argmax(), depth.shape)[::-1]
     return centers, areas

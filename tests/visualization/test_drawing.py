@@ -7,6 +7,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer, draw_sheet, get_palette, jitter_color, palette_val
+from mmdet.visualization.local_visualizer import _mask_centers
 from mmdet.visualization.palette import get_adaptive_scales
 
 H, W = 60, 80
@@ -150,6 +151,37 @@ def test_segmentations(visualizer, gray, tmp_path):
     visualizer.dataset_meta = {}
     with pytest.raises(ValueError, match='dataset_meta'):
         drawn_by(visualizer, gray, tmp_path, fields=fields)
+
+
+def test_a_class_of_a_map_has_one_colour_and_objects_their_own(visualizer, gray, tmp_path):
+    seg = torch.full((1, H, W), 1)
+    seg[:, :20, :30] = 0
+    semantic = drawn_by(visualizer, gray, tmp_path, fields={'pred_sem_seg': PixelData(sem_seg=seg)})
+    ground = np.array(visualizer.dataset_meta['palette'][1]) * 0.6 + 128 * 0.4
+    np.testing.assert_allclose(semantic[-3, -3], ground, atol=4)
+    segments = torch.full((1, H, W), 1)
+    segments[:, :20, :30], segments[:, :20, 50:] = INSTANCE_OFFSET, 2 * INSTANCE_OFFSET
+    panoptic = drawn_by(visualizer, gray, tmp_path, fields={'pred_panoptic_seg': PixelData(sem_seg=segments)})
+    np.testing.assert_allclose(panoptic[-3, -3], ground, atol=4)
+    assert np.abs(panoptic[3, 3].astype(int) - panoptic[3, -3]).max() > 10  # two objects of one class
+
+
+def test_names_of_a_map_below_its_objects(visualizer, gray, tmp_path, monkeypatch):
+    texts = []
+    monkeypatch.setattr(visualizer, '_draw_labels', lambda names, *args: texts.extend(names))
+    seg = torch.ones(1, H, W, dtype=torch.long)
+    seg[:, 10:30, 10:30] = 0
+    one = InstanceData(bboxes=torch.tensor([[10.0, 10, 30, 30]]), labels=torch.tensor([0]))
+    fields = dict(gt_sem_seg=PixelData(sem_seg=seg), gt_instances=one)
+    drawn_by(visualizer, gray, tmp_path, fields=fields)
+    assert texts == [visualizer.dataset_meta['classes'][label] for label in (1, 0)]
+
+
+def test_names_lie_on_their_segments():
+    ring = np.ones((1, 41, 61), dtype=bool)
+    ring[:, 8:38, 5:45] = False
+    (x, y), area = (value[0] for value in _mask_centers(ring))
+    assert ring[0, int(y), int(x)] and x > 45 and area == ring.sum()
 
 
 def test_without_sample_or_file(gray, tmp_path):
