@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 
 from mmdet.checks.config_check import check_config
 from mmdet.config import load_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import INSTANCE_OFFSET, BitmapMasks
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'quickstart'
 CONFIGS = sorted(path.name for path in FOLDER.glob('*.py'))
@@ -29,6 +29,7 @@ def sample(height: int, width: int) -> DetDataSample:
     data_sample.gt_instances = InstanceData(
         bboxes=boxes, labels=torch.tensor([0, 2]), masks=BitmapMasks(masks, height, width)
     )
+    data_sample.gt_sem_seg = PixelData(sem_seg=torch.full((1, height, width), 5, dtype=torch.uint8))
     return data_sample
 
 
@@ -55,4 +56,8 @@ def test_training_step_and_prediction(name, default_scope):
     with torch.no_grad():
         (result,) = model(**data, mode='predict')
     classes = cfg.val_dataloader.dataset.metainfo.classes
-    assert set(result.pred_instances.labels.tolist()) <= set(range(len(classes)))
+    if 'pred_panoptic_seg' in result:
+        labels = result.pred_panoptic_seg.sem_seg % INSTANCE_OFFSET  # the one after the last is void
+        assert set(labels.unique().tolist()) <= set(range(len(classes) + 1))
+    else:
+        assert set(result.pred_instances.labels.tolist()) <= set(range(len(classes)))
