@@ -85,10 +85,11 @@ class CocoPanopticDataset(CocoDataset):
                 continue
             label = self.cat2label[segment['category_id']]
             is_thing = self._is_thing[segment['category_id']]
+            crowd = int(bool(segment.get('iscrowd', False)))
             if is_thing:
-                crowd = int(bool(segment.get('iscrowd', False)))
                 info['instances'].append(dict(bbox=[x, y, x + w, y + h], bbox_label=label, ignore_flag=crowd))
-            info['segments_info'].append(dict(id=segment['id'], category=label, is_thing=is_thing))
+            entry = dict(id=segment['id'], category=label, is_thing=is_thing)
+            info['segments_info'].append({**entry, **(dict(iscrowd=1) if crowd else {})})
         return info
 
     def _empty_rule(self):

@@ -279,5 +279,5 @@ def test_panoptic_segments(coco_file):
     assert info['segments_info'] == [
         dict(id=11, category=0, is_thing=True),
         dict(id=12, category=1, is_thing=False),
-        dict(id=13, category=0, is_thing=True),
+        dict(id=13, category=0, is_thing=True, iscrowd=1),
     ]

@@ -7,6 +7,7 @@ import torch
 from mmdet.evaluation import CocoPanopticMetric
 from mmdet.evaluation.functional import pq_compute_multi_core, pq_compute_single_core
 from mmdet.evaluation.functional.panoptic import id2rgb, panoptic_counts, panoptic_quality, rgb2id
+from mmdet.structures.mask import INSTANCE_OFFSET
 
 META = dict(classes=('cat', 'dog', 'grass'), thing_classes=('cat', 'dog'), stuff_classes=('grass',))
 
@@ -129,6 +130,65 @@ def test_metric(project, from_file):
     written = json.loads((folder / 'out.panoptic.json').read_text())['annotations'][0]
     assert [s['area'] for s in written['segments_info']] == [8 * 16, 3 * 16, 4 * 16]
     assert (folder / 'out.panoptic' / 'a.png').is_file()
+
+
+CITYSCAPES = (
+    *('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle'),
+    *('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign'),
+    *('vegetation', 'terrain', 'sky'),
+)
+
+
+def rows_of(text):
+    return np.array([[int(c) for c in text]] * 4)
+
+
+@pytest.mark.parametrize(
+    ('truth', 'crowds', 'pred', 'quality'),
+    [
+        # ids of the truth are 1 and 2, cars; 3, a rider; 4, the road; 0 is void. Predicted are cars 1 and 2, rider 3,
+        # road 4, void 0
+        ('1112223344', (), '1112223344', (100, 100, 100)),
+        ('1112223344', (), '0000000000', (0, 0, 0)),
+        ('0000000000', (), '1112223344', (0, 0, 0)),  # on void nothing is wrong, but nothing is there either
+        ('1111110044', (), '1112220044', (50, 0, 100)),  # two halves of a car: neither is it
+        ('1111110044', (1,), '1112220044', (100, 0, 100)),  # of a crowd of cars: neither is wrong
+        ('1111110044', (1,), '3333330044', (50, 0, 100)),  # but a rider there is
+        ('1111110044', (1,), '0000000044', (100, 0, 100)),  # and no crowd is missed
+        ('1112223344', (), '1112223300', (200 / 3, 100, 0)),
+        # the rider is lost to the first car, whose IoU is 3 / 5: cars (3 / 5 + 3 / 3) / 2
+        ('1112223344', (), '1112221144', ((80 + 0 + 100) / 3, 40, 100)),
+    ],
+)
+@pytest.mark.parametrize('from_file', [True, False])
+def test_cityscapes(tmp_path, truth, crowds, pred, quality, from_file):
+    import cv2
+
+    label = {1: CITYSCAPES.index('car'), 2: CITYSCAPES.index('car'), 3: CITYSCAPES.index('rider')}
+    label[4] = CITYSCAPES.index('road')
+    ids = rows_of(truth)
+    cv2.imwrite(str(tmp_path / 'a.png'), id2rgb(ids)[..., ::-1])
+    there = [i for i in label if (ids == i).any()]
+    segments = [dict(id=i, category_id=label[i] + 100, iscrowd=int(i in crowds)) for i in there]
+    content = dict(
+        annotations=[dict(image_id='a', file_name='a.png', segments_info=segments)],
+        categories=[dict(id=i + 100, name=name, isthing=int(i < 8)) for i, name in enumerate(CITYSCAPES)],
+    )
+    (tmp_path / 'ann.json').write_text(json.dumps(content))
+    table = np.array([len(CITYSCAPES)] + [label[i] + (i * INSTANCE_OFFSET if i < 4 else 0) for i in (1, 2, 3, 4)])
+    sample = dict(
+        img_id='a',
+        ori_shape=ids.shape,
+        pred_panoptic_seg=dict(sem_seg=table[rows_of(pred)]),
+        seg_map_path=str(tmp_path / 'a.png'),
+        segments_info=[dict(s, category=s['category_id'] - 100) for s in segments],
+    )
+    source = (str(tmp_path / 'ann.json'), str(tmp_path)) if from_file else ()
+    metric = CocoPanopticMetric(*source)
+    metric.dataset_meta = dict(classes=CITYSCAPES, thing_classes=CITYSCAPES[:8], stuff_classes=CITYSCAPES[8:])
+    metric.process({}, [sample])
+    found = metric.evaluate(1)
+    assert [found[f'coco_panoptic/{key}'] for key in ('PQ', 'PQ_th', 'PQ_st')] == pytest.approx(quality)
 
 
 def test_errors(project):
