@@ -12,6 +12,8 @@ from .base_roi_extractor import BaseRoIExtractor
 class SingleRoIExtractor(BaseRoIExtractor):
     """Pools each region from the one level that fits its size (FPN, arXiv:1612.03144, Eq. 1).
 
+    A region without a size, which learned proposals and a network that has diverged may have, gets zeros.
+
     Args:
         finest_scale: Regions smaller than twice this, in pixels, belong to the first level.
     """
@@ -21,7 +23,7 @@ class SingleRoIExtractor(BaseRoIExtractor):
         self.finest_scale = finest_scale
 
     def map_roi_levels(self, rois: Tensor, num_levels: int) -> Tensor:
-        """Level ``(K,)`` of each RoI, by the root of its area."""
+        """Level ``(K,)`` of each RoI, by the root of its area; below 0 if that is negative or not a number."""
         scale = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
         return (scale / self.finest_scale + 1e-6).log2().floor().clamp(0, num_levels - 1).long()
 
@@ -39,8 +41,11 @@ class SingleRoIExtractor(BaseRoIExtractor):
         # Sorted by level and pooled level by level; a level without regions still takes part in the graph, so that no
         # process of a distributed run waits for the gradient of its convolutions.
         order = levels.argsort(stable=True)
-        counts = torch.bincount(levels, minlength=num_levels).tolist()
-        pooled = [layer(feat, part) for layer, feat, part in zip(self.roi_layers, feats, rois[order].split(counts))]
+        nowhere, *counts = torch.bincount(levels.clamp(min=-1) + 1, minlength=num_levels + 1).tolist()
+        parts = rois[order[nowhere:]].split(counts)
+        pooled = [layer(feat, part) for layer, feat, part in zip(self.roi_layers, feats, parts)]
+        if nowhere:
+            pooled.insert(0, pooled[0].new_zeros(nowhere, *pooled[0].shape[1:]))
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         return torch.cat(pooled)[back]
 
