@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         ),
         'precision': 'as_float32 in_float32 widened',
         'pyramid': 'PriorCache Priors flatten_levels flatten_outputs map_sizes multi_apply per_level split_levels',
-        'rois': 'Proposals RoISamples with_image',
+        'rois': 'MatchedQueries Proposals RoISamples with_image',
         'sampling': 'as_masks as_slots draw hard_negatives rank_within',
         'set_matching': (
             'QueryOutputs QueryPairs columns_of_labels cost_of_terms dice_cost float_outputs focal_terms layer_losses '

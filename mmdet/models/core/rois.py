@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmdet.structures.bbox import BaseBoxes
 
+from .constants import constant
 from .gt import PaddedGT, pad_batch
 from .pyramid import Priors
 from .sampling import as_slots
@@ -39,6 +40,7 @@ class RoISamples:
         is_gt: ``(B, S)`` whether the region is itself a ground truth that was added to the proposals.
         packed: Whether rows leave empty slots out.
         index: ``(B, S)`` which of the candidates each slot holds, if they were drawn together.
+        counts: Used slots of each image, which are its first, where the host knows their number without looking.
     """
 
     boxes: Tensor
@@ -51,11 +53,17 @@ class RoISamples:
     num_pos_slots: int
     packed: bool
     gt: PaddedGT | None = None
+    counts: Sequence[int] | None = None
     results: list | None = field(default=None, repr=False)
     index: Tensor | None = None
 
     def __post_init__(self) -> None:
-        self._rows = self.valid.flatten().nonzero().flatten() if self.packed else slice(None)
+        self._rows: Tensor | slice = slice(None)
+        if self.packed and self.counts is not None:
+            used = [b * self.valid.shape[1] + i for b, count in enumerate(self.counts) for i in range(count)]
+            self._rows = constant(used, like=self.gt_inds)
+        elif self.packed:
+            self._rows = self.valid.flatten().nonzero().flatten()
 
     @classmethod
     def from_drawn(
@@ -141,6 +149,43 @@ class RoISamples:
 
     def __getitem__(self, index: int | slice) -> Any:
         return list(self)[index]
+
+
+@dataclass
+class MatchedQueries(RoISamples):
+    """Queries, of which some are matched, in their own order: S is their number Q, and rows are all of them.
+
+    ``counts`` are the numbers of positives, which the host knows: one-to-one matching finds as many as there are ground
+    truths, or queries. So nobody waits for the positives, and the batch norms of a branch for them see no empty slot.
+    """
+
+    @classmethod
+    def of(
+        cls, boxes: Tensor, gt_inds: Tensor, pos: Tensor, neg: Tensor, gt: PaddedGT, counts: Sequence[int]
+    ) -> MatchedQueries:
+        """Queries that stand for ``boxes (B, Q, 4)``, matched as ``gt_inds (B, Q)`` of an ``Assignment`` says."""
+        matched = gt_inds * pos
+        own = (matched - 1).clamp(min=0), *gt.gather(matched), torch.zeros_like(pos)
+        return cls(boxes, pos | neg, pos, *own, num_pos_slots=max(1, *counts), packed=False, gt=gt, counts=counts)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """``(B, n)`` queries, the positive ones first."""
+        return self.pos.int().sort(dim=1, descending=True, stable=True).indices[:, : self.num_pos_slots]
+
+    @cached_property
+    def positives(self) -> RoISamples:
+        """The positives in the order of the queries."""
+        row = torch.arange(len(self.boxes), device=self.boxes.device)[:, None]
+        names = ('boxes', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
+        slots = {name: getattr(self, name)[row, self._order] for name in names}
+        return RoISamples(
+            valid=slots['pos'], num_pos_slots=self.num_pos_slots, packed=True, gt=self.gt, counts=self.counts, **slots
+        )
+
+    def positive_rows(self) -> Tensor:
+        start = torch.arange(len(self.boxes), device=self.boxes.device)[:, None] * self.boxes.shape[1]
+        return self.positives.pack(self._order + start)
 
 
 class Proposals(Priors):

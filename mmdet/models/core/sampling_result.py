@@ -110,17 +110,17 @@ def results_of(samples: Any) -> list[SamplingResult]:
     """What a ``RoISamples`` holds of each image, as a sampler's ``sample`` would return it."""
     results = []
     for b, used in enumerate(samples.valid):
-        pos, count = samples.pos[b][used], samples.gt.counts[b]
-        assigned = torch.where(pos, samples.gt_inds[b][used] + 1, 0)
-        labels = torch.where(pos, samples.gt_labels[b][used], -1)
+        pos, count = samples.pos[b], samples.gt.counts[b]
+        assigned = torch.where(pos, samples.gt_inds[b] + 1, 0)
+        labels = torch.where(pos, samples.gt_labels[b], -1)
         results.append(
             SamplingResult(
-                pos.nonzero().flatten(),
-                (~pos).nonzero().flatten(),
-                samples.boxes[b][used],
+                (used & pos).nonzero().flatten(),
+                (used & ~pos).nonzero().flatten(),
+                samples.boxes[b],
                 samples.gt.boxes[b, :count],
                 AssignResult(count, assigned, torch.zeros_like(assigned, dtype=torch.float32), labels),
-                samples.is_gt[b][used].to(torch.uint8),
+                samples.is_gt[b].to(torch.uint8),
             )
         )
     return results

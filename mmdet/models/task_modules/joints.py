@@ -16,6 +16,7 @@ from torch import Tensor
 from mmdet.models.core import (
     Assignment,
     AssignResult,
+    MatchedQueries,
     PaddedGT,
     Priors,
     QueryPairs,
@@ -23,6 +24,7 @@ from mmdet.models.core import (
     SamplingResult,
     labels_of,
     pad_batch,
+    solve,
 )
 from mmdet.structures.bbox import get_box_tensor
 
@@ -118,6 +120,21 @@ def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
     )
 
 
+def as_matched(results: Sequence[SamplingResult]) -> MatchedQueries:
+    """What was drawn of the queries of each image, all of which must be in it, in the order of the queries."""
+    drawn = as_samples(results)
+    place = torch.stack([torch.cat([result.pos_inds, result.neg_inds]) for result in results]).argsort(1)
+    image = torch.arange(len(place), device=place.device)[:, None]
+    names = ('boxes', 'valid', 'pos', 'gt_inds', 'gt_boxes', 'gt_labels', 'is_gt')
+    return MatchedQueries(
+        *(getattr(drawn, name)[image, place] for name in names),
+        num_pos_slots=drawn.num_pos_slots,
+        packed=False,
+        counts=[len(result.pos_inds) for result in results],
+        results=drawn.results,
+    )
+
+
 def cost_of_each_image(cost: Any, pairs: QueryPairs) -> Tensor:
     """``(N, Q, G)`` by a cost that research code calls with one image."""
     columns = []
@@ -137,6 +154,15 @@ def match_groups(assigner: Any, groups: Sequence[QueryPairs]) -> list[Assignment
         return assigner.assign_groups(groups)
     rest = lambda pairs: dict(sizes=pairs.sizes, metas=pairs.metas)
     return [assigner.assign_batch(None, pairs.gt, **pairs.predictions, **rest(pairs)) for pairs in groups]
+
+
+def match_stages(assigners: Sequence[Any], stages: Sequence[QueryPairs]) -> list[Assignment]:
+    """Assignments of the queries of each stage by the assigner of the stage: with one transfer each way, if all are
+    one-to-one."""
+    if all(getattr(assigner, 'one_to_one', False) for assigner in assigners):
+        costs = [assigner.cost(pairs) for assigner, pairs in zip(assigners, stages)]
+        return [Assignment(inds) for inds in solve(costs, [pairs.gt.counts for pairs in stages])]
+    return [match_groups(assigner, [pairs])[0] for assigner, pairs in zip(assigners, stages)]
 
 
 def _match_images(assigner: Any, pairs: QueryPairs) -> Assignment:

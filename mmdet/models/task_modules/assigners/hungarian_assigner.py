@@ -36,6 +36,12 @@ class HungarianAssigner(BaseAssigner):
             raise UserValueError('match_costs of HungarianAssigner must not be empty')
         self.match_costs = [TASK_UTILS.build(cost) for cost in costs]
 
+    @property
+    def one_to_one(self) -> bool:
+        """Whether the matching is this class' own, which leaves a ground truth out only where queries are too few."""
+        own, names = type(self), ('assign', 'assign_batch', 'assign_groups')
+        return all(getattr(own, name) is getattr(HungarianAssigner, name) for name in names)
+
     def cost(self, pairs: QueryPairs) -> Tensor:
         """``(N, Q, G)`` total costs."""
         return torch.stack(
