@@ -18,6 +18,7 @@ MERGED = {
     'mmdet.models.detectors': {
         'detr': 'conditional_detr dab_detr',
         'kd_one_stage': 'lad',
+        'sparse_rcnn': 'queryinst',
         'panoptic_two_stage_segmentor': 'panoptic_fpn',
         'single_stage': (
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '

@@ -67,11 +67,10 @@ TO_COME = {
         'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric',
     },
     'queries: DETR and its kin': {
-        'mmdet.models.dense_heads': ('ddq_detr_head dino_head embedding_rpn_head'),
-        'mmdet.models.detectors': 'ddq_detr dino queryinst sparse_rcnn',
-        'mmdet.models.layers.transformer': 'ddq_detr_layers dino_layers utils:DynamicConv',
+        'mmdet.models.dense_heads': ('ddq_detr_head dino_head'),
+        'mmdet.models.detectors': 'ddq_detr dino',
+        'mmdet.models.layers.transformer': 'ddq_detr_layers dino_layers',
         'mmdet.models.losses': 'ddq_detr_aux_loss',
-        'mmdet.models.roi_heads': 'bbox_heads.dii_head mask_heads.dynamic_mask_head sparse_roi_head',
         'mmdet.models.task_modules.assigners': 'topk_hungarian_assigner',
     },
     'masks and panoptic segmentation': {

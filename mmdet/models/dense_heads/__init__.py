@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         'ddod_head': 'DDODHead',
         'deformable_detr_head': 'DeformableDETRHead',
         'detr_head': 'ConditionalDETRHead DABDETRHead DETRHead',
+        'embedding_rpn_head': 'EmbeddingRPNHead',
         'fcos_head': 'FCOSHead',
         'fovea_head': 'FeatureAlign FoveaHead',
         'free_anchor_retina_head': 'FreeAnchorRetinaHead',

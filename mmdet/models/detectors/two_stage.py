@@ -76,7 +76,9 @@ class TwoStageDetector(BaseDetector):
         if not self.with_rpn:
             return self.roi_head.loss(x, _given_proposals(batch_data_samples), batch_data_samples)
         proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
-        losses, proposals = self.rpn_head.loss_and_predict(x, _class_agnostic(batch_data_samples), proposal_cfg)
+        losses, proposals = self.rpn_head.loss_and_predict(
+            x, _class_agnostic(batch_data_samples), proposal_cfg=proposal_cfg
+        )
         losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
         losses.update(self.roi_head.loss(x, proposals, batch_data_samples))
         return losses

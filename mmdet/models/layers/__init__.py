@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = attach(
             'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder '
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
-            'DetrTransformerEncoder DetrTransformerEncoderLayer coordinate_to_encoding inverse_sigmoid'
+            'DetrTransformerEncoder DetrTransformerEncoderLayer DynamicConv coordinate_to_encoding inverse_sigmoid'
         ),
     },
 )

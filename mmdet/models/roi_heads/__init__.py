@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         'multi_instance_roi_head': 'MultiInstanceRoIHead',
         'roi_extractors': '',
         'shared_heads': '',
+        'sparse_roi_head': 'SparseRoIHead',
         'standard_roi_head': 'StandardRoIHead',
         'trident_roi_head': 'TridentRoIHead',
     },

@@ -31,9 +31,7 @@ def targets_of_images(
 ) -> tuple[Tensor | list[Tensor], ...]:
     """Targets by an own ``_get_targets_single``, joined or one list of each kind."""
     singles = [
-        bbox_head._get_targets_single(
-            result.pos_priors, result.neg_priors, result.pos_gt_bboxes, result.pos_gt_labels, cfg=rcnn_train_cfg
-        )
+        bbox_head._get_targets_single(*(getattr(result, n) for n in bbox_head.target_fields), cfg=rcnn_train_cfg)
         for result in sampling_results
     ]
     return tuple(cat(column) if concat else list(column) for column in zip(*singles))

@@ -4,7 +4,9 @@ import pytest
 import torch
 from fake_gpu import WaitingCopies
 from torch._subclasses.fake_tensor import FakeTensorMode
-from two_stage_table import TABLE, build, images, predicted, sample, total
+from two_stage_table import MATCHING, TABLE, build, images, predicted, sample, total
+
+from mmdet.models.core import set_matching
 
 pytestmark = pytest.mark.usefixtures('default_scope')
 
@@ -22,7 +24,10 @@ def samples():
 
 @pytest.mark.usefixtures('_fake_gpu')
 @pytest.mark.parametrize('name', NAMES)
-def test_the_host_never_waits(name):
+def test_the_host_never_waits(name, monkeypatch):
+    """But for a matching, which it solves: once, for all stages and images."""
+    free = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    monkeypatch.setattr(set_matching, 'solve_on_host', free)
     real, pictures = samples(), images()
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = build(name).train()
@@ -33,11 +38,11 @@ def test_the_host_never_waits(name):
         with WaitingCopies() as copies:
             _, loss = total(model.loss(inputs, data))
         assert loss.device.type == 'cuda'
-    assert not copies.found
+    assert len(copies.found) == (name in MATCHING), copies.found
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in MATCHING])
 def test_the_host_does_not_wait_for_this_gpu(name):
     model = build(name).train().cuda()
     inputs, data = images().cuda(), [one.to('cuda') for one in samples()]

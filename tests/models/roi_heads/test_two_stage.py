@@ -127,7 +127,7 @@ def test_num_classes_of_the_rpn_must_be_one():
         MODELS.build(dict(type='RPNHead', in_channels=4, num_classes=3))
 
 
-SHARED = ('Faster', 'Grid', 'Crowd refined', 'Trident', 'Mask', 'Cascade Mask')
+SHARED = ('QueryInst', 'Faster', 'Grid', 'Crowd refined', 'Trident', 'Mask', 'Cascade Mask')
 """Trained by two processes."""
 
 
@@ -174,7 +174,7 @@ def test_a_rank_without_objects():
         assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)
 
 
-COMPILED = ('Faster', 'Crowd refined', 'Double', 'Grid', 'Mask', 'HTC')
+COMPILED = ('QueryInst', 'Faster', 'Crowd refined', 'Double', 'Grid', 'Mask', 'HTC')
 """Each kind of box, mask and semantic head is in one of them."""
 
 
@@ -191,10 +191,14 @@ def test_every_region_head_is_compiled_by_the_next_test():
 @pytest.mark.parametrize('name', COMPILED)
 def test_one_graph(name, one_graph):
     model = build(name).eval()
-    feats = torch.randn(3, 16, 7, 7)
+    feats, queries = torch.randn(3, 16, 7, 7), torch.randn(3, 16)
     maps = tuple(torch.randn(2, 16, 12 // s, 16 // s) for s in (1, 2))
     inputs_of = dict(
-        FusedSemanticHead=(maps,), DoubleConvFCBBoxHead=(feats, feats), GridHead=(torch.randn(3, 16, 6, 6),)
+        FusedSemanticHead=(maps,),
+        DoubleConvFCBBoxHead=(feats, feats),
+        GridHead=(torch.randn(3, 16, 6, 6),),
+        DIIHead=(feats, queries[None]),
+        DynamicMaskHead=(feats, queries),
     )
     for head in region_heads(model):
         inputs = inputs_of.get(type(head).__name__, (feats,))

@@ -192,6 +192,58 @@ MORE = {
         panoptic_fusion_head=dict(type='HeuristicFusionHead', num_things_classes=NUM_CLASSES, num_stuff_classes=2),
     ),
 }
+MATCHED = dict(
+    assigner=dict(
+        type='HungarianAssigner',
+        match_costs=[
+            dict(type='FocalLossCost', weight=2.0),
+            dict(type='BBoxL1Cost', weight=5.0, box_format='xyxy'),
+            dict(type='IoUCost', iou_mode='giou', weight=2.0),
+        ],
+    ),
+    sampler=dict(type='PseudoSampler'),
+    pos_weight=1,
+    mask_size=14,
+)
+MATCHING = ('Sparse', 'QueryInst')
+"""Those whose proposals are queries: matched one-to-one, and not suppressed."""
+LEARNED = dict(type='EmbeddingRPNHead', num_proposals=6, proposal_feature_channel=16)
+OTHER_RPN.update(dict.fromkeys(MATCHING, (LEARNED, None)))
+
+
+def dynamic(size, **more):
+    return dict(type='DynamicConv', in_channels=16, feat_channels=4, input_feat_shape=size, **more)
+
+
+def sparse(**more):
+    return dict(
+        type='SparseRoIHead',
+        num_stages=2,
+        stage_loss_weights=[1, 0.5],
+        bbox_roi_extractor=pooling(7),
+        bbox_head=dict(
+            type='DIIHead',
+            num_classes=NUM_CLASSES,
+            num_heads=2,
+            feedforward_channels=8,
+            in_channels=16,
+            dynamic_conv_cfg=dynamic(7),
+            loss_cls=dict(type='FocalLoss', loss_weight=2.0),
+            loss_bbox=L1,
+            bbox_coder=dict(CODER, target_stds=[0.5, 0.5, 1.0, 1.0], clip_border=False),
+        ),
+        **more,
+    )
+
+
+DICE = dict(type='DiceLoss', loss_weight=8.0, activate=False, eps=1e-5)
+DYNAMIC_MASK = dict(
+    MASK['mask_head'],
+    type='DynamicMaskHead',
+    norm_cfg=dict(type='BN'),
+    dynamic_conv_cfg=dynamic(7, with_proj=False),
+    loss_mask=DICE,
+)
 
 # name -> (detector, roi head, train_cfg.rcnn)
 TABLE = {
@@ -241,6 +293,12 @@ TABLE = {
     'HTC': ('HybridTaskCascade', htc(**SEMANTIC), STAGES),
     'HTC without semantic': ('HybridTaskCascade', htc(interleaved=False), STAGES),
     'HTC without flow': ('HybridTaskCascade', htc(mask_info_flow=False, semantic_fusion=('mask',), **SEMANTIC), STAGES),
+    'Sparse': ('SparseRCNN', sparse(), [MATCHED] * 2),
+    'QueryInst': (
+        'QueryInst',
+        sparse(mask_roi_extractor=MASK['mask_roi_extractor'], mask_head=DYNAMIC_MASK),
+        [MATCHED] * 2,
+    ),
 }
 
 
@@ -290,7 +348,10 @@ def build(name):
     if name in OTHER_RPN:
         config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
     torch.manual_seed(0)
-    return MODELS.build(ConfigDict(copy.deepcopy(config)))
+    model = MODELS.build(ConfigDict(copy.deepcopy(config)))
+    if name in MATCHING:
+        model.rpn_head.init_weights()  # whole images, not boxes with negative sides
+    return model
 
 
 def sample(count, seed=0):

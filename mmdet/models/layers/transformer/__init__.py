@@ -14,8 +14,8 @@ __getattr__, __dir__, __all__ = attach(
             'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
         ),
         'utils': (
-            'AdaptivePadding ConditionalAttention MLP PatchEmbed PatchMerging coordinate_to_encoding inverse_sigmoid '
-            'nchw_to_nlc nlc_to_nchw'
+            'AdaptivePadding ConditionalAttention DynamicConv MLP PatchEmbed PatchMerging coordinate_to_encoding '
+            'inverse_sigmoid nchw_to_nlc nlc_to_nchw'
         ),
     },
 )

@@ -5,6 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'bbox_head': 'BBoxHead',
         'convfc_bbox_head': 'ConvFCBBoxHead Shared2FCBBoxHead Shared4Conv1FCBBoxHead',
+        'dii_head': 'DIIHead',
         'double_bbox_head': 'DoubleConvFCBBoxHead',
         'multi_instance_bbox_head': 'MultiInstanceBBoxHead',
     },

@@ -54,6 +54,9 @@ class BBoxHead(BaseModule):
         cls_predictor_cfg, reg_predictor_cfg: Layers of the predictors, such as ``NormedLinear``.
     """
 
+    target_fields: tuple[str, ...] = ('pos_priors', 'neg_priors', 'pos_gt_bboxes', 'pos_gt_labels')
+    """What :meth:`_get_targets_single` takes of the samples of an image."""
+
     def __init__(
         self,
         with_avg_pool: bool = False,

@@ -3,6 +3,7 @@ from mmdet.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        'dynamic_mask_head': 'DynamicMaskHead',
         'fcn_mask_head': 'FCNMaskHead',
         'fused_semantic_head': 'FusedSemanticHead',
         'grid_head': 'GridHead',

@@ -154,10 +154,14 @@ class FCNMaskHead(BaseModule):
         labels, used = samples.positives.rows('gt_labels', 'pos')
         if self.class_agnostic:
             labels = torch.zeros_like(labels)
-        if len(mask_preds) == 0:
-            return dict(loss_mask=dict(loss_mask=mask_preds.sum()), mask_targets=targets)
-        loss = self.loss_mask(mask_preds, targets, labels, sample_weight=used)
+        loss = self._loss_of(mask_preds, targets, labels, used)
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
+
+    def _loss_of(self, mask_preds: Tensor, targets: Tensor, labels: Tensor, used: Tensor) -> Tensor:
+        """Loss of logits ``(K, C, h, w)`` against masks ``(K, h, w)`` of classes ``(K,)``; only ``used (K,)`` count."""
+        if len(mask_preds) == 0:
+            return mask_preds.sum()
+        return self.loss_mask(mask_preds, targets, labels, sample_weight=used)
 
     @in_float32
     def predict_by_feat(
