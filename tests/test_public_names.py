@@ -67,9 +67,9 @@ TO_COME = {
         'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric',
     },
     'queries: DETR and its kin': {
-        'mmdet.models.dense_heads': ('ddq_detr_head dino_head'),
-        'mmdet.models.detectors': 'ddq_detr dino',
-        'mmdet.models.layers.transformer': 'ddq_detr_layers dino_layers',
+        'mmdet.models.dense_heads': 'ddq_detr_head',
+        'mmdet.models.detectors': 'ddq_detr',
+        'mmdet.models.layers.transformer': 'ddq_detr_layers',
         'mmdet.models.losses': 'ddq_detr_aux_loss',
         'mmdet.models.task_modules.assigners': 'topk_hungarian_assigner',
     },

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'assignment': 'Assignment best_of_candidates labels_of',
         'center_regions': 'CenterRegions cell_grid middle_cells',
         'constants': 'constant',
+        'denoising': 'denoising_mask known_matches noisy_boxes noisy_labels queries_by_image',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',

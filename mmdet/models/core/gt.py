@@ -239,6 +239,13 @@ class DenseTargets:
             gt_inds=assignment.gt_inds,
         )
 
+    def repeated(self, layers: int) -> DenseTargets:
+        """The same for each decoder layer, ``(layers * B, P, ...)``, the layers outside."""
+        names = 'labels', 'label_weights', 'bbox_targets', 'bbox_weights', 'pos', 'gt_inds'
+        values = {name: getattr(self, name) for name in names}
+        again = {n: value.repeat(layers, *[1] * (value.dim() - 1)) for n, value in values.items() if value is not None}
+        return replace(self, **again)
+
     def groups(self, num_gt: int) -> Tensor:
         """``(B, P)`` ground truth times L plus level of each positive, ``num_gt`` times L elsewhere."""
         assert self.gt_inds is not None, 'only targets made by build() know their ground truth'

@@ -202,11 +202,11 @@ def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_
         weight: ``(L, B, Q, ...)``.
         avg_factor: ``(L,)``, what the sum of each layer is divided by.
     """
-    layers = len(pred)
+    layers, rows = len(pred), pred.shape[1] * pred.shape[2]
     flat = lambda value: value.flatten(0, 2)
     target = tuple(map(flat, target)) if isinstance(target, tuple) else flat(target)
     each = loss(flat(pred), target, flat(weight), reduction_override='none')
-    return each.reshape(layers, -1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)
+    return each.unflatten(0, (layers, rows)).flatten(1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)
 
 
 def float_outputs(groups: Sequence[QueryOutputs]) -> list[QueryOutputs]:

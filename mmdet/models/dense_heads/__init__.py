@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         'deformable_detr_head': 'DeformableDETRHead',
         'detr_head': 'ConditionalDETRHead DABDETRHead DETRHead',
         'embedding_rpn_head': 'EmbeddingRPNHead',
+        'dino_head': 'DINOHead',
         'fcos_head': 'FCOSHead',
         'fovea_head': 'FeatureAlign FoveaHead',
         'free_anchor_retina_head': 'FreeAnchorRetinaHead',

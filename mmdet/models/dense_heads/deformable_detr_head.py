@@ -31,6 +31,9 @@ class DeformableDETRHead(DETRHead):
         as_two_stage: Whether the encoder predicts boxes, too, with the one class of an object.
     """
 
+    encoder_of_one_class = True
+    """Whether the encoder tells objects from background, and not their classes."""
+
     def __init__(
         self,
         *args: Any,
@@ -109,11 +112,12 @@ class DeformableDETRHead(DETRHead):
         gt = PaddedGT.from_instances(batch_gt_instances)
         groups = [QueryOutputs(all_layers_cls_scores, all_layers_bbox_preds, gt)]
         if enc_cls_scores is not None and enc_bbox_preds is not None:
-            groups.append(QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt.of_one_class()))
+            truth = gt.of_one_class() if self.encoder_of_one_class else gt
+            groups.append(QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], truth))
         losses = self._losses(groups, batch_img_metas)
         named = self._named(losses[0])
         for encoder in losses[1:]:
-            named.update({f'enc_{name}': value for name, value in self._named(encoder).items()})
+            named.update(self._named(encoder, 'enc_'))
         return named
 
     def loss_and_predict(  # type: ignore[override]

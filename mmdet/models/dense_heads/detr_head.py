@@ -156,8 +156,8 @@ class DETRHead(BaseModule):
         return self._named(self._losses([group], batch_img_metas)[0])
 
     @staticmethod
-    def _named(losses: Losses) -> dict:
-        names = 'loss_cls', 'loss_bbox', 'loss_iou'
+    def _named(losses: Losses, kind: str = '') -> dict:
+        names = f'{kind}loss_cls', f'{kind}loss_bbox', f'{kind}loss_iou'
         layers = list(zip(*(loss.unbind() for loss in losses)))
         named = dict(zip(names, layers[-1]))
         for index, layer in enumerate(layers[:-1]):
@@ -244,9 +244,7 @@ class DETRHead(BaseModule):
     ) -> tuple[Tensor, ...]:
         """Labels, their weights, box targets, their weights, and indices of positives and negatives of one image."""
         group = QueryOutputs(cls_score[None, None], bbox_pred[None, None], PaddedGT.from_instances([gt_instances]))
-        targets = self._match(float_outputs([group]), [img_meta])[0]
-        places = [mask[0].nonzero().flatten() for mask in (targets.pos, targets.gt_inds == 0)]
-        return (*(getattr(targets, name)[0] for name in query_joints.TARGETS), *places)
+        return query_joints.image_targets(self._match(float_outputs([group]), [img_meta])[0])
 
     # -------------------------------------------------------------------------------------------- inference
 

@@ -39,6 +39,12 @@ def targets_of_images(images: Sequence[Sequence[Tensor]], num_classes: int) -> D
     return DenseTargets(labels, label_weights, boxes, box_weights, pos, pos.sum())
 
 
+def image_targets(targets: DenseTargets) -> tuple[Tensor, ...]:
+    """Labels, their weights, box targets, their weights, and indices of positives and negatives of the one image."""
+    places = [mask[0].nonzero().flatten() for mask in (targets.pos, targets.gt_inds == 0)]
+    return (*(getattr(targets, name)[0] for name in TARGETS), *places)
+
+
 def targets_of_each_layer(head, group: QueryOutputs, metas: list[dict]) -> DenseTargets:
     """Targets ``(L * B, Q, ...)`` by an own ``get_targets`` or ``_get_targets_single``."""
     images: list[Sequence[Tensor]] = []

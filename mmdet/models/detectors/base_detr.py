@@ -18,6 +18,9 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 
 from .base import BaseDetector
 
+# What a head needs for its loss alone.
+LOSS_INPUTS = 'enc_outputs_class', 'enc_outputs_coord', 'aux_enc_outputs_class', 'aux_enc_outputs_coord', 'dn_meta'
+
 
 @MODELS.register_module()
 class DetectionTransformer(BaseDetector, metaclass=ABCMeta):
@@ -85,7 +88,7 @@ class DetectionTransformer(BaseDetector, metaclass=ABCMeta):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple[Tensor, ...]:
         """Outputs of the head; without samples no cell is padding."""
         outputs = self.forward_transformer(self.extract_feat(batch_inputs), batch_data_samples)
-        return self.bbox_head.forward(**{k: v for k, v in outputs.items() if not k.startswith('enc_outputs')})
+        return self.bbox_head.forward(**{k: v for k, v in outputs.items() if k not in LOSS_INPUTS})
 
     def forward_transformer(self, img_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None) -> dict:
         """What the head takes, of feature maps ``[(B, C, H, W)]``."""

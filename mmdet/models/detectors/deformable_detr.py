@@ -53,22 +53,31 @@ class DeformableDETR(DetectionTransformer):
             bbox_head['as_two_stage'] = as_two_stage
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
 
+    decoder_class: type[nn.Module] = DeformableDetrTransformerDecoder
+
     def _init_layers(self) -> None:
-        self.positional_encoding = SinePositionalEncoding(**self.positional_encoding)
-        self.encoder = DeformableDetrTransformerEncoder(**self.encoder)
-        self.decoder = DeformableDetrTransformerDecoder(**self.decoder)
-        dims = self.embed_dims = self.encoder.embed_dims
-        check_encoding(self.positional_encoding, dims)
+        self._init_transformer()
+        dims = self.embed_dims
         if not self.as_two_stage:
             self.query_embedding = nn.Embedding(self.num_queries, dims * 2)
-        self.level_embed = nn.Parameter(torch.empty(self.num_feature_levels, dims).normal_())
         if self.as_two_stage:
-            self.memory_trans_fc = nn.Linear(dims, dims)
-            self.memory_trans_norm = nn.LayerNorm(dims)
+            self._init_memory_projection()
             self.pos_trans_fc = nn.Linear(dims * 2, dims * 2)
             self.pos_trans_norm = nn.LayerNorm(dims * 2)
         else:
             self.reference_points_fc = nn.Linear(dims, 2)
+
+    def _init_transformer(self) -> None:
+        self.positional_encoding = SinePositionalEncoding(**self.positional_encoding)
+        self.encoder = DeformableDetrTransformerEncoder(**self.encoder)
+        self.decoder = self.decoder_class(**self.decoder)
+        dims = self.embed_dims = self.encoder.embed_dims
+        check_encoding(self.positional_encoding, dims)
+        self.level_embed = nn.Parameter(torch.empty(self.num_feature_levels, dims).normal_())
+
+    def _init_memory_projection(self) -> None:
+        self.memory_trans_fc = nn.Linear(self.embed_dims, self.embed_dims)
+        self.memory_trans_norm = nn.LayerNorm(self.embed_dims)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -76,12 +85,16 @@ class DeformableDETR(DetectionTransformer):
         for module in self.modules():
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
+        nn.init.normal_(self.level_embed)
         if self.as_two_stage:
             nn.init.xavier_uniform_(self.memory_trans_fc.weight)
+        self._init_query_weights()
+
+    def _init_query_weights(self) -> None:
+        if self.as_two_stage:
             nn.init.xavier_uniform_(self.pos_trans_fc.weight)
         else:
             xavier_init(self.reference_points_fc, distribution='uniform', bias=0.0)
-        nn.init.normal_(self.level_embed)
 
     def pre_transformer(  # type: ignore[override]
         self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None
@@ -134,9 +147,7 @@ class DeformableDETR(DetectionTransformer):
         head_inputs: dict[str, Tensor | None] = dict(enc_outputs_class=None, enc_outputs_coord=None)
         if self.as_two_stage:
             features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
-            last = self.decoder.num_layers
-            scores = self.bbox_head.cls_branches[last](features)
-            boxes = self.bbox_head.reg_branches[last](features) + proposals
+            scores, boxes = self._encoder_outputs(features, proposals, self.decoder.num_layers)
             head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes.sigmoid())
             # The first class alone says whether there is an object.
             best = scores[..., 0].topk(min(self.num_queries, scores.shape[1]), dim=1).indices
@@ -150,6 +161,11 @@ class DeformableDETR(DetectionTransformer):
             references = self.reference_points_fc(query_pos).sigmoid()
         queries = dict(query=query, query_pos=query_pos, memory=memory, reference_points=references)
         return queries, head_inputs if self.training else {}
+
+    def _encoder_outputs(self, features: Tensor, proposals: Tensor, branch: int) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, S, .)`` of classes, and of boxes ``(B, S, 4)``, of all cells by one pair of branches."""
+        head = self.bbox_head
+        return head.cls_branches[branch](features), head.reg_branches[branch](features) + proposals
 
     def forward_decoder(  # type: ignore[override]
         self,

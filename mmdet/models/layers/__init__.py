@@ -24,11 +24,13 @@ __getattr__, __dir__, __all__ = attach(
         'saconv': 'SAC SAConv2d',
         'se_layer': 'ChannelAttention DyReLU SELayer',
         'transformer': (
-            'ConditionalAttention ConditionalDetrTransformerDecoder ConditionalDetrTransformerDecoderLayer '
+            'CdnQueryGenerator ConditionalAttention ConditionalDetrTransformerDecoder '
+            'ConditionalDetrTransformerDecoderLayer '
             'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder '
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
-            'DetrTransformerEncoder DetrTransformerEncoderLayer DynamicConv coordinate_to_encoding inverse_sigmoid'
+            'DetrTransformerEncoder DetrTransformerEncoderLayer DinoTransformerDecoder DynamicConv '
+            'coordinate_to_encoding inverse_sigmoid'
         ),
     },
 )

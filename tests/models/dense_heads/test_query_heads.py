@@ -42,7 +42,12 @@ HEADS = {
     'DeformableDETRHead': head('DeformableDETRHead', share_pred_layer=True, **BRANCHES),
     'DeformableDETRHead refined': head('DeformableDETRHead', **BRANCHES),
     'DeformableDETRHead of two stages': head('DeformableDETRHead', num_pred_layer=LAYERS + 1, as_two_stage=True),
+    'DINOHead': head('DINOHead', num_pred_layer=LAYERS + 1, as_two_stage=True, sync_cls_avg_factor=True),
 }
+ENCODER = {'DeformableDETRHead of two stages': CELLS, 'DINOHead': QUERIES}
+"""Heads that get outputs of the encoder, and how many."""
+DENOISING = ['DINOHead']
+GROUPS = 2
 
 
 def build(name, **changes):
@@ -54,22 +59,32 @@ def build(name, **changes):
     return built
 
 
-def inputs(name, batch, training=True):
-    """What the detector hands to the head."""
+def denoising_queries(most):
+    return {'num_denoising_queries': 2 * GROUPS * most, 'num_denoising_groups': GROUPS}
+
+
+def inputs(name, batch, training=True, most=4):
+    """What the detector hands to the head; ``most`` are the objects of the image that has most."""
     generator = torch.Generator().manual_seed(3)
     random = lambda *shape: torch.rand(shape, generator=generator)
-    given = dict(hidden_states=random(LAYERS, batch, QUERIES, DIMS) * 4 - 2)
+    queries = QUERIES
+    if name in DENOISING and training:
+        queries += denoising_queries(most)['num_denoising_queries']
+    given = dict(hidden_states=random(LAYERS, batch, queries, DIMS) * 4 - 2)
     if name.startswith('Conditional'):
         given['references'] = random(batch, QUERIES, 2)
     elif name.startswith('DAB'):
         given['references'] = random(LAYERS, batch, QUERIES, 4)
-    elif name.startswith('Deformable'):
-        given['references'] = [random(batch, QUERIES, 2 if n == 0 else 4) for n in range(LAYERS + 1)]
+    elif name.startswith(('Deformable', 'DINO')):
+        first = 2 if name.startswith('Deformable') else 4
+        given['references'] = [random(batch, queries, first if n == 0 else 4) for n in range(LAYERS + 1)]
         if training:
             given.update(enc_outputs_class=None, enc_outputs_coord=None)
-            if 'two stages' in name:
-                given['enc_outputs_class'] = random(batch, CELLS, NUM_CLASSES) * 2 - 1
-                given['enc_outputs_coord'] = random(batch, CELLS, 4)
+            if name in ENCODER:
+                given['enc_outputs_class'] = random(batch, ENCODER[name], NUM_CLASSES) * 2 - 1
+                given['enc_outputs_coord'] = random(batch, ENCODER[name], 4)
+            if name in DENOISING:
+                given['dn_meta'] = denoising_queries(most)
     return given
 
 
@@ -81,7 +96,9 @@ def test_one_graph(name, one_graph):
 
 
 def loss_of(built, name, *kinds):
-    return built.loss(**inputs(name, len(kinds)), batch_data_samples=samples(*kinds))
+    data_samples = samples(*kinds)
+    most = max(len(sample.gt_instances) for sample in data_samples)
+    return built.loss(**inputs(name, len(kinds), most=most), batch_data_samples=data_samples)
 
 
 @pytest.mark.parametrize('kinds', [('many', 'one'), ('many', 'empty'), ('empty', 'empty')], ids='-'.join)
@@ -89,7 +106,9 @@ def loss_of(built, name, *kinds):
 def test_losses_are_finite_and_reach_every_parameter(name, kinds):
     built = build(name)
     losses = loss_of(built, name, *kinds)
-    layers = ['', *(f'd{n}.' for n in range(LAYERS - 1)), *(['enc_'] if 'two stages' in name else [])]
+    layers = ['', *(f'd{n}.' for n in range(LAYERS - 1))]
+    denoising = [f'{layer}dn_' for layer in layers] if name in DENOISING else []
+    layers += [*(['enc_'] if name in ENCODER else []), *denoising]
     assert list(losses) == [f'{layer}{loss}' for layer in layers for loss in ('loss_cls', 'loss_bbox', 'loss_iou')]
     assert all(value.isfinite() and value.dim() == 0 for value in losses.values())
     sum(losses.values()).backward()
@@ -99,6 +118,9 @@ def test_losses_are_finite_and_reach_every_parameter(name, kinds):
             assert value.grad is not None and value.grad.isfinite().all(), key
     positive = any(kind != 'empty' for kind in kinds)
     assert all((value > 0) == positive for key, value in losses.items() if not key.endswith('cls'))
+
+
+PREFIXES = [*(f'd{n}.' for n in range(LAYERS - 1)), '']
 
 
 def by_loop(built, scores, boxes, gt_instances, metas):
@@ -134,14 +156,42 @@ def test_losses_are_those_of_a_loop_over_layers_and_images(name):
     losses = built.loss(**given, batch_data_samples=data_samples)
     gt_instances, _, metas = unpack_gt_instances(data_samples)
     scores, boxes = built(given['hidden_states'], *([given['references']] if 'references' in given else []))
-    prefixes = [*(f'd{n}.' for n in range(LAYERS - 1)), '']
-    layers = list(zip(prefixes, scores, boxes, [gt_instances] * LAYERS))
-    if 'two stages' in name:
-        objects = [type(gt)(bboxes=gt.bboxes, labels=torch.zeros_like(gt.labels)) for gt in gt_instances]
+    first = given.get('dn_meta', {}).get('num_denoising_queries', 0)
+    layers = list(zip(PREFIXES, scores[:, :, first:], boxes[:, :, first:], [gt_instances] * LAYERS))
+    if name in ENCODER:
+        objects = gt_instances
+        if 'two stages' in name:
+            objects = [type(gt)(bboxes=gt.bboxes, labels=torch.zeros_like(gt.labels)) for gt in gt_instances]
         layers.append(('enc_', given['enc_outputs_class'], given['enc_outputs_coord'], objects))
     for prefix, score, box, truth in layers:
         for loss, value in zip(('loss_cls', 'loss_bbox', 'loss_iou'), by_loop(built, score, box, truth, metas)):
             torch.testing.assert_close(losses[prefix + loss], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', DENOISING)
+def test_losses_of_denoising_are_those_of_a_loop_over_layers_and_images(name):
+    built = build(name)
+    given, data_samples = inputs(name, 3), samples('many', 'empty', 'one')
+    losses = built.loss(**given, batch_data_samples=data_samples)
+    scores, boxes = (value.detach() for value in built(given['hidden_states'], given['references']))
+    for prefix, score, box in zip(PREFIXES, scores, boxes):
+        classes, distance, overlap, count = 0.0, 0.0, 0.0, 0
+        for image, sample in enumerate(data_samples):
+            height, width = sample.metainfo['img_shape']
+            size = torch.tensor([width, height, width, height])
+            labels = torch.full((4 * 2 * GROUPS,), NUM_CLASSES)
+            for group in range(GROUPS):
+                for number, (truth, label) in enumerate(zip(sample.gt_instances.bboxes, sample.gt_instances.labels)):
+                    place = group * 2 * 4 + number  # positives of a group stand before its negatives
+                    labels[place] = label
+                    center = torch.cat([(truth[:2] + truth[2:]) / 2, truth[2:] - truth[:2]]) / size
+                    distance += built.loss_bbox(box[image, place][None], center[None], avg_factor=1)
+                    corners = bbox_cxcywh_to_xyxy(box[image, place][None]) * size
+                    overlap += built.loss_iou(corners, truth[None], avg_factor=1)
+                    count += 1
+            classes += built.loss_cls(score[image, : len(labels)], labels, avg_factor=1)
+        for loss, value in zip(('loss_cls', 'loss_bbox', 'loss_iou'), (classes, distance, overlap)):
+            torch.testing.assert_close(losses[f'{prefix}dn_{loss}'], value / count, rtol=1e-4, atol=1e-5)
 
 
 def test_quality_is_the_overlap():
@@ -173,11 +223,13 @@ def test_the_loss_looks_at_the_data_in_the_matching_alone(name, monkeypatch):
 @pytest.mark.parametrize('name', HEADS)
 def test_the_host_waits_once_for_a_gpu(name, monkeypatch):
     solved_without_looking(monkeypatch)
-    move = lambda value: [x.to('cuda') for x in value] if isinstance(value, list) else value.to('cuda')
+    move = lambda value: (
+        value.to('cuda') if isinstance(value, torch.Tensor) else value and [x.to('cuda') for x in value]
+    )
     built = build(name)
     with FakeTensorMode() as mode:
         fake_weights(mode, built, 'cuda')
-        given = {key: None if value is None else move(value) for key, value in inputs(name, 2).items()}
+        given = {key: value if key == 'dn_meta' else move(value) for key, value in inputs(name, 2).items()}
         data_samples = [sample.to('cuda') for sample in samples('many', 'empty')]
         with WaitingCopies() as copies:
             losses = built.loss(**given, batch_data_samples=data_samples)
@@ -212,8 +264,28 @@ def test_methods_that_call_super_change_nothing(name, joint):
     built, calls = build(name), []
     expected = loss_of(built, name, 'many', 'one')
     found = loss_of(research(built, calls, joint), name, 'many', 'one')
-    encoder = {'loss_by_feat_single': 1, 'get_targets': 1, '_get_targets_single': 2} if 'two stages' in name else {}
+    encoder = {'loss_by_feat_single': 1, 'get_targets': 1, '_get_targets_single': 2} if name in ENCODER else {}
     assert len(calls) == JOINTS[joint] + encoder.get(joint, 0)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+
+
+DENOISING_JOINTS = {
+    'split_outputs': 1,
+    'loss_dn': 1,
+    '_loss_dn_single': LAYERS,
+    'get_dn_targets': 1,
+    '_get_dn_targets_single': 2,
+}
+
+
+@pytest.mark.parametrize('joint', DENOISING_JOINTS)
+@pytest.mark.parametrize('name', DENOISING)
+def test_methods_of_denoising_that_call_super_change_nothing(name, joint):
+    built, calls = build(name), []
+    expected = loss_of(built, name, 'many', 'one')
+    found = loss_of(research(built, calls, joint), name, 'many', 'one')
+    assert len(calls) == DENOISING_JOINTS[joint]
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
 

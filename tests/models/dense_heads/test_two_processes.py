@@ -28,6 +28,7 @@ NAMES = [
     'FreeAnchorRetinaHead',
     'YOLOFHead',
 ]
+QUERY_NAMES = ['DETRHead', 'DeformableDETRHead of two stages', 'DINOHead']
 
 
 class Step(nn.Module):
@@ -42,6 +43,21 @@ class Step(nn.Module):
 
         losses = totals(self.head.loss(feats, samples))
         return sum(value for key, value in losses.items() if 'loss' in key)
+
+
+class QueryStep(nn.Module):
+    """The same of a head with queries; the branches of the encoder are called by the detector alone."""
+
+    def __init__(self, name):
+        from test_query_heads import build
+
+        super().__init__()
+        self.name, self.head = name, build(name)
+
+    def forward(self, kinds):
+        from test_query_heads import loss_of
+
+        return sum(loss_of(self.head, self.name, *kinds).values())
 
 
 def work(rank, port, results):
@@ -61,6 +77,13 @@ def work(rank, port, results):
         loss.backward()
         norm = sum(p.grad.abs().sum() for p in step.parameters())
         results.put((name, rank, float(loss), float(norm)))
+    for name in QUERY_NAMES:
+        kinds = ('empty', 'empty') if rank else ('many', 'one')
+        step = nn.parallel.DistributedDataParallel(QueryStep(name), find_unused_parameters=True)
+        loss = step(kinds)
+        loss.backward()
+        norm = sum(p.grad.abs().sum() for p in step.parameters() if p.grad is not None)
+        results.put((name, rank, float(loss), float(norm)))
     dist.destroy_process_group()
 
 
@@ -75,8 +98,8 @@ def test_a_rank_without_objects():
     while not results.empty():
         name, rank, loss, norm = results.get()
         found[name, rank] = loss, norm
-    assert len(found) == 2 * len(NAMES)
-    for name in NAMES:
+    assert len(found) == 2 * len(NAMES + QUERY_NAMES)
+    for name in NAMES + QUERY_NAMES:
         (loss, norm), (other_loss, other_norm) = found[name, 0], found[name, 1]
         assert loss > 0
         assert torch.tensor([loss, other_loss, norm]).isfinite().all(), name

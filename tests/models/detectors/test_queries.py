@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet.models.detectors.base_detr import padding_masks
 from mmdet.models.layers.transformer import (
+    CdnQueryGenerator,
     ConditionalAttention,
     DeformableDetrTransformerDecoder,
     DeformableDetrTransformerEncoder,
@@ -27,6 +28,7 @@ PADDED = (64, 96)
 FFN = dict(embed_dims=DIMS, feedforward_channels=8, num_fcs=2, ffn_drop=0.0)
 ATTENTION = dict(embed_dims=DIMS, num_heads=2, dropout=0.0, batch_first=True)
 FOCAL = dict(type='FocalLoss', use_sigmoid=True)
+GROUPS = dict(group_cfg=dict(dynamic=True, num_dn_queries=5))
 
 
 def detector(kind, head, levels, self_attn, cross_attn, encoder=ATTENTION, decoder=None, **changes):
@@ -62,11 +64,14 @@ def conditional(kind, **changes):
     return detector(kind, f'{kind}Head', (3,), attention, dict(attention, cross_attn=True), **changes)
 
 
-def deformable(**changes):
+def deformable(kind='DeformableDETR', **changes):
     points = dict(embed_dims=DIMS, num_heads=2, num_levels=3, num_points=2, dropout=0.0)
     own = dict(post_norm_cfg=None)
-    head = 'DeformableDETRHead'
-    return detector('DeformableDETR', head, (2, 3), ATTENTION, points, points, own, num_feature_levels=3, **changes)
+    return detector(kind, f'{kind}Head', (2, 3), ATTENTION, points, points, own, num_feature_levels=3, **changes)
+
+
+def dino(kind, **changes):
+    return deformable(kind, with_box_refine=True, as_two_stage=True, dn_cfg=GROUPS, **changes)
 
 
 DETECTORS = {
@@ -82,6 +87,7 @@ DETECTORS = {
     'DeformableDETR': deformable(),
     'DeformableDETR refined': deformable(with_box_refine=True),
     'DeformableDETR of two stages': deformable(with_box_refine=True, as_two_stage=True),
+    'DINO': dino('DINO'),
 }
 
 
@@ -109,11 +115,15 @@ def batch(*shapes, count=2):
     return torch.randn(len(shapes), 3, *PADDED, generator=generator), found
 
 
-@pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (40, 64))], ids=['whole', 'padded'])
+@pytest.mark.parametrize(
+    'shapes, count',
+    [((PADDED, PADDED), 2), ((PADDED, (40, 64)), 2), ((PADDED, (40, 64)), 0)],
+    ids=['whole', 'padded', 'empty'],
+)
 @pytest.mark.parametrize('name', DETECTORS)
-def test_losses_reach_every_parameter(name, shapes):
+def test_losses_reach_every_parameter(name, shapes, count):
     model = build(name)
-    losses = model(*batch(*shapes), mode='loss')
+    losses = model(*batch(*shapes, count=count), mode='loss')
     assert all(value.isfinite() for value in losses.values())
     sum(losses.values()).backward()
     learned = {key: value.grad for key, value in model.named_parameters() if value.requires_grad}
@@ -144,8 +154,10 @@ def test_bare_outputs(name, training):
     images, samples = batch(PADDED)
     scores, boxes = model(images, samples, mode='tensor')[:2]
     queries = QUERIES * max(1, getattr(model, 'num_patterns', 0))
-    assert scores.shape[:3] == boxes.shape[:3] == (2, 1, queries)
-    torch.testing.assert_close(model(images, mode='tensor')[0], scores)  # without samples nothing is padding
+    assert scores.shape[:2] == boxes.shape[:2] == (2, 1) and scores.shape[2] == boxes.shape[2] >= queries
+    again = model(images, mode='tensor')[0]  # without samples nothing is padding, and nothing is denoised
+    torch.testing.assert_close(again, scores[:, :, -again.shape[2] :])
+    assert again.shape[2] == queries
 
 
 @pytest.mark.parametrize('name', DETECTORS)
@@ -179,9 +191,10 @@ def test_methods_are_called_in_turn(name):
 
     turn = ['forward_transformer', 'pre_transformer', 'forward_encoder', 'pre_decoder', 'forward_decoder']
     kind = type('Own', (type(model),), {method: counted(method) for method in turn})
-    expected = model(*batch(PADDED, PADDED), mode='loss')
+    losses = lambda: (torch.manual_seed(0), model(*batch(PADDED, PADDED), mode='loss'))[1]  # noise is drawn
+    expected = losses()
     model.__class__ = kind
-    found = model(*batch(PADDED, PADDED), mode='loss')
+    found = losses()
     assert calls == turn
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 
@@ -291,6 +304,11 @@ def test_proposals_leave_out_padding_and_borders():
         (lambda: build('DABDETR', num_patterns=-1), 'num_patterns'),
         (lambda: DetrTransformerEncoder(1, dict(self_attn_cfg=dict(ATTENTION, batch_first=False))), 'batch_first'),
         (lambda: DeformableDetrTransformerDecoder(1, {}), 'post_norm_cfg'),
+        (lambda: build('DINO', as_two_stage=False), 'as_two_stage'),
+        (lambda: build('DINO', dn_cfg=dict(num_classes=3)), 'num_classes'),
+        (lambda: CdnQueryGenerator(3, 8, 5, group_cfg=dict(dynamic=False)), 'num_groups'),
+        (lambda: CdnQueryGenerator(3, 8, 5, group_cfg=dict(num_dn_queries=0.5)), 'num_dn_queries'),
+        (lambda: CdnQueryGenerator(3, 8, 5).get_num_groups(), 'max_num_target'),
     ],
 )
 def test_wrong_settings_are_told(make, word):

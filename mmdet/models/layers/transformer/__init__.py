@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'detr_layers': (
             'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
         ),
+        'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
         'utils': (
             'AdaptivePadding ConditionalAttention DynamicConv MLP PatchEmbed PatchMerging coordinate_to_encoding '
             'inverse_sigmoid nchw_to_nlc nlc_to_nchw'
