@@ -71,16 +71,14 @@ def work(rank, port, results):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=50))
     init_default_scope('mmdet')
-    for name in NAMES:
-        step = nn.parallel.DistributedDataParallel(Step(build_head(name)))
-        loss = step(features(2, seed=rank), samples(*(('empty', 'empty') if rank else ('many', 'one'))))
-        loss.backward()
-        norm = sum(p.grad.abs().sum() for p in step.parameters())
-        results.put((name, rank, float(loss), float(norm)))
-    for name in QUERY_NAMES:
+    for name in NAMES + QUERY_NAMES:
         kinds = ('empty', 'empty') if rank else ('many', 'one')
-        step = nn.parallel.DistributedDataParallel(QueryStep(name), find_unused_parameters=True)
-        loss = step(kinds)
+        if name in QUERY_NAMES:
+            step, inputs = QueryStep(name), (kinds,)
+        else:
+            step, inputs = Step(build_head(name)), (features(2, seed=rank), samples(*kinds))
+        step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=name in QUERY_NAMES)
+        loss = step(*inputs)
         loss.backward()
         norm = sum(p.grad.abs().sum() for p in step.parameters() if p.grad is not None)
         results.put((name, rank, float(loss), float(norm)))
