@@ -80,7 +80,8 @@ def work(rank, port, results):
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=name in QUERY_NAMES)
         loss = step(*inputs)
         loss.backward()
-        norm = sum(p.grad.abs().sum() for p in step.parameters() if p.grad is not None)
+        grads = [parameter.grad for parameter in step.parameters()]
+        norm = sum(grad.abs().sum() for grad in grads if grad is not None)
         results.put((name, rank, float(loss), float(norm)))
     dist.destroy_process_group()
 
