@@ -24,6 +24,9 @@ from mmdet.errors import UserTypeError, UserValueError
 MANY = 8
 """More graphs than this for one network are too many: something about its inputs changes all the time."""
 
+WITHOUT_NETWORK = ('roi_head', 'panoptic_fusion_head')
+"""Heads whose parts are compiled, or that have nothing to compile."""
+
 
 def compile_options(value: Any) -> dict | None:
     """Arguments of ``torch.compile`` of a config's ``compile``: True, False, None or a dict of them.
@@ -54,7 +57,7 @@ def networks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         parent, _, last = name.rpartition('.')
         if last.isdigit():  # one of several stages
             last = parent.rpartition('.')[2]
-        wanted = last in ('backbone', 'neck') or (last.endswith('_head') and last != 'roi_head')
+        wanted = last in ('backbone', 'neck') or (last.endswith('_head') and last not in WITHOUT_NETWORK)
         if wanted and not isinstance(module, nn.ModuleList) and module not in found and not name.startswith(inside):
             found.add(module)
             inside += (f'{name}.',)

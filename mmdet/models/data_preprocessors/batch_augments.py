@@ -51,7 +51,7 @@ class BatchFixedSizePad(nn.Module):
             if self.pad_seg and 'gt_sem_seg' in sample:
                 seg = sample.gt_sem_seg.sem_seg
                 padded = F.pad(seg, _margins(seg.shape[-2:], size), value=self.seg_pad_value)
-                sample.gt_sem_seg = PixelData(sem_seg=padded)
+                sample.gt_sem_seg = PixelData(metainfo=sample.gt_sem_seg.metainfo, sem_seg=padded)
         return inputs, data_samples
 
 

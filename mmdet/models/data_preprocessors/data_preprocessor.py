@@ -190,7 +190,7 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             height, width = seg.shape[-2:]
             pad = (0, max(sample.batch_input_shape[1] - width, 0), 0, max(sample.batch_input_shape[0] - height, 0))
             padded = torch.nn.functional.pad(seg, pad, value=self.seg_pad_value)
-            sample.gt_sem_seg = PixelData(sem_seg=padded)
+            sample.gt_sem_seg = PixelData(metainfo=sample.gt_sem_seg.metainfo, sem_seg=padded)
 
 
 def boxes_to_tensors(sample: DetDataSample) -> None:

@@ -65,6 +65,12 @@ def test_levels_meet_at_the_finest():
     assert model.predict(levels, metas, rescale=True)[1].shape == (3, 32, 50)
 
 
+def test_one_graph(one_graph):
+    model = head(end_level=2)
+    levels = tuple(torch.randn(1, 4, 8 >> level, 8 >> level) for level in range(2))
+    torch.testing.assert_close(one_graph(model, levels)['seg_preds'], model(levels)['seg_preds'])
+
+
 def rows(*texts):
     return torch.tensor([[[c == '1' for c in row] for row in text.split()] for text in texts])
 
