@@ -12,11 +12,17 @@ __getattr__, __dir__, __all__ = attach(
         'denoising': 'denoising_mask known_matches noisy_boxes noisy_labels queries_by_image',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
+        'dynamic_masks': (
+            'Slots aligned_bilinear dynamic_logits in_parts parameter_counts pick_slots split_parameters '
+            'unfold_wo_center with_coordinates'
+        ),
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
+        'gt_masks': 'GTMasks',
         'heatmap': ('gaussian_heatmaps gaussian_radius highest_cells local_maxima raise_by_class values_at_cells'),
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'masks': 'crop_masks paste_masks',
         'mixture': 'split_by_mixture',
+        'object_cells': 'CellTargets ObjectCells starts_of',
         'ordering': 'stable_topk',
         'postprocess': (
             'TestCfg batches_images best_candidates detections gather_rows greedy_options image_detections '

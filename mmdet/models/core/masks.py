@@ -42,7 +42,7 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
         cfg: ``mask_size`` and, to keep fractions, ``soft_mask_target``.
     """
     size = _pair(cfg['mask_size'])
-    windows = [_windows_of(masks, boxes.device) for masks in gt_masks]
+    windows = [windows_of(masks, boxes.device) for masks in gt_masks]
     drawn = [b for b, part in enumerate(windows) if part is None]
     if len(drawn) == len(windows):
         return _draw(boxes, gt_inds, pos, gt_masks, cfg)
@@ -64,7 +64,8 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
     return targets
 
 
-def _windows_of(masks: BaseInstanceMasks | Tensor, device: torch.device) -> MaskWindows | None:
+def windows_of(masks: BaseInstanceMasks | Tensor, device: torch.device) -> MaskWindows | None:
+    """The windows of bitmaps of 0 and 1, on ``device``; None of other masks."""
     if isinstance(masks, Tensor):
         return MaskWindows.from_tensor(masks.to(device, non_blocking=True))
     if not isinstance(masks, BitmapMasks):

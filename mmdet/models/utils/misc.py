@@ -13,12 +13,14 @@ from torch import Tensor
 from mmdet.errors import UserNotImplementedError, UserTypeError, UserValueError
 from mmdet.models.core import (
     SigmoidGeometricMean,
+    aligned_bilinear,
     empty_instances,
     images_to_levels,
     levels_to_images,
     multi_apply,
     select_single_mlvl,
     sigmoid_geometric_mean,
+    unfold_wo_center,
     unmap,
     unpack_gt_instances,
 )
@@ -26,12 +28,14 @@ from mmdet.structures.bbox import BaseBoxes, get_box_wh
 
 __all__ = [
     'SigmoidGeometricMean',
+    'aligned_bilinear',
     'empty_instances',
     'images_to_levels',
     'levels_to_images',
     'multi_apply',
     'select_single_mlvl',
     'sigmoid_geometric_mean',
+    'unfold_wo_center',
     'unmap',
     'unpack_gt_instances',
 ]
@@ -117,37 +121,6 @@ def interpolate_as(
     if source.dim() == 3:
         return F.interpolate(source[:, None], size, mode=mode, align_corners=align_corners)[:, 0]
     return F.interpolate(source, size, mode=mode, align_corners=align_corners)
-
-
-def aligned_bilinear(tensor: Tensor, factor: int) -> Tensor:
-    """Enlarge (B, C, H, W) so that cell i of the source lies on cell ``factor * i + factor // 2`` of the result.
-
-    This is how CondInst (arXiv:2003.05664) upsamples its masks.
-    """
-    if tensor.dim() != 4 or factor < 1 or int(factor) != factor:
-        raise UserValueError(
-            f'aligned_bilinear takes (B, C, H, W) and a whole factor, not {tensor.dim()}-d and {factor}'
-        )
-    if factor == 1:
-        return tensor
-    height, width = (factor * size for size in tensor.shape[2:])
-    tensor = F.pad(tensor, (0, 1, 0, 1), mode='replicate')
-    tensor = F.interpolate(tensor, (height + 1, width + 1), mode='bilinear', align_corners=True)
-    margin = factor // 2
-    return F.pad(tensor, (margin, 0, margin, 0), mode='replicate')[:, :, :height, :width]
-
-
-def unfold_wo_center(x: Tensor, kernel_size: int, dilation: int) -> Tensor:
-    """The neighbours of every cell, without the cell itself: (B, C, H, W) -> (B, C, kernel_size ** 2 - 1, H, W)."""
-    if x.dim() != 4 or kernel_size % 2 != 1:
-        raise UserValueError(
-            f'unfold_wo_center takes (B, C, H, W) and an odd kernel, not {x.dim()}-d and {kernel_size}'
-        )
-    padding = dilation * (kernel_size - 1) // 2
-    patches = F.unfold(x, kernel_size, dilation=dilation, padding=padding)
-    patches = patches.reshape(*x.shape[:2], kernel_size**2, *x.shape[2:])
-    center = kernel_size**2 // 2
-    return torch.cat([patches[:, :, :center], patches[:, :, center + 1 :]], 2)
 
 
 def relative_coordinate_maps(
