@@ -36,7 +36,8 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
     @property
     def num_labels(self) -> int | None:
         """Labels of the ground truth are below it; None where the heads do not say."""
-        head = getattr(self, 'bbox_head', None) or getattr(getattr(self, 'roi_head', None), 'bbox_head', None)
+        heads = getattr(self, 'bbox_head', None), getattr(getattr(self, 'roi_head', None), 'bbox_head', None)
+        head = next((head for head in (*heads, getattr(self, 'mask_head', None)) if head is not None), None)
         count = getattr(head[0] if isinstance(head, ModuleList) and len(head) else head, 'num_classes', None)
         return count if isinstance(count, int) else None
 
@@ -45,7 +46,10 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
         """What its losses read of each picture's ground truth, as far as it is known."""
         if self.num_labels is None:
             return ()
-        return ('bboxes', 'masks') if getattr(getattr(self, 'roi_head', None), 'with_mask', False) else ('bboxes',)
+        masks = getattr(getattr(self, 'roi_head', None), 'with_mask', False) or any(
+            getattr(getattr(self, name, None), 'learns_from_masks', False) for name in ('bbox_head', 'mask_head')
+        )
+        return ('bboxes', 'masks') if masks else ('bboxes',)
 
     @property
     def semantic_labels(self) -> tuple[int, int] | None:

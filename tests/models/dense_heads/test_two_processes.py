@@ -5,6 +5,7 @@ import socket
 
 import pytest
 import torch
+from mask_table import MASK_HEADS
 from torch import nn
 
 NAMES = [
@@ -29,6 +30,7 @@ NAMES = [
     'YOLOFHead',
 ]
 QUERY_NAMES = ['DETRHead', 'DeformableDETRHead of two stages', 'DINOHead']
+MASK_NAMES = list(MASK_HEADS)
 
 
 class Step(nn.Module):
@@ -65,16 +67,19 @@ def work(rank, port, results):
 
     import torch.distributed as dist
     from head_table import build_head, features, samples
+    from mask_table import build_heads, maps, masked_samples
     from mmengine.registry import init_default_scope
 
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=50))
     init_default_scope('mmdet')
-    for name in NAMES + QUERY_NAMES:
+    for name in NAMES + QUERY_NAMES + MASK_NAMES:
         kinds = ('empty', 'empty') if rank else ('many', 'one')
         if name in QUERY_NAMES:
             step, inputs = QueryStep(name), (kinds,)
+        elif name in MASK_NAMES:
+            step, inputs = Step(build_heads(name)), (maps(name, 2, seed=rank), masked_samples(*kinds))
         else:
             step, inputs = Step(build_head(name)), (features(2, seed=rank), samples(*kinds))
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=name in QUERY_NAMES)
@@ -97,8 +102,8 @@ def test_a_rank_without_objects():
     while not results.empty():
         name, rank, loss, norm = results.get()
         found[name, rank] = loss, norm
-    assert len(found) == 2 * len(NAMES + QUERY_NAMES)
-    for name in NAMES + QUERY_NAMES:
+    assert len(found) == 2 * len(NAMES + QUERY_NAMES + MASK_NAMES)
+    for name in NAMES + QUERY_NAMES + MASK_NAMES:
         (loss, norm), (other_loss, other_norm) = found[name, 0], found[name, 1]
         assert loss > 0
         assert torch.tensor([loss, other_loss, norm]).isfinite().all(), name

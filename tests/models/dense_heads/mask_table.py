@@ -1,0 +1,86 @@
+"""Small configurations of every mask head without regions, with the box head before it if there is one."""
+
+import copy
+
+import numpy as np
+import torch
+from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, samples
+from mmengine.config import ConfigDict
+
+from mmdet.models.detectors import SingleStageInstanceSegmentor
+from mmdet.structures.mask import BitmapMasks
+
+TOWER = dict(num_classes=NUM_CLASSES, in_channels=8, feat_channels=8, stacked_convs=2)
+DICE = dict(type='DiceLoss', use_sigmoid=True, loss_weight=3.0)
+MATRIX_NMS = dict(nms_pre=50, score_thr=0.0, mask_thr=0.5, filter_thr=0.0, kernel='gaussian', sigma=2.0, max_per_img=10)
+MASK_FEATURES = dict(feat_channels=4, start_level=0, end_level=2, out_channels=8, mask_stride=4, norm_cfg=GN)
+
+
+def solo(kind='SOLOHead', **head):
+    given = dict(
+        strides=[8, 8, 8],
+        num_grids=[6, 5, 4],
+        scale_ranges=((1, 24), (12, 48), (24, 2048)),
+        norm_cfg=GN,
+        loss_mask=DICE if kind in ('SOLOHead', 'SOLOV2Head') else dict(DICE, activate=False),
+        loss_cls=FOCAL,
+    )
+    # Products of two untrained probabilities are about a quarter.
+    test_cfg = dict(MATRIX_NMS, mask_thr=0.2) if 'Decoupled' in kind else MATRIX_NMS
+    return dict(mask_head={**TOWER, 'type': kind, **given, **head}, test_cfg=test_cfg, strides=[4, 8, 16])
+
+
+MASK_HEADS = {
+    'SOLOHead': solo(),
+    'DecoupledSOLOHead': solo('DecoupledSOLOHead'),
+    'DecoupledSOLOLightHead': solo('DecoupledSOLOLightHead', dcn_cfg=dict(type='DCNv2')),
+    'SOLOV2Head': solo('SOLOV2Head', mask_feature_head=MASK_FEATURES),
+    'SOLOV2Head deformable': solo(
+        'SOLOV2Head',
+        mask_feature_head=dict(MASK_FEATURES, out_channels=4),
+        dynamic_conv_size=3,
+        dcn_cfg=dict(type='DCNv2'),
+    ),
+}
+MASK_KINDS = {row[key]['type'] for row in MASK_HEADS.values() for key in ('bbox_head', 'mask_head') if key in row}
+
+
+class Heads(SingleStageInstanceSegmentor):
+    """A detector that is given its features."""
+
+    def _build_features(self, backbone, neck):
+        pass
+
+    def extract_feat(self, batch_inputs):
+        return batch_inputs
+
+
+def build_heads(name, init=True, **changes):
+    """With the initialisation of training, or else with PyTorch's own, whose scores are near 0.5."""
+    torch.manual_seed(0)
+    config = copy.deepcopy({key: value for key, value in MASK_HEADS[name].items() if key != 'strides'})
+    for key, value in changes.items():
+        config[key] = {**config[key], **value}
+    heads = Heads(backbone=None, **ConfigDict(config))
+    if init:
+        heads.init_weights()
+    return heads
+
+
+def maps(name, batch, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(IMAGE[0] // s, IMAGE[1] // s) for s in MASK_HEADS[name]['strides']]
+    return tuple(torch.randn(batch, 8, *size, generator=generator) for size in sizes)
+
+
+def masked_samples(*kinds):
+    """Samples with elliptic masks in their boxes."""
+    found = samples(*kinds)
+    y, x = np.mgrid[: IMAGE[0], : IMAGE[1]] + 0.5
+    for gt in (sample.gt_instances for sample in found):
+        bitmaps = [
+            ((x - (x1 + x2) / 2) / (x2 - x1)) ** 2 + ((y - (y1 + y2) / 2) / (y2 - y1)) ** 2 <= 0.25
+            for x1, y1, x2, y2 in gt.bboxes.tolist()
+        ]
+        gt.masks = BitmapMasks(np.array(bitmaps, np.uint8).reshape(-1, *IMAGE), *IMAGE)
+    return found
