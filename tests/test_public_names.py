@@ -64,7 +64,7 @@ TO_COME = {
     },
     'data sets and metrics': {
         'mmdet.datasets': 'dsdl',
-        'mmdet.evaluation.metrics': 'coco_occluded_metric crowdhuman_metric openimages_metric',
+        'mmdet.evaluation.metrics': 'crowdhuman_metric openimages_metric',
     },
     'queries: DETR and its kin': {
         'mmdet.models.dense_heads': 'ddq_detr_head',

@@ -5,6 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'cityscapes_metric': 'CityScapesMetric',
         'coco_metric': 'CocoMetric',
+        'coco_occluded_metric': 'CocoOccludedSeparatedMetric',
         'coco_panoptic_metric': 'CocoPanopticMetric',
         'dump_det_results': 'DumpDetResults',
         'dump_proposals_metric': 'DumpProposals',
