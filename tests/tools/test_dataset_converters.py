@@ -206,3 +206,64 @@ def test_browse_dataset(shapes, tmp_path, default_scope):
     assert [path.name for path in written] == ['000000.jpg', '000001.jpg', '000002.jpg']
     plain = cv2.imread(str(shapes / 'train' / '000000.jpg'))
     assert cv2.imread(str(written[0])).shape == plain.shape
+
+
+@pytest.fixture
+def crowd(tmp_path):
+    """Two pictures of CrowdHuman, and a config of their data set."""
+    boxes = [
+        dict(tag='person', fbox=[1, 2, 10, 20], vbox=[1, 2, 10, 5], hbox=[2, 2, 4, 4], extra=dict(ignore=0)),
+        dict(tag='mask', fbox=[5, 5, 8, 8]),
+        dict(tag='person', fbox=[5, 5, 8, 8], extra=dict(ignore=1)),
+    ]
+    lines = [dict(ID='273,a', gtboxes=boxes), dict(ID='7,b', gtboxes=[])]
+    (tmp_path / 'annotation_val.odgt').write_text('\n'.join(map(json.dumps, lines)))
+    for folder in ('val', 'Images'):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / '273,a.jpg'), np.zeros((30, 40, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / folder / '7,b.jpg'), np.zeros((50, 60, 3), np.uint8))
+    dataset = dict(
+        type='CrowdHumanDataset',
+        data_root=str(tmp_path),
+        ann_file='annotation_val.odgt',
+        data_prefix=dict(img='Images/'),
+        filter_cfg=dict(filter_empty_gt=True),
+    )
+    (tmp_path / 'config.py').write_text(f'val_dataloader = dict(dataset={dataset!r})')
+    return tmp_path
+
+
+def test_crowdhuman_as_coco(crowd, capsys):
+    from mmdet.datasets import CocoDataset
+
+    tool('dataset_converters/crowdhuman2coco').main(['-i', str(crowd), '-o', str(crowd / 'out')])
+    assert 'crowdhuman_val.json: 2 images, 3 annotations' in capsys.readouterr().out
+    content = json.loads((crowd / 'out' / 'crowdhuman_val.json').read_text())
+    first, *others = content['annotations']
+    assert first['visibility'] == 0.25 and first['area'] == 200 and first['head_bbox'] == [2, 2, 4, 4]
+    assert [first['iscrowd'], *(other['iscrowd'] for other in others)] == [0, 1, 1]
+    dataset = CocoDataset(
+        ann_file=str(crowd / 'out' / 'crowdhuman_val.json'),
+        metainfo=dict(classes=('pedestrian',)),
+        test_mode=True,
+        pipeline=[],
+    )
+    assert [(info['height'], info['width']) for info in map(dataset.get_data_info, range(2))] == [(30, 40), (50, 60)]
+    assert [o['ignore_flag'] for o in dataset.get_data_info(0)['instances']] == [0, 1, 1]
+    with pytest.raises(FileNotFoundError, match='neither'):
+        tool('dataset_converters/crowdhuman2coco').main(['-i', str(crowd / 'val'), '-o', str(crowd)])
+
+
+def test_sizes_of_crowdhuman(crowd, capsys):
+    main = tool('misc/get_crowdhuman_id_hw').main
+    main([str(crowd / 'config.py'), '--dataset', 'val'])
+    assert 'id_hw_val.json: 2 pictures' in capsys.readouterr().out
+    assert json.loads((crowd / 'id_hw_val.json').read_text()) == {'273,a': [30, 40], '7,b': [50, 60]}
+    from mmdet.datasets import CrowdHumanDataset
+
+    for path in (crowd / 'Images').iterdir():
+        path.unlink()
+    dataset = CrowdHumanDataset(
+        data_root=str(crowd), ann_file='annotation_val.odgt', data_prefix=dict(img='Images/'), pipeline=[]
+    )
+    assert dataset.get_data_info(0)['height'] == 30

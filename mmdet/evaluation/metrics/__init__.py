@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'coco_metric': 'CocoMetric',
         'coco_occluded_metric': 'CocoOccludedSeparatedMetric',
         'coco_panoptic_metric': 'CocoPanopticMetric',
+        'crowdhuman_metric': 'CrowdHumanMetric',
         'dump_det_results': 'DumpDetResults',
         'dump_proposals_metric': 'DumpProposals',
         'lvis_metric': 'LVISMetric',
