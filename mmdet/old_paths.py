@@ -25,10 +25,13 @@ MERGED = {
             'rtmdet tood vfnet yolo yolof yolox'
         ),
         'single_stage_instance_seg': 'solo solov2',
-        'two_stage': 'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn',
+        'two_stage': 'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn scnet',
     },
     'mmdet.models.losses': {'l2_loss': 'margin_loss'},
     'mmdet.models.necks': {'yolox_pafpn': 'cspnext_pafpn'},
+    'mmdet.models.roi_heads.mask_heads': {
+        'scnet_heads': 'feature_relay_head global_context_head scnet_mask_head scnet_semantic_head'
+    },
     'mmdet.models.task_modules.assigners': {
         'dynamic_assigners': 'dynamic_soft_label_assigner sim_ota_assigner task_aligned_assigner',
         'point_assigners': 'point_assigner',

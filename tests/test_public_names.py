@@ -84,13 +84,10 @@ TO_COME = {
         'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
     },
     'two stages': {
-        'mmdet.models.detectors': 'mask_scoring_rcnn point_rend scnet',
-        'mmdet.models.roi_heads': ('mask_scoring_roi_head pisa_roi_head point_rend_roi_head scnet_roi_head'),
-        'mmdet.models.roi_heads.bbox_heads': 'sabl_head scnet_bbox_head',
-        'mmdet.models.roi_heads.mask_heads': (
-            'coarse_mask_head feature_relay_head global_context_head mask_point_head maskiou_head '
-            'scnet_mask_head scnet_semantic_head'
-        ),
+        'mmdet.models.detectors': 'mask_scoring_rcnn point_rend',
+        'mmdet.models.roi_heads': ('mask_scoring_roi_head pisa_roi_head point_rend_roi_head'),
+        'mmdet.models.roi_heads.bbox_heads': 'sabl_head',
+        'mmdet.models.roi_heads.mask_heads': ('coarse_mask_head mask_point_head maskiou_head'),
         'mmdet.models.task_modules': ('samplers.score_hlr_sampler'),
     },
     'semi-supervised learning': {

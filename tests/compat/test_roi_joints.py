@@ -63,8 +63,8 @@ def parts_of(owner, name):
 
 def reached(name, place, joint):
     """Whether a detector of the table has the joint and gets to it."""
-    cascade = 'Cascade' in name or 'HTC' in name
-    with_mask = 'Mask' in name or 'HTC' in name or name == 'QueryInst'
+    cascade = any(word in name for word in ('Cascade', 'HTC', 'SCNet'))
+    with_mask = any(word in name for word in ('Mask', 'HTC', 'SCNet', 'QueryInst'))
     if name in MATCHING and (place, joint) in NOT_OF_QUERIES:
         return False
     if 'grid' in place or joint == '_random_jitter':

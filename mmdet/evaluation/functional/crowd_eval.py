@@ -26,10 +26,10 @@ def match_caltech(
     count where an ignored region covers more than that of it.
     """
     overlaps = bbox_overlaps(boxes, objects)
-    covered = (bbox_overlaps(boxes, ignored, mode='iof') > iou_thr).any(1)
+    covered = np.any(bbox_overlaps(boxes, ignored, mode='iof') > iou_thr, axis=1)
     flags = np.where(covered, -1, 0)
     free = np.ones(len(objects), dtype=bool)
-    hits = (overlaps > iou_thr).any(1)
+    hits = np.any(overlaps > iou_thr, axis=1)
     for i in np.argsort(-scores, kind='stable'):
         if hits[i]:
             row = np.where(free, overlaps[i], -1)

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         'single_stage_instance_seg': 'SOLO SOLOv2 SingleStageInstanceSegmentor',
         'trident_faster_rcnn': 'TridentFasterRCNN',
         'two_stage': (
-            'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN TwoStageDetector'
+            'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN SCNet TwoStageDetector'
         ),
     },
 )

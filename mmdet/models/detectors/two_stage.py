@@ -172,6 +172,11 @@ class HybridTaskCascade(CascadeRCNN):
 
 
 @MODELS.register_module()
+class SCNet(CascadeRCNN):
+    """`SCNet: Training Inference Sample Consistency for Instance Segmentation <https://arxiv.org/abs/2012.10150>`_"""
+
+
+@MODELS.register_module()
 class FastRCNN(TwoStageDetector):
     """`Fast R-CNN <https://arxiv.org/abs/1504.08083>`_ on proposals of the data set."""
 

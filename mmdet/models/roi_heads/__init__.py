@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'mask_heads': '',
         'multi_instance_roi_head': 'MultiInstanceRoIHead',
         'roi_extractors': '',
+        'scnet_roi_head': 'SCNetRoIHead',
         'shared_heads': '',
         'sparse_roi_head': 'SparseRoIHead',
         'standard_roi_head': 'StandardRoIHead',

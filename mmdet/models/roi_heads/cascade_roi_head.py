@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, as_float32, by_batch
+from mmdet.models.core import PaddedGT, Proposals, RoISamples, as_float32, by_batch
 from mmdet.models.task_modules.joints import as_samples
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
@@ -159,24 +159,34 @@ class CascadeRoIHead(BaseRoIHead):
         gt = self.ground_truths(batch_data_samples)
         metas = [sample.metainfo for sample in batch_data_samples]
         losses, context = self._context(x, batch_data_samples)
-        proposals = rpn_results_list
-        for stage, weight in enumerate(self.stage_loss_weights[: self.num_stages]):
+        for stage, samples, outs in self._box_stages(x, rpn_results_list, gt, metas, **context):
+            found = dict(outs['loss_bbox'])
+            if self.with_mask:
+                found.update(self.mask_loss(stage, x, samples, gt.instances, **context)['loss_mask'])
+            losses.update(self._of_stage(stage, found))
+        return losses
+
+    def _box_stages(
+        self, x: tuple[Tensor, ...], proposals: Proposals | InstanceList, gt: PaddedGT, metas: list[dict], **context
+    ) -> Iterator[tuple[int, RoISamples, dict]]:
+        """Each stage, the samples that its masks are trained on, and what :meth:`bbox_loss` gives."""
+        for stage in range(self.num_stages):
             self.current_stage = stage
             draw = partial(self.sample, self.bbox_assigner[stage], self.bbox_sampler[stage], gt=gt, feats=x)
             samples = draw(proposals)
             outs = self.bbox_loss(stage, x, samples, **context)
-            found = dict(outs['loss_bbox'])
             interleaved = self.interleaved and self.with_mask
             if interleaved or stage < self.num_stages - 1:
                 with torch.no_grad():
                     proposals = self.bbox_head[stage].refine_bboxes(samples, outs, metas)
             if interleaved:
                 samples = draw(proposals)
-            if self.with_mask:
-                found.update(self.mask_loss(stage, x, samples, gt.instances, **context)['loss_mask'])
-            for name, value in found.items():
-                losses[f's{stage}.{name}'] = value * weight if 'loss' in name else value
-        return losses
+            yield stage, samples, outs
+
+    def _of_stage(self, stage: int, losses: dict) -> dict:
+        """Losses with the name of their stage and its weight."""
+        weight = self.stage_loss_weights[stage]
+        return {f's{stage}.{name}': value * weight if 'loss' in name else value for name, value in losses.items()}
 
     def _refine_roi(
         self,

@@ -127,7 +127,7 @@ def test_num_classes_of_the_rpn_must_be_one():
         MODELS.build(dict(type='RPNHead', in_channels=4, num_classes=3))
 
 
-SHARED = ('QueryInst', 'Faster', 'Grid', 'Crowd refined', 'Trident', 'Mask', 'Cascade Mask')
+SHARED = ('QueryInst', 'Faster', 'Grid', 'Crowd refined', 'Trident', 'Mask', 'Cascade Mask', 'SCNet')
 """Trained by two processes."""
 
 
@@ -174,7 +174,7 @@ def test_a_rank_without_objects():
         assert found[name, 0][1] == pytest.approx(found[name, 1][1], rel=1e-4)
 
 
-COMPILED = ('QueryInst', 'Faster', 'Crowd refined', 'Double', 'Grid', 'Mask', 'HTC')
+COMPILED = ('QueryInst', 'Faster', 'Crowd refined', 'Double', 'Grid', 'Mask', 'HTC', 'SCNet')
 """Each kind of box, mask and semantic head is in one of them."""
 
 
@@ -200,6 +200,7 @@ def test_one_graph(name, one_graph):
         DIIHead=(feats, queries[None]),
         DynamicMaskHead=(feats, queries),
     )
+    inputs_of.update(SCNetSemanticHead=(maps,), GlobalContextHead=(maps,), FeatureRelayHead=(feats[:, :, 0, 0],))
     for head in region_heads(model):
         inputs = inputs_of.get(type(head).__name__, (feats,))
         if getattr(head, 'with_conv_res', False):
@@ -249,3 +250,26 @@ def test_a_trident_has_as_many_branches_everywhere():
     )
     with pytest.raises(ValueError, match='test_branch_idx must be the same'):
         MODELS.build(config)
+
+
+def test_the_context_of_an_image_helps_its_regions():
+    model = build('SCNet').eval()
+    head, rois = model.roi_head, torch.tensor([[0.0, 0, 0, 9, 9], [1, 0, 0, 9, 9], [0, 5, 5, 9, 9]])
+    context = torch.arange(2.0).view(2, 1, 1, 1) + 1
+    fused = head._fuse_glbctx(torch.zeros(3, 1, 2, 2), context, rois)
+    assert fused[:, 0, 0, 0].tolist() == [1, 2, 1] and fused.shape == (3, 1, 2, 2)
+    logits = torch.tensor([[2.0, -1, 0], [0, 0, 0]])
+    loss = head.glbctx_head.loss(logits, [torch.tensor([0, 0, 2]), torch.tensor([], dtype=torch.long)])
+    sign = torch.tensor([[1.0, -1, 1], [-1, -1, -1]])
+    torch.testing.assert_close(loss, torch.log1p(torch.exp(-sign * logits)).mean())
+
+
+def test_a_context_head_of_plain_convolutions():
+    from mmdet.models.roi_heads.mask_heads import GlobalContextHead, SCNetMaskHead
+
+    head = GlobalContextHead(2, in_channels=4, conv_out_channels=6, num_classes=3)
+    logits, feats = head((torch.zeros(2, 4, 8, 8), torch.randn(2, 4, 5, 5)))
+    assert logits.shape == (2, 3) and feats.shape == (2, 6, 1, 1)
+    assert {key for key in head.state_dict() if 'convs.1' in key} == {'convs.1.conv.weight', 'convs.1.conv.bias'}
+    with pytest.raises(ValueError, match='conv_kernel_size 3'):
+        SCNetMaskHead(conv_kernel_size=5)

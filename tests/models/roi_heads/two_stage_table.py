@@ -89,6 +89,22 @@ def htc(mask_info_flow=True, **more):
     return dict(cascade(**more), type='HybridTaskCascadeRoIHead')
 
 
+def scnet(conv_to_res=True, **more):
+    head = box_head('SCNetBBoxHead', num_shared_fcs=1, reg_class_agnostic=True)
+    context = dict(num_convs=2, in_channels=16, conv_out_channels=16, conv_to_res=conv_to_res)
+    return dict(
+        cascade(
+            mask_roi_extractor=MASK['mask_roi_extractor'],
+            mask_head=dict(MASK['mask_head'], type='SCNetMaskHead', num_convs=2),
+            feat_relay_head=dict(type='FeatureRelayHead', in_channels=16, out_conv_channels=16, scale_factor=1),
+            glbctx_head=dict(type='GlobalContextHead', num_classes=NUM_CLASSES, **context),
+            **more,
+        ),
+        type='SCNetRoIHead',
+        bbox_head=[head] * 3,
+    )
+
+
 SEMANTIC = dict(
     semantic_roi_extractor=dict(pooling(14), featmap_strides=[8]),
     semantic_head=dict(
@@ -118,6 +134,7 @@ BRANCHES = dict(num_branch=3, test_branch_idx=-1)
 SETS = dict(
     rcnn(sampler=dict(RANDOM, type='MultiInsRandomSampler')), assigner=assigner(0.5, kind='MultiInstanceAssigner')
 )
+RESIDUAL = dict(SEMANTIC, semantic_head=dict(SEMANTIC['semantic_head'], type='SCNetSemanticHead', num_convs=2))
 STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
 BALANCED = dict(
     type='CombinedSampler',
@@ -291,6 +308,7 @@ TABLE = {
     'Cascade': ('CascadeRCNN', cascade(), STAGES),
     'Cascade Mask': ('CascadeRCNN', cascade(**MASK), STAGES),
     'HTC': ('HybridTaskCascade', htc(**SEMANTIC), STAGES),
+    'SCNet': ('SCNet', scnet(**RESIDUAL), STAGES),
     'HTC without semantic': ('HybridTaskCascade', htc(interleaved=False), STAGES),
     'HTC without flow': ('HybridTaskCascade', htc(mask_info_flow=False, semantic_fusion=('mask',), **SEMANTIC), STAGES),
     'Sparse': ('SparseRCNN', sparse(), [MATCHED] * 2),

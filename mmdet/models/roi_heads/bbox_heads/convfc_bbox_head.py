@@ -87,7 +87,7 @@ class ConvFCBBoxHead(BBoxHead):
                 width = self.fc_out_channels
         return convs, fcs, width
 
-    def _shared(self, x: Tensor) -> Tensor:
+    def _forward_shared(self, x: Tensor) -> Tensor:
         """What the layers that all branches share make of features ``(K, c, h, w)``."""
         for conv in self.shared_convs:
             x = conv(x)
@@ -98,7 +98,9 @@ class ConvFCBBoxHead(BBoxHead):
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x = self._shared(x)
+        return self._forward_cls_reg(self._forward_shared(x))
+
+    def _forward_cls_reg(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         return (
             self.fc_cls(self._branch(x, self.cls_convs, self.cls_fcs)) if self.with_cls else None,
             self.fc_reg(self._branch(x, self.reg_convs, self.reg_fcs)) if self.with_reg else None,

@@ -106,7 +106,7 @@ class MultiInstanceBBoxHead(ConvFCBBoxHead):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # sets, and maybe refined ones
         """Scores ``(K, M * 2)`` and box predictions ``(K, M * 4)``; with ``with_refine`` the refined ones too."""
-        x = self._shared(x)
+        x = self._forward_shared(x)
         cls_layers: Any = zip(self.fc_cls, self.cls_convs, self.cls_fcs)
         reg_layers: Any = zip(self.fc_reg, self.reg_convs, self.reg_fcs)
         scores, boxes = ([fc(self._branch(x, *parts)) for fc, *parts in layers] for layers in (cls_layers, reg_layers))

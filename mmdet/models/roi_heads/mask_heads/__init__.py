@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = attach(
         'fused_semantic_head': 'FusedSemanticHead',
         'grid_head': 'GridHead',
         'htc_mask_head': 'HTCMaskHead',
+        'scnet_heads': 'FeatureRelayHead GlobalContextHead SCNetMaskHead SCNetSemanticHead',
     },
 )
