@@ -51,7 +51,7 @@ TO_COME = {
         'mmdet.datasets.transforms': 'text_transformers transformers_glip',
         'mmdet.engine.hooks': 'visualization_hook:GroundingVisualizationHook visualization_hook:draw_all_character',
         'mmdet.evaluation.metrics': (
-            'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric lvis_metric:LVISFixed* '
+            'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric '
             'ov_coco_metric refexp_metric refseg_metric'
         ),
         'mmdet.models': 'language_models* utils.vlfuse_helper layers.transformer.grounding_dino_layers',
@@ -64,7 +64,6 @@ TO_COME = {
     },
     'data sets and metrics': {
         'mmdet.datasets': 'dsdl',
-        'mmdet.evaluation.metrics': 'openimages_metric',
     },
     'queries: DETR and its kin': {
         'mmdet.models.dense_heads': 'ddq_detr_head',

@@ -274,6 +274,9 @@ def eval_map(
         dets, gts, ignored = get_cls_results(det_results, annotations, c)
         groups = get_cls_group_ofs(annotations, c) if use_group_of else [None] * len(gts)
         flags = []
+        some = [bool(len(det) or len(gt) or len(no)) for det, gt, no in zip(dets, gts, ignored, strict=True)]
+        some[0] = some[0] or not any(some)  # one image at least, so that there is an array of no detections
+        dets, gts, ignored, groups = ([x for x, use in zip(xs, some) if use] for xs in (dets, gts, ignored, groups))
         for i, (det, gt, ignore, group) in enumerate(zip(dets, gts, ignored, groups, strict=True)):
             extras: dict[str, Any] = (
                 dict(gt_bboxes_group_of=group, use_group_of=True, ioa_thr=ioa_thr) if use_group_of else {}

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from mmengine.logging import MMLogger
 
+from mmdet.datasets.api_wrappers.columns import Objects
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.registry import METRICS
 
@@ -23,6 +25,7 @@ class LVISMetric(CocoMetric):
     """
 
     default_prefix: str | None = 'lvis'
+    max_detections = MAX_DETECTIONS
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class LVISMetric(CocoMetric):
         )
         if ann_file is None:
             raise UserValueError(
-                'LVISMetric needs ann_file: it says which classes are known to be absent from an image.'
+                f'{type(self).__name__} needs ann_file: it says which classes are known to be absent from an image.'
             )
 
     def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
@@ -69,7 +72,7 @@ class LVISMetric(CocoMetric):
             self._categories,
             self.img_ids,
             self.iou_thrs,
-            MAX_DETECTIONS,
+            self.max_detections,
             use_cats=not agnostic,
             faster=self.use_faster_coco_eval,
         )
@@ -83,3 +86,48 @@ class LVISMetric(CocoMetric):
                 raise UserKeyError(f'metric_items: {item!r} is not supported. Choose from {", ".join(numbers)}.')
         found = {item if agnostic else f'{metric}_{item}': numbers[item] for item in items}
         return {**found, **self._per_class(evaluator, logger)} if self.classwise and not agnostic else found
+
+
+@METRICS.register_module()
+class LVISFixedAPMetric(LVISMetric):
+    """LVIS's AP with a limit for each class instead of each image (arXiv:2102.01066, Sec. 4): ``AP``, ``APr``, ....
+
+    Classes compete for no place among the detections of an image, so that the score of one says nothing of another.
+
+    Args:
+        topk: Detections of a class that are evaluated, those of the highest scores in all pictures.
+    """
+
+    default_prefix: str | None = 'lvis_fixed_ap'
+    max_detections = 2**31 - 1
+
+    def __init__(
+        self,
+        ann_file: str,
+        topk: int = 10000,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(
+            ann_file,
+            format_only=format_only,
+            outfile_prefix=outfile_prefix,
+            collect_device=collect_device,
+            prefix=prefix,
+            backend_args=backend_args,
+        )
+        self.topk = topk
+
+    def _columns(self, results: Sequence[dict], kind: str) -> Objects:
+        found = super()._columns(results, kind)
+        order = np.lexsort((-found.scores, found.category_ids))
+        classes = np.asarray(found.category_ids)[order]
+        rank = np.arange(len(order)) - np.searchsorted(classes, classes)
+        return found.take(np.sort(order[rank < self.topk]))
+
+    def _evaluate(self, metric: str, preds: list[dict], logger: MMLogger) -> dict[str, float]:
+        numbers = super()._evaluate(metric, preds, logger)
+        return {name.removeprefix(f'{metric}_'): value for name, value in numbers.items()}
