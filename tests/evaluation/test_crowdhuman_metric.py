@@ -1,6 +1,7 @@
 """The numbers of CrowdHuman against tables worked by hand and loops that follow the definitions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +208,39 @@ def test_a_file_of_detections(tmp_path):
 def test_what_is_refused(given, message):
     with pytest.raises((ValueError, KeyError), match=message):
         CrowdHumanMetric('x.odgt', **given)
+
+
+def test_data_set_and_metric_of_the_published_config(tmp_path, default_scope):
+    """Objects that the data set gives as its own predictions: all found, and ignored ones do not count."""
+    import cv2
+
+    from mmdet.config import load_config
+    from mmdet.datasets.walk import build
+    from mmdet.evaluation.evaluator import build_evaluator
+
+    path = Path(__file__).parents[2] / 'configs' / 'crowddet' / 'crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py'
+    cfg = load_config(str(path))
+    (tmp_path / 'Images').mkdir()
+    for name in ('a', 'c'):
+        cv2.imwrite(str(tmp_path / 'Images' / f'{name}.jpg'), np.zeros((*SIZE, 3), np.uint8))
+    write(tmp_path, {name: TRUTH[name] for name in ('a', 'c')})
+    dataset = cfg.val_dataloader.dataset
+    dataset.data_root = f'{tmp_path}/'
+    dataset = build(dataset)
+    evaluator = build_evaluator(cfg.val_evaluator | dict(ann_file=dataset.ann_file))
+    evaluator.dataset_meta = dataset.metainfo
+    data = []
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        assert tuple(sample.img_shape) == (800, 960)
+        # The annotations are loaded behind Resize: their boxes are those of the picture.
+        boxes = torch.cat([sample.gt_instances.bboxes.tensor, sample.ignored_instances.bboxes.tensor])
+        labels = torch.zeros(len(boxes), dtype=torch.long)
+        sample.pred_instances = InstanceData(bboxes=boxes, scores=torch.full((len(boxes),), 0.95), labels=labels)
+        data.append(sample)
+    evaluator.process(data)
+    assert evaluator.evaluate(len(dataset)) == {
+        'crowd_human/mAP': pytest.approx(1 / 2),  # from the recall of the first detection on
+        'crowd_human/mMR': 0,
+        'crowd_human/JI': pytest.approx(1, abs=1e-5),
+    }
