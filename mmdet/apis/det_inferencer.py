@@ -215,7 +215,8 @@ class DetInferencer(BaseInferencer):
 
         Returns:
             ``predictions``: for each picture a dict with ``labels``, ``scores``, ``bboxes`` (xyxy, pixels of the
-            picture) and, if there are any, ``masks`` (COCO's RLE) and ``landmarks``; ``visualization``: the drawings.
+            picture) and, if there are any, ``masks`` (COCO's RLE) and ``landmarks``, or with a ``panoptic_seg`` (see
+            :meth:`pred2dict`); ``visualization``: the drawings.
         """
         preprocess_kwargs, forward_kwargs, visualize_kwargs, postprocess_kwargs = self._dispatch_kwargs(
             return_vis=return_vis,
