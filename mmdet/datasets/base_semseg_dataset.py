@@ -127,6 +127,7 @@ class BaseSegDataset(BaseDetDataset):
             samples.append(sample)
         if maps and any(getattr(transform, 'with_seg', False) for transform in self.pipeline.transforms):
             self._require_maps(samples)
+        self.report.read['pictures'] = len(samples)
         return samples
 
     def _names(self) -> list[str]:
@@ -166,7 +167,7 @@ class BaseSegDataset(BaseDetDataset):
 
     def raw_annotations(self) -> RawAnnotations:
         raw = parsed_annotations(self)
-        raw.with_boxes = False
+        raw.source, raw.with_boxes = self.report.source, False
         return raw
 
     def get_cat_ids(self, idx: int) -> list[int]:

@@ -57,6 +57,9 @@ def test_pictures_and_maps_of_two_folders(folder):
     assert sample.gt_sem_seg.ignore_index == 255
     assert len(data.metainfo['palette']) == 3 and data.metainfo['label_map'] is None
     assert len(dataset(folder, indices=1)) == 1
+    assert data.report.read['pictures'] == data.report.used['pictures'] == 2
+    raw = data.raw_annotations()
+    assert raw.source.endswith('img') and len(raw.pictures) == 2 and not raw.with_boxes
     with pytest.raises(ValueError, match='has maps, no boxes'):
         data.get_cat_ids(0)
 
