@@ -246,3 +246,23 @@ def test_configs_of_data_sets_name_what_there_is(name):
             assert data.metainfo['classes'] and data.pipeline.transforms
     metric = METRICS.get(cfg.val_evaluator.type)
     assert set(cfg.val_evaluator) - {'type'} <= argument_names(metric)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco',
+        'panoptic_fpn/panoptic-fpn_r50_fpn_ms-3x_coco',
+        'maskformer/maskformer_r50_ms-16xb1-75e_coco',
+        'mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic',
+    ],
+)
+def test_pipelines_of_panoptic_configs(panoptic, name, split):
+    pipeline = Config.fromfile(CONFIGS.parents[1] / f'{name}.py')[f'{split}_dataloader'].dataset.pipeline
+    steps = [step for step in pipeline if 'Load' not in step.type and step.type != 'PackDetInputs']
+    sample = panoptic_sample(panoptic, steps=steps)
+    assert sample.gt_sem_seg.sem_seg.shape[1:] == sample.img_shape
+    assert sample.gt_instances.masks.to_ndarray().shape[1:] == sample.img_shape
+    covered = sample.gt_instances.masks.to_ndarray().astype(bool).any(0)
+    assert (sample.gt_sem_seg.sem_seg[0].numpy()[covered] == 0).mean() > 0.99
