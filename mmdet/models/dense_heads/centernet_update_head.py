@@ -154,7 +154,7 @@ class CenterNetUpdateHead(AnchorFreeHead):
             single = self._get_targets_single
             images = [single(image, points, regress_ranges=ranges, strides=strides) for image in gt.instances]
             heat, distances = (torch.stack(column) for column in zip(*images))
-        by_level = joints.point_target_lists(heat, distances, sizes)
+        by_level = joints.point_target_lists([heat, distances], sizes)
         return torch.cat(by_level[0]), torch.cat(by_level[1])
 
     def _match(self, points: Tensor, ranges: Tensor, strides: Tensor, gt: PaddedGT) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,20 @@ from mmcv.cnn import Scale
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import PaddedGT, Priors, by_batch, flatten_outputs, mean_count, multi_apply, per_level
+from mmdet.models.core import (
+    Assignment,
+    PaddedGT,
+    Priors,
+    by_batch,
+    flatten_outputs,
+    mean_count,
+    multi_apply,
+    per_level,
+)
 from mmdet.models.layers import NormedConv2d
 from mmdet.models.task_modules.assigners import space_scale_match
 from mmdet.registry import MODELS
+from mmdet.utils import InstanceList
 
 from . import joints
 from .anchor_free_head import AnchorFreeHead
@@ -83,7 +93,10 @@ class FCOSHead(AnchorFreeHead):
         self, x: Tensor, scale: Scale, stride: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, distances (in strides while training with ``norm_on_bbox``, else pixels), centerness logits."""
-        cls_feat, reg_feat = self.cls_convs(x), self.reg_convs(x)
+        return self._outputs(self.cls_convs(x), self.reg_convs(x), scale, stride)
+
+    def _outputs(self, cls_feat: Tensor, reg_feat: Tensor, scale: Scale, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`forward_single` gives, of the features of both towers."""
         cls_score = self.conv_cls(cls_feat)
         centerness = self.conv_centerness(reg_feat if self.centerness_on_reg else cls_feat)
         bbox_pred = scale(self.conv_reg(reg_feat)).float()  # exp overflows in half precision
@@ -96,10 +109,19 @@ class FCOSHead(AnchorFreeHead):
         self, cls_scores, bbox_preds, centernesses, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore=None
     ) -> dict:
         priors = self._priors(cls_scores)
-        if hasattr(self.get_targets, 'by_batch'):
-            labels, distances = self._targets(priors, PaddedGT.from_instances(batch_gt_instances))
-        else:
-            labels, distances = joints.point_targets(self, priors, batch_gt_instances)
+        labels, distances, *_ = self._all_targets(priors, batch_gt_instances)
+        return self._losses(cls_scores, bbox_preds, centernesses, priors, labels, distances)
+
+    def _losses(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        centernesses: list[Tensor],
+        priors: Priors,
+        labels: Tensor,
+        distances: Tensor,
+    ) -> dict:
+        """Losses of level maps against labels ``(B, P)`` and distances ``(B, P, 4)``."""
         logits, pred, centerness = flatten_outputs(
             (cls_scores, self.cls_out_channels), (bbox_preds, 4), (centernesses, 1)
         )  # (B, P, .)
@@ -119,40 +141,56 @@ class FCOSHead(AnchorFreeHead):
             ),
         )
 
-    def _targets(self, priors: Priors, gt: PaddedGT) -> tuple[Tensor, Tensor]:
-        """Labels ``(B, P)`` and distances ``(B, P, 4)``, the latter in strides with ``norm_on_bbox``."""
+    def _all_targets(self, priors: Priors, gt_instances: InstanceList) -> tuple[Tensor, ...]:
+        """As :meth:`_targets`, by an own :meth:`get_targets` where there is one."""
+        if hasattr(self.get_targets, 'by_batch'):
+            return self._targets(priors, PaddedGT.from_instances(gt_instances))
+        return joints.point_targets(self, priors, gt_instances)
+
+    def _targets(self, priors: Priors, gt: PaddedGT) -> tuple[Tensor, ...]:
+        """Labels ``(B, P)`` and distances ``(B, P, 4)``, the latter in strides with ``norm_on_bbox``; a subclass may
+        have more."""
         points, sizes = priors.boxes[0], priors.level_sizes
         if len(sizes) != len(self.regress_ranges):
             raise UserValueError(f'{len(sizes)} levels, but {len(self.regress_ranges)} regress_ranges')
         ranges, strides = per_level(self.regress_ranges, sizes, points), per_level(self.strides, sizes, points)
         if hasattr(self._get_targets_single, 'by_batch'):
-            labels, distances = self._match(points, ranges, strides, gt)
+            labels, distances, *rest = self._match(points, ranges, strides, gt)
         else:
-            labels, distances = joints.point_targets_of_each_image(self, gt, points, ranges, sizes)
-        return labels, distances / strides[:, None] if self.norm_on_bbox else distances
+            labels, distances, *rest = joints.point_targets_of_each_image(self, gt, points, ranges, sizes)
+        return labels, distances / strides[:, None] if self.norm_on_bbox else distances, *rest
 
-    def _match(self, points: Tensor, ranges: Tensor, strides: Tensor, gt: PaddedGT) -> tuple[Tensor, Tensor]:
-        assignment = space_scale_match(
-            points, strides, ranges, gt, self.center_sample_radius if self.center_sampling else None
-        )
+    def _match(self, points: Tensor, ranges: Tensor, strides: Tensor, gt: PaddedGT) -> tuple[Tensor, ...]:
+        """As :meth:`_targets`, with distances in pixels."""
+        return self._targets_of(self._assignment(points, ranges, strides, gt), points, gt)
+
+    def _assignment(self, points: Tensor, ranges: Tensor, strides: Tensor, gt: PaddedGT) -> Assignment:
+        radius = self.center_sample_radius if self.center_sampling else None
+        return space_scale_match(points, strides, ranges, gt, radius, centers=self._centers(gt))
+
+    def _centers(self, gt: PaddedGT) -> Tensor | None:
+        """``(B, G, 2)`` xy of the objects' centres, None for those of their boxes."""
+        return None
+
+    def _targets_of(self, assignment: Assignment, points: Tensor, gt: PaddedGT) -> tuple[Tensor, ...]:
         boxes, labels = gt.gather(assignment.gt_inds)
         labels = torch.where(assignment.gt_inds > 0, labels, self.num_classes)
         return labels, self.bbox_coder.encode(points.expand(len(boxes), -1, -1), boxes)
 
     @by_batch
-    def get_targets(self, points: list[Tensor], batch_gt_instances) -> tuple[list[Tensor], list[Tensor]]:
+    def get_targets(self, points: list[Tensor], batch_gt_instances) -> tuple[list[Tensor], ...]:
         """Labels and distances of points ``[(P_level, 2)]``, lists by level with the images one after the other."""
         sizes = [len(level) for level in points]
         priors = Priors(torch.cat(points)[None], torch.ones_like(points[0][None, :, 0], dtype=torch.bool), sizes)
         targets = self._targets(priors, PaddedGT.from_instances(batch_gt_instances))
-        return joints.point_target_lists(*targets, sizes)
+        return joints.point_target_lists(targets, sizes)
 
     @by_batch
     def _get_targets_single(self, gt_instances, points: Tensor, regress_ranges: Tensor, num_points_per_lvl: list[int]):
         """Labels ``(P,)`` and distances in pixels ``(P, 4)`` of one image."""
         strides = per_level(self.strides, num_points_per_lvl, points)
-        labels, distances = self._match(points, regress_ranges, strides, PaddedGT.from_instances([gt_instances]))
-        return labels[0], distances[0]
+        targets = self._match(points, regress_ranges, strides, PaddedGT.from_instances([gt_instances]))
+        return tuple(value[0] for value in targets)
 
     def centerness_target(self, pos_bbox_targets: Tensor) -> Tensor:
         """Eq. 3 of distances ``(..., 4)``: 1 at the centre of the box, 0 at its sides."""

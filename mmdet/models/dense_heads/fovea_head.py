@@ -164,7 +164,7 @@ class FoveaHead(AnchorFreeHead):
         sizes = [len(level) for level in priors_list]
         priors = Priors(torch.cat(list(priors_list))[None], torch.ones(1, sum(sizes), dtype=torch.bool), sizes)
         values = self._targets(priors, featmap_sizes, PaddedGT.from_instances(batch_gt_instances))
-        labels, boxes = joints.point_target_lists(*values, sizes)
+        labels, boxes = joints.point_target_lists(values, sizes)
         return torch.cat(labels), torch.cat(boxes)
 
     @by_batch

@@ -278,24 +278,21 @@ def stack_targets(
     )
 
 
-def point_targets(head, priors: Priors, gt_instances: Sequence) -> tuple[Tensor, Tensor]:
-    """Labels ``(B, P)`` and box targets ``(B, P, 4)`` of points by an own ``get_targets`` of a head like FCOS."""
+def point_targets(head, priors: Priors, gt_instances: Sequence) -> tuple[Tensor, ...]:
+    """Labels ``(B, P)``, box targets ``(B, P, 4)`` and what else a head like FCOS has, by an own ``get_targets``."""
     levels = head.get_targets(split_levels(priors.boxes[0], priors.level_sizes, 0), gt_instances)
-    labels, boxes = (torch.cat([v.unflatten(0, (len(gt_instances), -1)) for v in value], 1) for value in levels)
-    return labels, boxes
+    return tuple(torch.cat([v.unflatten(0, (len(gt_instances), -1)) for v in value], 1) for value in levels)
 
 
-def point_target_lists(labels: Tensor, boxes: Tensor, sizes: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+def point_target_lists(values: Sequence[Tensor], sizes: list[int]) -> tuple[list[Tensor], ...]:
     """The inverse: lists by level, the images of a level one after the other."""
-    by_level = lambda value: [level.flatten(0, 1) for level in split_levels(value, sizes)]
-    return by_level(labels), by_level(boxes)
+    return tuple([level.flatten(0, 1) for level in split_levels(value, sizes)] for value in values)
 
 
-def point_targets_of_each_image(head, gt: PaddedGT, *arguments) -> tuple[Tensor, Tensor]:
-    """Labels and box targets of points by an own ``_get_targets_single``."""
+def point_targets_of_each_image(head, gt: PaddedGT, *arguments) -> tuple[Tensor, ...]:
+    """The same as :func:`point_targets` by an own ``_get_targets_single``."""
     singles = [head._get_targets_single(instances, *arguments) for instances in gt.instances]
-    labels, boxes = (torch.stack(values) for values in zip(*singles))
-    return labels, boxes
+    return tuple(torch.stack(values) for values in zip(*singles))
 
 
 def image_targets(targets: DenseTargets, priors: Priors, gt: PaddedGT, assignment: Assignment, sampler) -> tuple:

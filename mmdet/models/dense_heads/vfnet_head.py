@@ -266,7 +266,7 @@ class VFNetHead(ATSSHead, FCOSHead):  # type: ignore[misc]  # of both it takes t
         sizes = [len(level) for level in points]
         priors = Priors(torch.cat(points)[None], torch.ones(1, sum(sizes), dtype=torch.bool), sizes)
         targets = FCOSHead._targets(self, priors, PaddedGT.from_instances(batch_gt_instances))
-        labels, distances = joints.point_target_lists(*targets, sizes)
+        labels, distances = joints.point_target_lists(targets, sizes)
         return labels, None, distances, None
 
     @by_batch

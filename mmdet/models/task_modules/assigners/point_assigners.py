@@ -23,6 +23,7 @@ def space_scale_match(
     gt: PaddedGT,
     radius: float | None = None,
     margin: float = 0,
+    centers: Tensor | None = None,
 ) -> Assignment:
     """FCOS, Sec. 3.2: a point inside a box, whose farthest side is in its level's range; the smallest box wins.
 
@@ -31,6 +32,7 @@ def space_scale_match(
         strides: ``(P,)`` of each point's level, needed with ``radius``.
         ranges: ``(P, 2)`` lowest and highest farthest side, in pixels.
         radius: With it a point must be this many strides from the box's centre at most, along both axes.
+        centers: ``(B, G, 2)`` xy in place of the boxes' centres.
         margin: How far inside the box a point must lie, in pixels.
     """
     x, y = (points[..., i].contiguous().unsqueeze(-2) for i in (0, 1))  # (1, P) or (B, 1, P)
@@ -46,7 +48,8 @@ def space_scale_match(
         farthest = torch.maximum(left, right, out=left)
         farthest = torch.maximum(farthest, torch.maximum(top, bottom, out=top), out=farthest)
         if reach is not None:
-            cx, cy = ((x1 + x2) / 2)[..., None], ((y1 + y2) / 2)[..., None]
+            middle = ((x1 + x2) / 2, (y1 + y2) / 2) if centers is None else centers[:, part].unbind(-1)
+            cx, cy = (place[..., None] for place in middle)
             # The centre region, cut to the box.
             left, right = x - torch.maximum(cx - reach, x1[..., None]), torch.minimum(cx + reach, x2[..., None]) - x
             top, bottom = y - torch.maximum(cy - reach, y1[..., None]), torch.minimum(cy + reach, y2[..., None]) - y
