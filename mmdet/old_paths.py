@@ -24,7 +24,7 @@ MERGED = {
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
             'rtmdet tood vfnet yolo yolof yolox'
         ),
-        'single_stage_instance_seg': 'solo solov2',
+        'single_stage_instance_seg': 'condinst solo solov2',
         'two_stage': 'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn scnet',
     },
     'mmdet.models.losses': {'l2_loss': 'margin_loss'},

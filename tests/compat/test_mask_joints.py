@@ -12,8 +12,17 @@ from mask_table import MASK_HEADS, build_heads, maps, masked_samples
 
 pytestmark = pytest.mark.usefixtures('default_scope')
 
-# head -> methods that know one image, or lists
-JOINTS = [(name, '_get_targets_single') for name in MASK_HEADS]
+# Detector, head, a method that knows one image or lists, and its calls for three pictures
+JOINTS = [
+    (name, part, '_get_targets_single', 3) for name, row in MASK_HEADS.items() for part in row if part.endswith('_head')
+]
+JOINTS += [
+    (name, 'mask_head', method, calls)
+    for name in MASK_HEADS
+    if 'bbox_head' in MASK_HEADS[name]
+    for method, calls in (('forward_single', 3), ('parse_dynamic_params', 2), ('dynamic_conv_forward', 2))
+]
+JOINTS += [(name, 'bbox_head', 'get_targets', 1) for name in MASK_HEADS if 'bbox_head' in MASK_HEADS[name]]
 
 
 def replace(head, method, calls):
@@ -27,28 +36,30 @@ def replace(head, method, calls):
     head.__class__ = kind
 
 
-@pytest.mark.parametrize(('name', 'method'), JOINTS)
-def test_targets_of_one_image(name, method):
+@pytest.mark.parametrize(('name', 'part', 'method', 'times'), JOINTS)
+def test_losses_by_own_methods(name, part, method, times):
     heads = build_heads(name, init=False)
     heads.apply(lambda module: module.eval() if 'BatchNorm' in type(module).__name__ else None)
     feats, calls = maps(name, 3), []
     expected = totals(heads.loss(feats, masked_samples('many', 'empty', 'one')))
-    replace(heads.mask_head, method, calls)
+    replace(getattr(heads, part), method, calls)
     found = totals(heads.loss(feats, masked_samples('many', 'empty', 'one')))
-    assert len(calls) == 3
+    assert len(calls) == times
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
     none = totals(heads.loss(feats, masked_samples('empty', 'empty', 'empty')))
     assert none.keys() == expected.keys() and none['loss_mask'] == 0
 
 
-@pytest.mark.parametrize('name', MASK_HEADS)
-def test_masks_of_one_image(name):
+@pytest.mark.parametrize(
+    ('name', 'part'), [(name, part) for name, row in MASK_HEADS.items() for part in row if part.endswith('_head')]
+)
+def test_masks_of_one_image(name, part):
     heads = build_heads(name, init=False).eval()
     feats, calls = maps(name, 2), []
     with torch.no_grad():
         expected = heads.predict(feats, masked_samples('many', 'one'))
-        replace(heads.mask_head, '_predict_by_feat_single', calls)
+        replace(getattr(heads, part), '_predict_by_feat_single', calls)
         found = heads.predict(feats, masked_samples('many', 'one'))
     assert len(calls) == 2
     for one, other in zip(expected, found):

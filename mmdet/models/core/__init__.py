@@ -13,8 +13,8 @@ __getattr__, __dir__, __all__ = attach(
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'dynamic_masks': (
-            'Slots aligned_bilinear dynamic_logits in_parts parameter_counts pick_slots split_parameters '
-            'unfold_wo_center with_coordinates'
+            'Slots aligned_bilinear dynamic_logits in_parts parameter_counts pick_slots rows_at '
+            'split_parameters unfold_wo_center with_coordinates'
         ),
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
         'gt_masks': 'GTMasks',

@@ -56,6 +56,12 @@ def pick_slots(members: Tensor, limit: int | None = None, at_random: bool = Fals
     return index, top > 0
 
 
+def rows_at(values: Tensor, index: Tensor) -> Tensor:
+    """Rows ``(B, S, ...)`` of values ``(B, N, ...)`` at indices ``(B, S)``."""
+    shape = *index.shape, *[1] * (values.dim() - 2)
+    return values.gather(1, index.view(shape).expand(*index.shape, *values.shape[2:]))
+
+
 @dataclass
 class Slots:
     """Positives of a batch; iterates as a list by image of the used ones alone, which research code expects.
@@ -75,7 +81,7 @@ class Slots:
             return found
         used = pad_batch([torch.ones(len(x), dtype=torch.bool, device=_device(x, names)) for x in found])
         if not names:
-            return cls(pad_batch(list(found)), used)
+            return cls(pad_batch(list(found)) + sum(x.sum() for x in found) * 0, used)  # empty ones have gradients too
         names = [name for name in names if all(name in instances for instances in found)]
         return cls({name: pad_batch([instances[name] for instances in found]) for name in names}, used)
 
@@ -158,7 +164,7 @@ def dynamic_logits(
     params: Tensor,
     points: Tensor,
     reach: Tensor,
-    locations: tuple[Tensor, Tensor],
+    locations: Sequence[Tensor],
     counts: tuple[Sequence[int], Sequence[int]],
 ) -> Tensor:
     """Logits ``(B, S, h, w)``: for each slot a small network of convolutions (CondInst, arXiv:2003.05664, Sec. 3.2).

@@ -30,11 +30,13 @@ class GTMasks:
         bits: ``(bytes,)`` uint8, see ``mmdet.structures.mask.MaskWindows``.
         table: ``(N, 5)`` int32: x1, y1, width, height and first byte of each mask.
         starts: Place of each image's first mask among the N.
+        height: No mask has more rows.
     """
 
     bits: Tensor
     table: Tensor
     starts: list[int]
+    height: int
 
     @classmethod
     def of(cls, masks: Sequence[BaseInstanceMasks | Tensor], device: torch.device) -> GTMasks:
@@ -48,7 +50,8 @@ class GTMasks:
         table = torch.cat(tables)
         if not len(table):
             table = table.new_zeros(1, 5)
-        return cls(torch.nn.functional.pad(bits, (0, 1)), table, starts)
+        height = max(image.shape[1] if isinstance(image, Tensor) else image.height for image in masks)
+        return cls(torch.nn.functional.pad(bits, (0, 1)), table, starts, height)
 
     def rows(self, gt_inds: Tensor) -> Tensor:
         """Places ``(B, S)`` among the N masks of 0-based ground truths ``(B, S)`` of each image."""
@@ -83,13 +86,10 @@ class GTMasks:
         above, below = (self.at(y, left) * (1 - across) + self.at(y, right) * across for y in (top, bottom))
         return above * (1 - down)[:, None] + below * down[:, None]
 
-    def centers(self, height: int) -> tuple[Tensor, Tensor]:
+    def centers(self) -> tuple[Tensor, Tensor]:
         """Pixels of each mask ``(N,)`` and its centre of mass ``(N, 2)`` xy, 0 for an empty one.
 
         Sums over the bytes of a row are differences of running sums, so that masks may be of any size.
-
-        Args:
-            height: No mask has more rows.
         """
         shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.bits.device)
         pixels = (self.bits[:, None] >> shifts) & 1  # (bytes, 8)
@@ -98,7 +98,7 @@ class GTMasks:
         place = (pixels * (7 - shifts)).sum(1) + count * places  # sum over pixels of where they lie in the bits
         sums = torch.nn.functional.pad(torch.stack([count, place]).cumsum(1), (1, 0))
         x1, y1, width, rows, start = self.table.long()[..., None].unbind(1)  # (N, 1)
-        row, stride = torch.arange(height, device=count.device), (width + 7) >> 3
+        row, stride = torch.arange(self.height, device=count.device), (width + 7) >> 3
         first = torch.where(row < rows, start + row * stride, 0)  # (N, height)
         last = torch.where(row < rows, first + stride, 0)
         number, where = sums[:, last] - sums[:, first]

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'centernet_head': 'CenterNetHead',
         'centernet_update_head': 'CenterNetUpdateHead',
         'centripetal_head': 'CentripetalHead',
+        'condinst_head': 'CondInstBboxHead CondInstMaskHead',
         'corner_head': 'BiCornerPool CornerHead',
         'ddod_head': 'DDODHead',
         'deformable_detr_head': 'DeformableDETRHead',

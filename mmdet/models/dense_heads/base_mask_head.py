@@ -8,9 +8,16 @@ from typing import Any
 from mmengine.model import BaseModule, constant_init
 from torch import Tensor
 
+from mmdet.errors import UserValueError
 from mmdet.models.core import in_float32, unpack_gt_instances
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList, OptInstanceList, OptMultiConfig
+
+
+def check_levels(start_level: int, end_level: int) -> None:
+    """Refuse a first and a last level between which there is none."""
+    if not 0 <= start_level <= end_level:
+        raise UserValueError(f'start_level={start_level} must be at least 0 and not above end_level={end_level}')
 
 
 class BaseMaskHead(BaseModule, metaclass=ABCMeta):

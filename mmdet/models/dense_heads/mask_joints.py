@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import CellTargets
+from mmdet.models.core import CellTargets, Priors, select_single_mlvl, split_levels
+from mmdet.models.core.gt import pad_batch
 
 
 def cell_targets_of_each_image(
@@ -44,3 +46,33 @@ def pairs_of_each_image(head, gt_instances: Sequence, size: tuple[int, int]) -> 
         cells.append(torch.cat(of_image))
         masks.append(torch.cat([level.reshape(-1, *size) for level in image[0]]))
     return CellTargets.from_lists(cells, masks), _flat_labels(images)
+
+
+def points_of_each_image(head, outputs: Sequence, priors: Priors, metas: list[dict], *options) -> list[InstanceData]:
+    """Detections by an own ``_predict_by_feat_single`` of CondInst's box head."""
+    points = split_levels(priors.boxes[0], priors.level_sizes, 0)
+    strides = split_levels(priors.stride, priors.level_sizes, 0)
+    results = []
+    for b, meta in enumerate(metas):
+        maps = [[None] * len(points) if levels is None else select_single_mlvl(levels, b) for levels in outputs]
+        results.append(head._predict_by_feat_single(*maps, points, strides, meta, *options))
+    return results
+
+
+def pairs_by_single(head, mask_preds: Sequence[Tensor], gt_instances: Sequence, infos) -> tuple[Tensor, ...]:
+    """Logits and target masks ``(B, S, h, w)``, further targets if there are any, and which slots are used, by an own
+    ``_get_targets_single`` of CondInst."""
+    preds, targets, alive = [], [], mask_preds[0].new_zeros(())
+    for image in zip(mask_preds, gt_instances, infos):
+        pred, *rest, count = head._get_targets_single(*image)
+        alive = alive + image[0].sum() * 0  # every parameter has a gradient, if there is nothing to learn
+        preds.append(pred[:count])
+        targets.append(rest)
+    used = pad_batch([torch.ones(len(pred), dtype=torch.bool, device=pred.device) for pred in preds])
+    return pad_batch(preds) + alive, *(_padded(column, preds[0]) for column in zip(*targets)), used
+
+
+def _padded(column: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Targets of each image, None for none of them, as ``(B, S, ...)``."""
+    shape = next((value.shape[1:] for value in column if value is not None), like.shape[1:])
+    return pad_batch([like.new_zeros(0, *shape) if value is None else value.to(like.dtype) for value in column])

@@ -208,7 +208,7 @@ class SOLOHead(BaseMaskHead):
         masks = GTMasks.of([instances.masks for instances in gt_instances], device)
         inds = torch.arange(gt.mask.shape[1], device=device).expand(gt.mask.shape)
         rows = masks.rows(torch.where(gt.mask, inds, 0))
-        area, center = masks.centers(shape[0])
+        area, center = masks.centers()
         valid = gt.mask & (area[rows] > 0)
         cells = ObjectCells.around(
             gt.boxes, center[rows], valid, shape, self.scale_ranges, self.num_grids, self.pos_scale

@@ -14,7 +14,6 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet.errors import UserValueError
 from mmdet.models.core import (
     CellTargets,
     by_batch,
@@ -29,6 +28,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 
 from . import mask_joints
+from .base_mask_head import check_levels
 from .solo_head import NORMAL, RARE, SOLOHead
 
 
@@ -53,8 +53,7 @@ class MaskFeatModule(BaseModule):
         init_cfg: OptMultiConfig = [NORMAL],
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not 0 <= start_level <= end_level:
-            raise UserValueError(f'start_level={start_level} must be at least 0 and not above end_level={end_level}')
+        check_levels(start_level, end_level)
         self.in_channels, self.feat_channels, self.out_channels = in_channels, feat_channels, out_channels
         self.start_level, self.end_level, self.mask_stride = start_level, end_level, mask_stride
         self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg

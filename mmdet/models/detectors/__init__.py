@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = attach(
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'
         ),
-        'single_stage_instance_seg': 'SOLO SOLOv2 SingleStageInstanceSegmentor',
+        'single_stage_instance_seg': 'CondInst SOLO SOLOv2 SingleStageInstanceSegmentor',
         'trident_faster_rcnn': 'TridentFasterRCNN',
         'two_stage': (
             'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN SCNet TwoStageDetector'

@@ -85,6 +85,11 @@ class SingleStageInstanceSegmentor(BaseDetector):
 
 
 @MODELS.register_module()
+class CondInst(SingleStageInstanceSegmentor):
+    """`Conditional Convolutions for Instance Segmentation <https://arxiv.org/abs/2003.05664>`_"""
+
+
+@MODELS.register_module()
 class SOLO(SingleStageInstanceSegmentor):
     """`SOLO: Segmenting Objects by Locations <https://arxiv.org/abs/1912.04488>`_"""
 

@@ -61,7 +61,7 @@ def test_centers_of_mass_are_those_of_the_pixels():
     shared = images[2].packed()
     images[2] = shared[[3, 3, 0, 8, 1]]  # windows of one buffer, twice and in another order
     whole = dense(images).double()
-    area, center = read(images).centers(SHAPE[0])
+    area, center = read(images).centers()
     assert torch.equal(area, whole.sum((1, 2)).long())
     y, x = torch.meshgrid(*(torch.arange(side) for side in SHAPE), indexing='ij')
     mass = area.clamp(min=1)
@@ -84,7 +84,7 @@ def test_no_masks_at_all():
     masks = read(bitmaps(0, 0))
     assert masks.strided(4, (8, 12)).sum() == 0 and len(masks.table) == 1
     assert masks.rows(torch.zeros(2, 3, dtype=torch.long)).tolist() == [[0] * 3] * 2
-    assert masks.centers(32)[0].tolist() == [0]
+    assert masks.centers()[0].tolist() == [0]
 
 
 def test_nothing_is_looked_at():
@@ -92,7 +92,7 @@ def test_nothing_is_looked_at():
     with FakeTensorMode(allow_non_fake_inputs=True):
         masks = read(images)
         assert masks.resized((8, 12), SHAPE).shape == (11, 8, 12)
-        assert masks.centers(32)[1].shape == (11, 2)
+        assert masks.centers()[1].shape == (11, 2)
 
 
 GRIDS, RANGES = [8, 6, 4], ((1, 16), (8, 24), (16, 1000))

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import torch
-from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, samples
+from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, TEST_CFG, samples
 from mmengine.config import ConfigDict
 
 from mmdet.models.detectors import SingleStageInstanceSegmentor
@@ -30,6 +30,27 @@ def solo(kind='SOLOHead', **head):
     return dict(mask_head={**TOWER, 'type': kind, **given, **head}, test_cfg=test_cfg, strides=[4, 8, 16])
 
 
+def condinst(bbox_head='CondInstBboxHead', mask_head='CondInstMaskHead', features=8, num_params=169, **mask):
+    boxes = dict(
+        TOWER,
+        type=bbox_head,
+        num_params=num_params,
+        strides=[8, 16, 32],
+        regress_ranges=((-1, 24), (24, 48), (48, 1e8)),
+        norm_cfg=GN,
+        center_sampling=True,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        loss_cls=FOCAL,
+        loss_bbox=dict(type='GIoULoss'),
+    )
+    maps = dict(MASK_FEATURES, in_channels=8, out_channels=features, mask_stride=8, num_stacked_convs=1)
+    given = dict(type=mask_head, mask_feature_head=maps, loss_mask=dict(DICE, eps=5e-6), feat_channels=features)
+    return dict(
+        bbox_head=boxes, mask_head={**given, **mask}, test_cfg=dict(TEST_CFG, mask_thr=0.5), strides=[8, 16, 32]
+    )
+
+
 MASK_HEADS = {
     'SOLOHead': solo(),
     'DecoupledSOLOHead': solo('DecoupledSOLOHead'),
@@ -41,6 +62,8 @@ MASK_HEADS = {
         dynamic_conv_size=3,
         dcn_cfg=dict(type='DCNv2'),
     ),
+    'CondInst': condinst(max_masks_to_train=300),
+    'CondInst best': condinst(topk_masks_per_img=3, mask_out_stride=8),
 }
 MASK_KINDS = {row[key]['type'] for row in MASK_HEADS.values() for key in ('bbox_head', 'mask_head') if key in row}
 
