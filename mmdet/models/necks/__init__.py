@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'fpn_carafe': 'FPN_CARAFE',
         'fpn_dropblock': 'FPN_DropBlock',
         'hrfpn': 'HRFPN',
+        'hybrid_encoder': 'HybridEncoder',
         'nas_fpn': 'NASFPN',
         'nasfcos_fpn': 'NASFCOS_FPN',
         'pafpn': 'PAFPN',
