@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,21 +39,51 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         Shape (B, Q, H * D).
     """
+    return sampled_sums(value, value_spatial_shapes, sampling_locations.unbind(3), attention_weights.unbind(3))
+
+
+def sampled_sums(
+    value: Tensor,
+    spatial_shapes: Tensor | Sequence[tuple[int, int]],
+    locations: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    nearest: bool = False,
+) -> Tensor:
+    """As :func:`multi_scale_deformable_attn_pytorch`, of levels that may have different numbers of points.
+
+    Args:
+        locations: Of each level, shape (B, Q, H, K, 2).
+        weights: Of each level, shape (B, Q, H, K).
+        nearest: Take the cell whose index is nearest to ``location * size``, and the one at the border beyond it,
+            without a gradient of the locations (RT-DETRv2, arXiv:2407.17140, "discrete sampling").
+    """
     batch, _, heads, channels = value.shape
-    queries = sampling_locations.size(1)
-    shapes = [(int(height), int(width)) for height, width in _on_host(value_spatial_shapes)]
+    queries = locations[0].size(1)
+    shapes = [(int(height), int(width)) for height, width in _on_host(spatial_shapes)]
     levels = value.split([height * width for height, width in shapes], dim=1)
-    grids = (2 * sampling_locations - 1).to(value.dtype)
-    weights = attention_weights.to(value.dtype).transpose(1, 2).flatten(0, 1)  # (B * H, Q, L, K)
+    by_head = lambda x: x.to(value.dtype).transpose(1, 2).flatten(0, 1)  # (B * H, Q, K, ...)
     output = value.new_zeros(batch * heads, channels, queries)
     if not output.numel():
-        return output.reshape(batch, queries, heads * channels) + (value.sum() + weights.sum() + grids.sum()) * 0
+        nothing = value.sum() + sum(x.sum() for x in (*locations, *weights))
+        return output.reshape(batch, queries, heads * channels) + nothing * 0
     for level, (height, width) in enumerate(shapes):
         maps = levels[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (B * H, Q, K, 2)
-        sampled = F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
-        output = output + (sampled * weights[:, None, :, level]).sum(-1)
+        if nearest:
+            sampled = _nearest(maps, locations[level].transpose(1, 2).flatten(0, 1))
+        else:
+            grid = by_head(2 * locations[level] - 1)
+            sampled = F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+        output = output + (sampled * by_head(weights[level])[:, None]).sum(-1)
     return output.reshape(batch, heads * channels, queries).transpose(1, 2)
+
+
+def _nearest(maps: Tensor, locations: Tensor) -> Tensor:
+    """``(N, D, Q, K)`` cells of ``maps (N, D, H, W)`` at ``locations (N, Q, K, 2)``."""
+    height, width = maps.shape[-2:]
+    x = (locations[..., 0] * width + 0.5).long().clamp(0, width - 1)
+    y = (locations[..., 1] * height + 0.5).long().clamp(0, height - 1)
+    cells = (y * width + x).flatten(1)[:, None].expand(-1, maps.shape[1], -1)
+    return maps.flatten(2).gather(2, cells).unflatten(2, locations.shape[1:3])
 
 
 def _on_host(shapes: Tensor | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
@@ -75,6 +106,29 @@ def multi_scale_deformable_attn(
     level_start_index = level_start_index.to(value.device, non_blocking=True)
     function = mmcv_ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
     return function.apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)
+
+
+def init_sampling(attention: Any, num_heads: int, points: Sequence[int]) -> None:
+    """Points lie on rays around the reference, one direction per head, at distances of 1, 2 ... cells of each level.
+
+    Args:
+        attention: Has the linear layers ``sampling_offsets`` and ``attention_weights``, and ``value_proj`` and
+            ``output_proj`` or None in their place.
+        points: How many, of each level.
+    """
+    angle = torch.arange(num_heads, dtype=torch.float32) * (2 * math.pi / num_heads)
+    ray = torch.stack([angle.cos(), angle.sin()], -1)
+    ray = ray / ray.abs().amax(-1, keepdim=True)
+    distance = torch.cat([torch.arange(1, count + 1, dtype=torch.float32) for count in points])
+    with torch.no_grad():
+        attention.sampling_offsets.bias.copy_((ray[:, None] * distance[:, None]).flatten())
+    nn.init.zeros_(attention.sampling_offsets.weight)
+    nn.init.zeros_(attention.attention_weights.weight)
+    nn.init.zeros_(attention.attention_weights.bias)
+    for projection in (attention.value_proj, attention.output_proj):
+        if projection is not None:
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
 
 
 @MODELS.register_module()
@@ -124,20 +178,8 @@ class MultiScaleDeformableAttention(BaseModule):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Points lie on rays around the reference, one direction per head, at distances of 1, 2 ... cells."""
-        angle = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
-        ray = torch.stack([angle.cos(), angle.sin()], -1)
-        ray = ray / ray.abs().amax(-1, keepdim=True)
-        distance = torch.arange(1, self.num_points + 1, dtype=torch.float32)
-        offsets = ray[:, None, None] * distance[:, None]  # (H, 1, K, 2)
-        with torch.no_grad():
-            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).reshape(-1))
-        nn.init.zeros_(self.sampling_offsets.weight)
-        nn.init.zeros_(self.attention_weights.weight)
-        nn.init.zeros_(self.attention_weights.bias)
-        for projection in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
+        """See :func:`init_sampling`."""
+        init_sampling(self, self.num_heads, [self.num_points] * self.num_levels)
         self._is_init = True
 
     def forward(

@@ -46,7 +46,13 @@ class ConvNormAct(ConvModule):
     """Convolution and batch norm, then ReLU and, if wanted, a learnable affine map, where there is an activation."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 1, affine: bool = False, act: bool = True, **kw: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        affine: bool = False,
+        act: bool = True,
+        **kw: Any,
     ) -> None:
         kw.setdefault('padding', kernel_size // 2)
         act_cfg = dict(type='ReLU') if act else None

@@ -30,7 +30,7 @@ from mmdet.models.core import (
 )
 from mmdet.models.layers.mlp import FFN, MLP
 from mmdet.models.layers.transformer.utils import inverse_sigmoid
-from mmdet.models.losses import QualityFocalLoss
+from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -212,14 +212,21 @@ class DETRHead(BaseModule):
         sizes = image_sizes(metas, boxes)[:, None]
         corners, true_corners = bbox_cxcywh_to_xyxy(boxes) * sizes, bbox_cxcywh_to_xyxy(truth) * sizes
         labels: Tensor | tuple = by_layer(targets.labels)
-        if isinstance(self.loss_cls, QualityFocalLoss):
+        if isinstance(self.loss_cls, (QualityFocalLoss, VarifocalLoss)):
             overlaps = bbox_overlaps(corners.detach().flatten(0, 2), true_corners.flatten(0, 2), is_aligned=True)
-            labels = labels, torch.where(pos, overlaps.view(pos.shape), 0.0)
+            labels = self._quality_targets(labels, torch.where(pos, overlaps.view(pos.shape), 0.0))
         return (
             layer_losses(self.loss_cls, scores, labels, weights, factor),
             layer_losses(self.loss_bbox, boxes, truth, box_weights, num_pos),
             layer_losses(self.loss_iou, corners, true_corners, box_weights.mean(-1), num_pos),
         )
+
+    def _quality_targets(self, labels: Tensor, quality: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What a loss that knows the IoU takes, of ``(L, B, Q)`` labels and IoU."""
+        if isinstance(self.loss_cls, VarifocalLoss):
+            classes = torch.arange(self.num_classes, device=labels.device)
+            return torch.where(labels[..., None] == classes, quality[..., None], 0.0)
+        return labels, quality
 
     @by_batch
     def get_targets(

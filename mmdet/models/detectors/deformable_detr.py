@@ -23,6 +23,11 @@ from .base_detr import DetectionTransformer, padding_masks
 from .detr import check_encoding
 
 
+def cells_of(maps: Tensor) -> Tensor:
+    """``(B, H * W, C)`` of ``(B, C, H, W)``."""
+    return maps.flatten(2).transpose(1, 2)
+
+
 @MODELS.register_module()
 class DeformableDETR(DetectionTransformer):
     """`Deformable DETR: Deformable Transformers for End-to-End Object Detection <https://arxiv.org/abs/2010.04159>`_
@@ -85,10 +90,13 @@ class DeformableDETR(DetectionTransformer):
         for module in self.modules():
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
-        nn.init.normal_(self.level_embed)
         if self.as_two_stage:
             nn.init.xavier_uniform_(self.memory_trans_fc.weight)
         self._init_query_weights()
+
+    def _init_coders(self) -> None:
+        super()._init_coders()
+        nn.init.normal_(self.level_embed)
 
     def _init_query_weights(self) -> None:
         if self.as_two_stage:
@@ -102,24 +110,26 @@ class DeformableDETR(DetectionTransformer):
         """All levels as ``feat (B, S, C)``, ``feat_mask (B, S)`` True at padding, None without any, positions, and
         where the levels lie: shapes and starts, on the host, and the part of each that is not padding."""
         masks = padding_masks(mlvl_feats, batch_data_samples)
-        flat = lambda maps: maps.flatten(2).transpose(1, 2)
-        places, ratios = [], []
-        for level, feat in enumerate(mlvl_feats):
-            mask = None if masks is None else masks[level]
-            place = flat(self.positional_encoding(mask, input=feat)).to(feat.dtype)
-            places.append(place + self.level_embed[level])
-            ratios.append(place.new_ones(len(feat), 2) if mask is None else self.get_valid_ratio(mask))
-        shapes = [tuple(feat.shape[-2:]) for feat in mlvl_feats]
+        places = [
+            cells_of(self.positional_encoding(mask, input=feat)).to(feat.dtype) + level
+            for feat, mask, level in zip(mlvl_feats, masks or [None] * len(mlvl_feats), self.level_embed)
+        ]
+        feat, mask, where = self._flat_levels(mlvl_feats, masks)
+        return dict(feat=feat, feat_mask=mask, feat_pos=torch.cat(places, 1), **where), dict(memory_mask=mask, **where)
+
+    def _flat_levels(
+        self, maps: Sequence[Tensor], masks: Sequence[Tensor] | None
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Cells ``(B, S, C)`` of all levels, ``(B, S)`` those of padding, and where the levels lie."""
+        shapes = [tuple(level.shape[-2:]) for level in maps]
         starts = [sum(height * width for height, width in shapes[:level]) for level in range(len(shapes))]
-        where = dict(
-            spatial_shapes=torch.tensor(shapes),
-            level_start_index=torch.tensor(starts),
-            valid_ratios=torch.stack(ratios, 1),
-        )
-        feat_mask = None if masks is None else torch.cat([mask.flatten(1) for mask in masks], 1)
-        feat = torch.cat([flat(feat) for feat in mlvl_feats], 1)
-        encoder_inputs = dict(feat=feat, feat_mask=feat_mask, feat_pos=torch.cat(places, 1), **where)
-        return encoder_inputs, dict(memory_mask=feat_mask, **where)
+        if masks is None:
+            ratios = maps[0].new_ones(len(maps[0]), len(maps), 2)
+        else:
+            ratios = torch.stack([self.get_valid_ratio(mask) for mask in masks], 1)
+        where = dict(spatial_shapes=torch.tensor(shapes), level_start_index=torch.tensor(starts), valid_ratios=ratios)
+        mask = None if masks is None else torch.cat([mask.flatten(1) for mask in masks], 1)
+        return torch.cat([cells_of(level) for level in maps], 1), mask, where
 
     def forward_encoder(  # type: ignore[override]
         self,

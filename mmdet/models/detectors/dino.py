@@ -80,9 +80,13 @@ class DINO(DeformableDETR):
         best = scores.amax(-1).topk(min(self.num_queries, scores.shape[1]), dim=1).indices
         scores, boxes = rows_at(scores, best), rows_at(boxes, best)
         head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes.sigmoid())
-        query = self.query_embedding.weight[: best.shape[1]].expand(len(memory), -1, -1)
+        query = self._contents(features, best)
         queries, dn_meta = self._with_denoising(query, boxes.detach(), batch_data_samples)
         return dict(queries, memory=memory), dict(head_inputs, dn_meta=dn_meta) if self.training else {}
+
+    def _contents(self, features: Tensor, best: Tensor) -> Tensor:
+        """``(B, Q, C)`` of queries that begin at the cells ``best (B, Q)``, whose features are ``(B, S, C)``."""
+        return self.query_embedding.weight[: best.shape[1]].expand(len(features), -1, -1)
 
     def _with_denoising(self, query: Tensor, boxes: Tensor, samples: OptSampleList) -> tuple[dict, dict | None]:
         """Arguments of the decoder for queries and logits of their boxes, with noisy ground truths before them."""

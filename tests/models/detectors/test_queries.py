@@ -74,6 +74,18 @@ def dino(kind, **changes):
     return deformable(kind, with_box_refine=True, as_two_stage=True, dn_cfg=GROUPS, **changes)
 
 
+def rtdetr(**attention):
+    """The neck is the encoder; samples of the two levels are taken as ``attention`` says."""
+    points = dict(embed_dims=DIMS, num_heads=2, num_levels=2, **attention)
+    model = detector('RTDETR', 'DINOHead', (2, 3), ATTENTION, points, decoder=dict(post_norm_cfg=None), dn_cfg=GROUPS)
+    layer = dict(self_attn_cfg=dict(ATTENTION), ffn_cfg=dict(FFN, act_cfg=dict(type='GELU')))
+    encoder = dict(num_layers=1, layer_cfg=layer)
+    mix = dict(type='HybridEncoder', in_channels=[16, 32], out_channels=DIMS, encode_levels=(1,), encoder=encoder)
+    model['neck'] = [dict(mix, num_blocks=1), dict(model['neck'], in_channels=[DIMS] * 2, num_outs=2)]
+    model['bbox_head']['loss_cls'] = dict(type='VarifocalLoss', use_sigmoid=True)
+    return {key: value for key, value in model.items() if key not in ('encoder', 'positional_encoding')}
+
+
 DETECTORS = {
     'DETR': detector('DETR', 'DETRHead', (3,), ATTENTION, ATTENTION),
     'ConditionalDETR': conditional('ConditionalDETR'),
@@ -88,6 +100,9 @@ DETECTORS = {
     'DeformableDETR refined': deformable(with_box_refine=True),
     'DeformableDETR of two stages': deformable(with_box_refine=True, as_two_stage=True),
     'DINO': dino('DINO'),
+    'RTDETR': rtdetr(num_points=[1, 2]),
+    'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
+    'RTDETR with learned contents': rtdetr(with_projection=False) | dict(learn_initial_query=True),
 }
 
 

@@ -21,6 +21,7 @@ from mmdet.models.necks import (
     DilatedEncoder,
     DyHead,
     FPN_DropBlock,
+    HybridEncoder,
     SSDNeck,
     YOLOV3Neck,
 )
@@ -38,6 +39,8 @@ def features(channels=CHANNELS, sizes=SIZES, value=None):
 
 # class, arguments, channels of the inputs, sizes of the outputs
 FPN_ARGS = dict(in_channels=CHANNELS, out_channels=8, num_outs=5)
+ENCODER_LAYER = dict(self_attn_cfg=dict(embed_dims=8, num_heads=2), ffn_cfg=dict(embed_dims=8, feedforward_channels=16))
+ENCODER = dict(num_layers=1, layer_cfg=ENCODER_LAYER)
 UP = dict(type='interpolation_conv', mode='nearest', kernel_size=3)
 NECKS = [
     (FPN, FPN_ARGS, [*SIZES, (1, 2)]),
@@ -52,6 +55,11 @@ NECKS = [
     (PAFPN, dict(FPN_ARGS, start_level=1, add_extra_convs='on_output'), [*SIZES[1:], (1, 2), (1, 1)]),
     (HRFPN, dict(in_channels=CHANNELS, out_channels=8, num_outs=4), SIZES),
     (HRFPN, dict(in_channels=CHANNELS, out_channels=8, num_outs=3, stride=2, pooling_type='MAX'), SIZES[1:]),
+    (
+        HybridEncoder,
+        dict(in_channels=CHANNELS, out_channels=8, encode_levels=(3,), encoder=ENCODER, num_blocks=1),
+        SIZES,
+    ),
     (ChannelMapper, dict(in_channels=CHANNELS, out_channels=8, num_outs=6), [*SIZES, (1, 2), (1, 1)]),
     (
         SSDNeck,

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
             'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
         ),
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
+        'rt_detr_layers': 'RTDETRTransformerDecoder RTDETRTransformerDecoderLayer SampledAttention',
         'utils': (
             'AdaptivePadding ConditionalAttention DynamicConv MLP PatchEmbed PatchMerging coordinate_to_encoding '
             'inverse_sigmoid nchw_to_nlc nlc_to_nchw'

@@ -33,6 +33,8 @@ from .utils import coordinate_to_encoding, inverse_sigmoid
 class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
     """Positions of queries are made of their references; outputs are normed, references keep a gradient (Sec. 3.5)."""
 
+    reference_eps = 1e-3  # of the logits of references
+
     def _init_layers(self) -> None:
         super()._init_layers()
         self.ref_point_head = MLP(self.embed_dims * 2, self.embed_dims, self.embed_dims, 2)
@@ -62,10 +64,9 @@ class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
         ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, F, 4)
         for index, layer in enumerate(self.layers):
             places = reference_points[:, :, None] * ratios
-            waves = coordinate_to_encoding(places[:, :, 0], num_feats=self.embed_dims // 2).to(query.dtype)
             query = layer(
                 query,
-                query_pos=self.ref_point_head(waves),
+                query_pos=self._query_pos(places[:, :, 0], query),
                 value=value,
                 key_padding_mask=key_padding_mask,
                 self_attn_mask=self_attn_mask,
@@ -75,7 +76,8 @@ class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
                 reference_points=places,
                 **kwargs,
             )
-            moved = (self._deltas(index, query, reg_branches) + inverse_sigmoid(reference_points, eps=1e-3)).sigmoid()
+            start = inverse_sigmoid(reference_points, self.reference_eps)
+            moved = (self._deltas(index, query, reg_branches) + start).sigmoid()
             reference_points = moved.detach()
             if index < self.num_layers - 1:
                 self_attn_mask = self._next_mask(reference_points, query, self_attn_mask, index)
@@ -84,6 +86,10 @@ class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
         if self.return_intermediate:
             return torch.stack(queries), torch.stack(references)
         return queries[-1][None], references[-1][None]
+
+    def _query_pos(self, places: Tensor, query: Tensor) -> Tensor:
+        """``(B, Q, C)`` the positions of queries at boxes ``(B, Q, 4)`` of the first level."""
+        return self.ref_point_head(coordinate_to_encoding(places, num_feats=self.embed_dims // 2).to(query.dtype))
 
     def _deltas(self, index: int, query: Tensor, reg_branches: nn.ModuleList) -> Tensor:
         """``(B, Q, 4)`` logits by which the outputs of a layer move their references."""

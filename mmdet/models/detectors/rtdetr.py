@@ -1,0 +1,70 @@
+"""RT-DETR. Letters: B images, S cells of all levels, D denoising queries, Q others, C channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from mmdet.models.layers.transformer import RTDETRTransformerDecoder, SampledAttention
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
+
+from .base_detr import padding_masks
+from .dino import DINO, rows_at
+
+
+@MODELS.register_module()
+class RTDETR(DINO):
+    """`DETRs Beat YOLOs on Real-time Object Detection <https://arxiv.org/abs/2304.08069>`_ and `RT-DETRv2
+    <https://arxiv.org/abs/2407.17140>`_
+
+    The neck is the encoder, which has mixed the levels already. Queries are the cells of best class score: their
+    features, and boxes around them (Sec. 4.3).
+
+    Args:
+        learn_initial_query: Whether queries have learned contents in place of the features of their cells.
+    """
+
+    decoder_class = RTDETRTransformerDecoder
+
+    def __init__(
+        self, *args: Any, learn_initial_query: bool = False, num_feature_levels: int = 3, **kwargs: Any
+    ) -> None:
+        self.learn_initial_query = learn_initial_query
+        kwargs = dict(with_box_refine=True, as_two_stage=True) | kwargs
+        super().__init__(*args, num_feature_levels=num_feature_levels, **kwargs)
+
+    def _init_transformer(self) -> None:
+        self.decoder = self.decoder_class(**self.decoder)
+        self.embed_dims = self.decoder.embed_dims
+
+    def _init_coders(self) -> None:
+        for module in self.decoder.modules():
+            if isinstance(module, SampledAttention):
+                module.init_weights()
+
+    def _init_queries(self) -> None:
+        if self.learn_initial_query:
+            super()._init_queries()
+
+    def _init_query_weights(self) -> None:
+        if self.learn_initial_query:
+            super()._init_query_weights()
+
+    def pre_transformer(  # type: ignore[override]
+        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None
+    ) -> tuple[dict, dict]:
+        """All levels as ``memory (B, S, C)``, and where they lie."""
+        memory, mask, where = self._flat_levels(mlvl_feats, padding_masks(mlvl_feats, batch_data_samples))
+        encoded = dict(memory=memory, memory_mask=mask, spatial_shapes=where['spatial_shapes'])
+        return encoded, dict(memory_mask=mask, **where)
+
+    def forward_encoder(self, **encoded: Any) -> dict:  # type: ignore[override]
+        """What it is given: the neck has been the encoder."""
+        return encoded
+
+    def _contents(self, features: Tensor, best: Tensor) -> Tensor:
+        if self.learn_initial_query:
+            return super()._contents(features, best)
+        return rows_at(features, best).detach()

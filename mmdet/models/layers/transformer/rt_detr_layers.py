@@ -1,0 +1,139 @@
+"""Decoder of RT-DETR (arXiv:2304.08069) and RT-DETRv2 (arXiv:2407.17140).
+
+Letters: B images, F feature levels, S cells of all levels, Q queries, H heads, K points, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmdet.errors import UserValueError
+from mmdet.models.layers.mlp import MLP
+from mmdet.ops.multi_scale_deform_attn import init_sampling, sampled_sums
+
+from .attention import MultiheadAttention
+from .deformable_detr_layers import DeformableDetrTransformerDecoder, DeformableDetrTransformerDecoderLayer
+from .dino_layers import DinoTransformerDecoder
+
+METHODS = ('default', 'discrete')
+
+
+class SampledAttention(BaseModule):
+    """Attention of each query to points within its box, of which levels may have different numbers.
+
+    With ``num_points`` alike on all levels, the default method and projections it computes what
+    :class:`MultiScaleDeformableAttention` does, with the same names of weights.
+
+    Args:
+        num_points: K, of all levels or of each.
+        method: 'default' for bilinear samples, 'discrete' for the nearest cells (RT-DETRv2, Sec. 3).
+        offset_scale: How far points may lie from the centre for an offset of 1, in parts of the box.
+        with_projection: Whether values and outputs are projected; D-FINE leaves both out.
+        add_identity: Whether the query is added to the output.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 3,
+        num_points: int | Sequence[int] = 4,
+        method: str = 'default',
+        offset_scale: float = 0.5,
+        with_projection: bool = True,
+        add_identity: bool = True,
+        batch_first: bool = True,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        points = [num_points] * num_levels if isinstance(num_points, int) else list(num_points)
+        if len(points) != num_levels:
+            raise UserValueError(f'num_points={num_points} must have one number for each of {num_levels} levels')
+        if embed_dims % num_heads:
+            raise UserValueError(f'embed_dims={embed_dims} is not divisible by num_heads={num_heads}')
+        if method not in METHODS:
+            raise UserValueError(f'method must be one of {", ".join(METHODS)}, got {method!r}')
+        self.batch_first = batch_first
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.points = points
+        self.method = method
+        self.offset_scale = offset_scale
+        self.sampling_offsets = nn.Linear(embed_dims, num_heads * sum(points) * 2)
+        self.attention_weights = nn.Linear(embed_dims, num_heads * sum(points))
+        self.add_identity = add_identity
+        self.value_proj = nn.Linear(embed_dims, embed_dims) if with_projection else None
+        self.output_proj = nn.Linear(embed_dims, embed_dims) if with_projection else None
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """See :func:`mmdet.ops.multi_scale_deform_attn.init_sampling`."""
+        init_sampling(self, self.num_heads, self.points)
+        if self.method == 'discrete':
+            self.sampling_offsets.requires_grad_(False)  # nearest cells have no gradient of their places
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | Sequence[tuple[int, int]] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """``(B, Q, C)`` of the same.
+
+        Args:
+            value: ``(B, S, C)``.
+            key_padding_mask: ``(B, S)`` True at cells of padding.
+            reference_points: ``(B, Q, F or 1, 4)`` boxes cx, cy, w, h in parts of the image.
+            spatial_shapes: ``(F, 2)`` height and width of each level, on the host.
+        """
+        if reference_points is None or spatial_shapes is None or reference_points.shape[-1] != 4:
+            raise UserValueError('SampledAttention needs reference_points with 4 coordinates and spatial_shapes')
+        identity = query
+        query = query if query_pos is None else query + query_pos
+        value = value if self.value_proj is None else self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0)
+        shape = *query.shape[:2], self.num_heads, sum(self.points)
+        offsets = self.sampling_offsets(query).reshape(*shape, 2).split(self.points, 3)
+        weights = self.attention_weights(query).reshape(shape).softmax(-1).split(self.points, 3)
+        boxes = reference_points.expand(-1, -1, len(self.points), -1)[:, :, None]  # (B, Q, 1, F, 4)
+        locations = [
+            boxes[:, :, :, level, None, :2] + offset * (boxes[:, :, :, level, None, 2:] * (self.offset_scale / count))
+            for level, (offset, count) in enumerate(zip(offsets, self.points))
+        ]
+        value = value.unflatten(-1, (self.num_heads, -1))
+        out = sampled_sums(value, spatial_shapes, locations, weights, nearest=self.method == 'discrete')
+        out = out if self.output_proj is None else self.output_proj(out)
+        return out + identity if self.add_identity else out
+
+
+class RTDETRTransformerDecoderLayer(DeformableDetrTransformerDecoderLayer):
+    """Deformable DETR's, with :class:`SampledAttention`."""
+
+    def _init_layers(self) -> None:
+        self.self_attn = MultiheadAttention(**self.self_attn_cfg)
+        self.cross_attn = SampledAttention(**self.cross_attn_cfg)
+        self._init_rest(3)
+
+
+class RTDETRTransformerDecoder(DinoTransformerDecoder):
+    """Positions of queries are made of their boxes without waves; outputs are not normed."""
+
+    layer_class = RTDETRTransformerDecoderLayer
+    reference_eps = 1e-5
+
+    def _init_layers(self) -> None:
+        DeformableDetrTransformerDecoder._init_layers(self)
+        self.ref_point_head = MLP(4, self.embed_dims * 2, self.embed_dims, 2)
+        self.norm = nn.Identity()
+
+    def _query_pos(self, places: Tensor, query: Tensor) -> Tensor:
+        return self.ref_point_head(places.to(query.dtype))
