@@ -36,7 +36,8 @@ class HybridEncoder(BaseModule):
 
     Args:
         in_channels: Of the inputs, fine to coarse, each half the size of the one before.
-        out_channels: C of all outputs.
+        out_channels: C of all maps.
+        decoder_channels: Of the outputs, which a 1x1 convolution brings to the decoder; None for C and no convolution.
         encode_levels: Which inputs attend to themselves, by index.
         encoder: Arguments of the :class:`DetrTransformerEncoder` of each of them.
         temperature: Ratio of the longest to the shortest wave of the positions.
@@ -59,6 +60,7 @@ class HybridEncoder(BaseModule):
         temperature: float = 10000,
         num_blocks: int = 3,
         expand_ratio: float = 1.0,
+        decoder_channels: int | None = None,
         norm_cfg: dict = dict(type='BN'),
         act_cfg: dict = dict(type='SiLU', inplace=True),
         init_cfg: dict | list[dict] | None = None,
@@ -82,6 +84,8 @@ class HybridEncoder(BaseModule):
         self.fpn_blocks = nn.ModuleList([self._fusion(out_channels) for _ in steps])
         self.downsample_convs = nn.ModuleList([self._downsample(out_channels) for _ in steps])
         self.pan_blocks = nn.ModuleList([self._fusion(out_channels) for _ in steps])
+        project = lambda: ConvModule(out_channels, decoder_channels, 1, **linear) if decoder_channels else nn.Identity()
+        self.decoder_proj = nn.ModuleList([project() for _ in in_channels])
 
     def _lateral(self, channels: int) -> nn.Module:
         return ConvModule(channels, channels, 1, **self.conv_cfg)
@@ -98,7 +102,7 @@ class HybridEncoder(BaseModule):
         return cells.transpose(1, 2).unflatten(2, x.shape[-2:])
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """``[(B, C_i, H_i, W_i)]`` -> ``[(B, C, H_i, W_i)]``."""
+        """``[(B, C_i, H_i, W_i)]`` -> ``[(B, C or decoder_channels, H_i, W_i)]``."""
         check_maps(self, inputs, len(self.input_proj))
         maps = [project(x) for project, x in zip(self.input_proj, inputs)]
         for level, encoder in zip(self.encode_levels, self.encoder):
@@ -110,4 +114,4 @@ class HybridEncoder(BaseModule):
             maps[low] = fuse(torch.cat([above, maps[low]], 1))
         for step, (downsample, fuse) in enumerate(zip(self.downsample_convs, self.pan_blocks)):
             maps[step + 1] = fuse(torch.cat([downsample(maps[step]), maps[step + 1]], 1))
-        return tuple(maps)
+        return tuple(project(x) for project, x in zip(self.decoder_proj, maps))

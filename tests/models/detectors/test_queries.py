@@ -81,7 +81,7 @@ def rtdetr(**attention):
     layer = dict(self_attn_cfg=dict(ATTENTION), ffn_cfg=dict(FFN, act_cfg=dict(type='GELU')))
     encoder = dict(num_layers=1, layer_cfg=layer)
     mix = dict(type='HybridEncoder', in_channels=[16, 32], out_channels=DIMS, encode_levels=(1,), encoder=encoder)
-    model['neck'] = [dict(mix, num_blocks=1), dict(model['neck'], in_channels=[DIMS] * 2, num_outs=2)]
+    model['neck'] = dict(mix, num_blocks=1, decoder_channels=DIMS)
     model['bbox_head']['loss_cls'] = dict(type='VarifocalLoss', use_sigmoid=True)
     return {key: value for key, value in model.items() if key not in ('encoder', 'positional_encoding')}
 
@@ -101,6 +101,8 @@ DETECTORS = {
     'DeformableDETR of two stages': deformable(with_box_refine=True, as_two_stage=True),
     'DINO': dino('DINO'),
     'RTDETR': rtdetr(num_points=[1, 2]),
+    'RTDETR whose first layer detects': rtdetr(num_points=1)
+    | dict(decoder=dict(rtdetr(num_points=1)['decoder'], eval_idx=0)),
     'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
     'RTDETR with learned contents': rtdetr(with_projection=False) | dict(learn_initial_query=True),
 }

@@ -5,6 +5,7 @@ Letters: L layers, B images, N ground truths of all images, R groups, D denoisin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
         """
         queries, references = [], [reference_points]
         ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, F, 4)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._active_layers()):
             places = reference_points[:, :, None] * ratios
             query = layer(
                 query,
@@ -86,6 +87,10 @@ class DinoTransformerDecoder(DeformableDetrTransformerDecoder):
         if self.return_intermediate:
             return torch.stack(queries), torch.stack(references)
         return queries[-1][None], references[-1][None]
+
+    def _active_layers(self) -> Sequence[nn.Module]:
+        """The layers that queries go through."""
+        return self.layers
 
     def _query_pos(self, places: Tensor, query: Tensor) -> Tensor:
         """``(B, Q, C)`` the positions of queries at boxes ``(B, Q, 4)`` of the first level."""

@@ -125,10 +125,23 @@ class RTDETRTransformerDecoderLayer(DeformableDetrTransformerDecoderLayer):
 
 
 class RTDETRTransformerDecoder(DinoTransformerDecoder):
-    """Positions of queries are made of their boxes without waves; outputs are not normed."""
+    """Positions of queries are made of their boxes without waves; outputs are not normed.
+
+    Args:
+        eval_idx: The layer that detects, by index; those after it serve in training alone.
+    """
 
     layer_class = RTDETRTransformerDecoderLayer
     reference_eps = 1e-5
+
+    def __init__(self, *args: Any, eval_idx: int = -1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if eval_idx not in range(-self.num_layers, self.num_layers):
+            raise UserValueError(f'eval_idx must be one of {self.num_layers} layers, got {eval_idx}')
+        self.eval_idx = eval_idx % self.num_layers
+
+    def _active_layers(self) -> Sequence[nn.Module]:
+        return self.layers if self.training else self.layers[: self.eval_idx + 1]
 
     def _init_layers(self) -> None:
         DeformableDetrTransformerDecoder._init_layers(self)

@@ -1,0 +1,21 @@
+_base_ = '../rtdetr/rtdetr_r34vd_4xb4-72e_coco.py'
+
+max_epochs = 120
+
+# The last epochs see the pictures without distortion, zooming out and cropping.
+train_pipeline_stage2 = [
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Resize', scale=(640, 640), keep_ratio=False),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='PackDetInputs'),
+]
+
+train_cfg = dict(max_epochs=max_epochs)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
+
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0001, update_buffers=True, priority=49),
+    dict(type='PipelineSwitchHook', switch_epoch=max_epochs - 3, switch_pipeline=train_pipeline_stage2),
+]
