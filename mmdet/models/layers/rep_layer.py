@@ -50,6 +50,43 @@ class RepVGGBlock(BaseModule):
         del self.conv1, self.conv2
 
 
+class RepNCSPELAN(BaseModule):
+    """A map split in two, the second half put through two stages; all parts are mixed (GELAN of YOLOv9,
+    arXiv:2402.13616, Fig. 3, as D-FINE has it).
+
+    Args:
+        mid_channels: Of both halves together.
+        stage_channels: Of each stage.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        mid_channels: int,
+        stage_channels: int,
+        num_blocks: int = 3,
+        norm_cfg: dict = dict(type='BN'),
+        act_cfg: OptConfigType = dict(type='SiLU', inplace=True),
+    ) -> None:
+        super().__init__()
+        shared = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        half = mid_channels // 2
+        self.conv1 = ConvModule(in_channels, mid_channels, 1, **shared)
+        self.csp_rep1 = CSPRepLayer(half, stage_channels, num_blocks, **shared)
+        self.conv2 = ConvModule(stage_channels, stage_channels, 3, padding=1, **shared)
+        self.csp_rep2 = CSPRepLayer(stage_channels, stage_channels, num_blocks, **shared)
+        self.conv3 = ConvModule(stage_channels, stage_channels, 3, padding=1, **shared)
+        self.conv4 = ConvModule(mid_channels + 2 * stage_channels, out_channels, 1, **shared)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H, W)``."""
+        halves = self.conv1(x).chunk(2, 1)
+        first = self.conv2(self.csp_rep1(halves[1]))
+        second = self.conv3(self.csp_rep2(first))
+        return self.conv4(torch.cat([*halves, first, second], 1))
+
+
 class CSPRepLayer(BaseModule):
     """Two 1x1 convolutions, one of them followed by :class:`RepVGGBlock` s; their sum (RT-DETR, arXiv:2304.08069,
     Fig. 4, "fusion").

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'bfp': 'BFP',
         'channel_mapper': 'ChannelMapper',
         'ct_resnet_neck': 'CTResNetNeck',
+        'dfine_hybrid_encoder': 'DFINEHybridEncoder',
         'dilated_encoder': 'DilatedEncoder',
         'dyhead': 'DyHead',
         'fpg': 'FPG',

@@ -76,8 +76,8 @@ class HybridEncoder(BaseModule):
         self.num_blocks = num_blocks
         self.expand_ratio = expand_ratio
         self.conv_cfg: dict[str, Any] = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.linear_cfg = linear = dict(norm_cfg=norm_cfg, act_cfg=None)
         steps = range(len(in_channels) - 1)
-        linear = dict(norm_cfg=norm_cfg, act_cfg=None)
         self.input_proj = nn.ModuleList([ConvModule(width, out_channels, 1, **linear) for width in in_channels])
         self.encoder = nn.ModuleList([DetrTransformerEncoder(**encoder) for _ in self.encode_levels])
         self.lateral_convs = nn.ModuleList([self._lateral(out_channels) for _ in steps])

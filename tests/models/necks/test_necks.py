@@ -18,6 +18,7 @@ from mmdet.models.necks import (
     ChannelMapper,
     CSPNeXtPAFPN,
     CTResNetNeck,
+    DFINEHybridEncoder,
     DilatedEncoder,
     DyHead,
     FPN_DropBlock,
@@ -58,6 +59,11 @@ NECKS = [
     (
         HybridEncoder,
         dict(in_channels=CHANNELS, out_channels=8, encode_levels=(3,), encoder=ENCODER, num_blocks=1),
+        SIZES,
+    ),
+    (
+        DFINEHybridEncoder,
+        dict(in_channels=CHANNELS, out_channels=8, encode_levels=(3,), encoder=ENCODER, decoder_channels=4),
         SIZES,
     ),
     (ChannelMapper, dict(in_channels=CHANNELS, out_channels=8, num_outs=6), [*SIZES, (1, 2), (1, 1)]),
