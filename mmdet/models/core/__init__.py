@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'assign_result': 'AssignResult',
         'assignment': 'Assignment best_of_candidates labels_of',
+        'box_distributions': 'bin_places moved_sides side_entropy side_targets sides_of_distributions',
         'center_regions': 'CenterRegions cell_grid middle_cells',
         'constants': 'constant',
         'denoising': 'denoising_mask known_matches noisy_boxes noisy_labels queries_by_image',

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         'deformable_detr_head': 'DeformableDETRHead',
         'detr_head': 'ConditionalDETRHead DABDETRHead DETRHead',
         'embedding_rpn_head': 'EmbeddingRPNHead',
+        'dfine_head': 'DFINEHead',
         'dino_head': 'DINOHead',
         'fcos_head': 'FCOSHead',
         'fovea_head': 'FeatureAlign FoveaHead',

@@ -48,10 +48,13 @@ class DeformableDETRHead(DETRHead):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
+        self.cls_branches = self._branches(nn.Linear(self.embed_dims, self.cls_out_channels))
+        self.reg_branches = self._branches(self._box_branch(4))
+
+    def _box_branch(self, out_channels: int) -> nn.Sequential:
         dims = self.embed_dims
         hidden = [layer for _ in range(self.num_reg_fcs) for layer in (nn.Linear(dims, dims), nn.ReLU())]
-        self.cls_branches = self._branches(nn.Linear(dims, self.cls_out_channels))
-        self.reg_branches = self._branches(nn.Sequential(*hidden, nn.Linear(dims, 4)))
+        return nn.Sequential(*hidden, nn.Linear(dims, out_channels))
 
     def _branches(self, branch: nn.Module) -> Any:
         again = (lambda module: module) if self.share_pred_layer else copy.deepcopy

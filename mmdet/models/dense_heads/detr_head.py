@@ -47,6 +47,31 @@ def image_sizes(metas: Sequence[dict], like: Tensor) -> Tensor:
     return constant([[meta['img_shape'][1], meta['img_shape'][0]] * 2 for meta in metas], like)
 
 
+def by_layer(value: Tensor, layers: int) -> Tensor:
+    """``(L, B, Q, ...)`` of ``(L * B, Q, ...)``."""
+    return value.unflatten(0, (layers, -1))
+
+
+def in_each(mask: Tensor) -> Tensor:
+    """``(L,)`` how many of ``mask (L, B, Q)`` are set."""
+    return mask.flatten(1).sum(1).float()
+
+
+def true_boxes(group: QueryOutputs, targets: DenseTargets) -> Tensor:
+    """``(L, B, Q, 4)`` normalised; off the positives the predicted box, so that no loss sees a pair that means
+    nothing."""
+    layers = len(group.boxes)
+    inside = by_layer(targets.pos, layers)[..., None]
+    return torch.where(inside, by_layer(targets.bbox_targets, layers), group.boxes.detach())
+
+
+def overlaps_with_truth(group: QueryOutputs, targets: DenseTargets) -> Tensor:
+    """``(L, B, Q)`` IoU of the positives with their ground truths, 0 elsewhere, without gradient."""
+    pair = [bbox_cxcywh_to_xyxy(boxes).flatten(0, 2) for boxes in (group.boxes.detach(), true_boxes(group, targets))]
+    pos = by_layer(targets.pos, len(group.boxes))
+    return torch.where(pos, bbox_overlaps(*pair, is_aligned=True).view(pos.shape), 0.0)
+
+
 @MODELS.register_module()
 class DETRHead(BaseModule):
     """Class and box of each query (DETR, arXiv:2005.12872, Sec. 3.1).
@@ -198,27 +223,27 @@ class DETRHead(BaseModule):
         ]
 
     def _losses_of(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> Losses:
-        layers, scores, boxes = len(group.scores), group.scores, group.boxes
-        by_layer = lambda value: value.unflatten(0, (layers, -1))  # (L, B, Q, ...)
-        pos, weights = by_layer(targets.pos), by_layer(targets.label_weights)
-        box_targets, box_weights = by_layer(targets.bbox_targets), by_layer(targets.bbox_weights)
-        count = lambda mask: mask.flatten(1).sum(1).float()  # (L,)
-        num_pos, num_neg = count(pos), count((weights > 0) & ~pos)
-        factor = num_pos + num_neg * self.bg_cls_weight
+        return self._class_losses(group, targets), *self._box_losses(group, targets, metas)
+
+    def _class_losses(self, group: QueryOutputs, targets: DenseTargets) -> Tensor:
+        layers = len(group.scores)
+        pos, weights = by_layer(targets.pos, layers), by_layer(targets.label_weights, layers)
+        factor = in_each(pos) + in_each((weights > 0) & ~pos) * self.bg_cls_weight
         factor = mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
-        num_pos = mean_count(num_pos)
-        # Off the positives the target is the box itself, so that no loss sees a pair that means nothing.
-        truth = torch.where(pos[..., None], box_targets, boxes.detach())
+        labels: Tensor | tuple = by_layer(targets.labels, layers)
+        if isinstance(self.loss_cls, (QualityFocalLoss, VarifocalLoss)):
+            labels = self._quality_targets(labels, overlaps_with_truth(group, targets))
+        return layer_losses(self.loss_cls, group.scores, labels, weights, factor)
+
+    def _box_losses(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> tuple[Tensor, Tensor]:
+        boxes, truth = group.boxes, true_boxes(group, targets)
+        weights = by_layer(targets.bbox_weights, len(boxes))
+        num_pos = mean_count(in_each(by_layer(targets.pos, len(boxes))))
         sizes = image_sizes(metas, boxes)[:, None]
         corners, true_corners = bbox_cxcywh_to_xyxy(boxes) * sizes, bbox_cxcywh_to_xyxy(truth) * sizes
-        labels: Tensor | tuple = by_layer(targets.labels)
-        if isinstance(self.loss_cls, (QualityFocalLoss, VarifocalLoss)):
-            overlaps = bbox_overlaps(corners.detach().flatten(0, 2), true_corners.flatten(0, 2), is_aligned=True)
-            labels = self._quality_targets(labels, torch.where(pos, overlaps.view(pos.shape), 0.0))
         return (
-            layer_losses(self.loss_cls, scores, labels, weights, factor),
-            layer_losses(self.loss_bbox, boxes, truth, box_weights, num_pos),
-            layer_losses(self.loss_iou, corners, true_corners, box_weights.mean(-1), num_pos),
+            layer_losses(self.loss_bbox, boxes, truth, weights, num_pos),
+            layer_losses(self.loss_iou, corners, true_corners, weights.mean(-1), num_pos),
         )
 
     def _quality_targets(self, labels: Tensor, quality: Tensor) -> Tensor | tuple[Tensor, Tensor]:

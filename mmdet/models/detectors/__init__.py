@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'panoptic_two_stage_segmentor': 'PanopticFPN TwoStagePanopticSegmentor',
         'sparse_rcnn': 'QueryInst SparseRCNN',
         'dino': 'DINO',
-        'rtdetr': 'RTDETR',
+        'rtdetr': 'DFINE RTDETR',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'

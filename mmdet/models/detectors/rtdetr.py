@@ -1,4 +1,4 @@
-"""RT-DETR. Letters: B images, S cells of all levels, D denoising queries, Q others, C channels."""
+"""RT-DETR and D-FINE. Letters: B images, S cells of all levels, D denoising queries, Q others, C channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmdet.models.layers.transformer import RTDETRTransformerDecoder, SampledAttention
+from mmdet.models.layers.transformer import DFINETransformerDecoder, RTDETRTransformerDecoder, SampledAttention
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 
@@ -68,3 +68,36 @@ class RTDETR(DINO):
         if self.learn_initial_query:
             return super()._contents(features, best)
         return rows_at(features, best).detach()
+
+
+@MODELS.register_module()
+class DFINE(RTDETR):
+    """`D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement
+    <https://arxiv.org/abs/2410.13842>`_"""
+
+    decoder_class = DFINETransformerDecoder
+
+    def forward_decoder(  # type: ignore[override]
+        self,
+        query: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        reference_points: Tensor,
+        dn_mask: Tensor | None = None,
+        **where: Any,
+    ) -> dict:
+        """``hidden_states (L, B, D + Q, C)``, and what :class:`DFINETransformerDecoder` returns besides."""
+        head = self.bbox_head
+        states, boxes, corners, start = self.decoder(
+            query=query,
+            value=memory,
+            key_padding_mask=memory_mask,
+            self_attn_mask=dn_mask,
+            reference_points=reference_points,
+            reg_branches=head.reg_branches,
+            first_branch=head.pre_bbox_head,
+            places=head.places,
+            scale=head.reg_scale,
+            **where,
+        )
+        return dict(hidden_states=states, references=boxes, corners=corners, start=start)

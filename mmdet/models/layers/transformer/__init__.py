@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         'detr_layers': (
             'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
         ),
+        'dfine_layers': 'DFINETransformerDecoder DFINETransformerDecoderLayer LocationQuality',
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
         'rt_detr_layers': 'RTDETRTransformerDecoder RTDETRTransformerDecoderLayer SampledAttention',
         'utils': (
