@@ -74,6 +74,13 @@ def dino(kind, **changes):
     return deformable(kind, with_box_refine=True, as_two_stage=True, dn_cfg=GROUPS, **changes)
 
 
+def dfine():
+    model = rtdetr(num_points=[1, 2])
+    model['neck'] = dict(model['neck'], type='DFINEHybridEncoder')
+    model['bbox_head'] = dict(model['bbox_head'], type='DFINEHead', reg_max=8)
+    return dict(model, type='DFINE')
+
+
 def rtdetr(**attention):
     """The neck is the encoder; samples of the two levels are taken as ``attention`` says."""
     points = dict(embed_dims=DIMS, num_heads=2, num_levels=2, **attention)
@@ -103,6 +110,7 @@ DETECTORS = {
     'RTDETR': rtdetr(num_points=[1, 2]),
     'RTDETR whose first layer detects': rtdetr(num_points=1)
     | dict(decoder=dict(rtdetr(num_points=1)['decoder'], eval_idx=0)),
+    'DFINE': dfine(),
     'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
     'RTDETR with learned contents': rtdetr(with_projection=False) | dict(learn_initial_query=True),
 }
