@@ -54,7 +54,9 @@ model = dict(
         type='DINOHead',
         num_classes=80,
         sync_cls_avg_factor=True,
-        loss_cls=dict(type='VarifocalLoss', use_sigmoid=True, alpha=0.75, gamma=2.0, loss_weight=1.0),
+        loss_cls=dict(
+            type='VarifocalLoss', use_sigmoid=True, alpha=0.75, gamma=2.0, loss_weight=1.0, detach_scale=True
+        ),
         loss_bbox=dict(type='L1Loss', loss_weight=5.0),
         loss_iou=dict(type='GIoULoss', loss_weight=2.0),
     ),

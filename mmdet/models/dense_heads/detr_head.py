@@ -30,7 +30,7 @@ from mmdet.models.core import (
 )
 from mmdet.models.layers.mlp import FFN, MLP
 from mmdet.models.layers.transformer.utils import inverse_sigmoid
-from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
+from mmdet.models.losses import MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -40,6 +40,7 @@ from mmdet.utils import ConfigType, InstanceList, OptInstanceList, OptMultiConfi
 from . import query_joints
 
 Losses = tuple[Tensor, ...]
+OF_ALL_CLASSES = MatchabilityAwareLoss, VarifocalLoss  # whose targets are qualities of each class
 
 
 def image_sizes(metas: Sequence[dict], like: Tensor) -> Tensor:
@@ -231,7 +232,7 @@ class DETRHead(BaseModule):
         factor = in_each(pos) + in_each((weights > 0) & ~pos) * self.bg_cls_weight
         factor = mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
         labels: Tensor | tuple = by_layer(targets.labels, layers)
-        if isinstance(self.loss_cls, (QualityFocalLoss, VarifocalLoss)):
+        if isinstance(self.loss_cls, (QualityFocalLoss, *OF_ALL_CLASSES)):
             labels = self._quality_targets(labels, overlaps_with_truth(group, targets))
         return layer_losses(self.loss_cls, group.scores, labels, weights, factor)
 
@@ -248,7 +249,7 @@ class DETRHead(BaseModule):
 
     def _quality_targets(self, labels: Tensor, quality: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What a loss that knows the IoU takes, of ``(L, B, Q)`` labels and IoU."""
-        if isinstance(self.loss_cls, VarifocalLoss):
+        if isinstance(self.loss_cls, OF_ALL_CLASSES):
             classes = torch.arange(self.num_classes, device=labels.device)
             return torch.where(labels[..., None] == classes, quality[..., None], 0.0)
         return labels, quality

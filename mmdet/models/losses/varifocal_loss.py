@@ -19,6 +19,7 @@ def varifocal_loss(
     iou_weighted: bool = True,
     reduction: str = 'mean',
     avg_factor: float | Tensor | None = None,
+    detach_scale: bool = False,
 ) -> Tensor:
     """VarifocalNet (arXiv:2008.13367), Eq. 2: only negatives are scaled down, positives count by their IoU.
 
@@ -26,12 +27,14 @@ def varifocal_loss(
         pred: Logits of shape (N, C).
         target: IoU of the positives at their class, else 0, shape (N, C).
         weight: Shape (N,) or (N, C).
+        detach_scale: Whether the scale of negatives is a constant for the gradient, as RT-DETR has it.
     """
     check_same_shape(pred, target)
     target = target.to(pred.dtype)
     positive = target > 0
     probability, entropy = binary_entropy(pred, target)
-    negative_scale = alpha * (probability - target).abs().pow(gamma)
+    seen = probability.detach() if detach_scale else probability
+    negative_scale = alpha * (seen - target).abs().pow(gamma)
     scale = torch.where(positive, target if iou_weighted else torch.ones_like(target), negative_scale)
     loss = entropy * scale
     return weight_reduce_loss(loss, column_weight(weight, loss.dim()), reduction, avg_factor)
@@ -51,10 +54,13 @@ class VarifocalLoss(WeightedLoss):
         iou_weighted: bool = True,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
+        detach_scale: bool = False,
     ) -> None:
         if not use_sigmoid:
             raise UserValueError('VarifocalLoss is defined with use_sigmoid=True only.')
         if alpha < 0:
             raise UserValueError(f'alpha={alpha} of VarifocalLoss must not be negative.')
-        super().__init__(reduction, loss_weight, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
+        super().__init__(
+            reduction, loss_weight, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted, detach_scale=detach_scale
+        )
         self.use_sigmoid = use_sigmoid

@@ -233,6 +233,22 @@ def test_varifocal():
     torch.testing.assert_close(loss, T([[0.8 * (softplus(1.0) - 0.8), 0.75 * sigmoid(-1.0) ** 2 * softplus(-1.0)]]))
 
 
+def test_varifocal_with_constant_scales():
+    logits = T([[0.5, -1.0]]).requires_grad_()
+    module = MODELS.build({'type': 'VarifocalLoss', 'detach_scale': True})
+    module(logits, T([[0.0, 0.0]]), reduction_override='sum').backward()
+    torch.testing.assert_close(logits.grad, T([[0.75 * sigmoid(x) ** 3 for x in (0.5, -1.0)]]))
+
+
+def test_matchability():
+    logits, target = T([[1.0, -1.0]]).requires_grad_(), T([[0.64, 0.0]])
+    loss = MODELS.build({'type': 'MatchabilityAwareLoss'})(logits, target, reduction_override='none')
+    aim = 0.8**3
+    torch.testing.assert_close(loss, T([[softplus(1.0) - aim, sigmoid(-1.0) ** 1.5 * softplus(-1.0)]]))
+    loss.sum().backward()
+    torch.testing.assert_close(logits.grad, T([[sigmoid(1.0) - aim, sigmoid(-1.0) ** 2.5]]))
+
+
 def test_gaussian_focal():
     pred, target = T([[0.7, 0.4], [0.2, 0.1]]), T([[1.0, 0.5], [0.0, 0.0]])
     module = MODELS.build({'type': 'GaussianFocalLoss', 'pos_weight': 2.0, 'neg_weight': 3.0})
