@@ -24,5 +24,6 @@ __getattr__, __dir__, __all__ = attach(
         'swin': 'SwinTransformer',
         'timm_backbone': 'TIMMBackbone',
         'trident_resnet': 'TridentResNet',
+        'vit': 'DINOv2 WindowedViT',
     },
 )
