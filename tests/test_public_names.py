@@ -82,10 +82,9 @@ TO_COME = {
     },
     'two stages': {
         'mmdet.models.detectors': 'mask_scoring_rcnn point_rend',
-        'mmdet.models.roi_heads': ('mask_scoring_roi_head pisa_roi_head point_rend_roi_head'),
+        'mmdet.models.roi_heads': ('mask_scoring_roi_head point_rend_roi_head'),
         'mmdet.models.roi_heads.bbox_heads': 'sabl_head',
         'mmdet.models.roi_heads.mask_heads': ('coarse_mask_head mask_point_head maskiou_head'),
-        'mmdet.models.task_modules': ('samplers.score_hlr_sampler'),
     },
     'semi-supervised learning': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:MultiBranchDataPreprocessor',

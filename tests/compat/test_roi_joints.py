@@ -67,6 +67,8 @@ def reached(name, place, joint):
     with_mask = any(word in name for word in ('Mask', 'HTC', 'SCNet', 'QueryInst'))
     if name in MATCHING and (place, joint) in NOT_OF_QUERIES:
         return False
+    if name.startswith('PISA') and (place, joint) == ('bbox_head', 'loss_and_target'):
+        return False  # targets are weighed between the two
     if 'grid' in place or joint == '_random_jitter':
         return name == 'Grid'
     if joint in ('refine_bboxes', 'regress_by_class'):
@@ -231,6 +233,48 @@ def test_targets_of_an_own_head_by_lists():
     head.__class__, mask_head.__class__ = OwnHead, OwnMaskHead
     assert_same(losses_of(model), expected_losses('Mask'))
     assert seen['images'] == 3
+
+
+@pytest.mark.parametrize('name', ['PISA', 'PISA Mask'])
+def test_an_own_loss_with_weights_of_negatives(name):
+    """A sampler that weighs negatives gives pairs, and the box loss takes the weights of each image."""
+    model, seen = prepared(name), []
+    base = type(model.roi_head)
+
+    class Own(base):
+        def loss(self, x, rpn_results_list, batch_data_samples):
+            gt_instances, _, _ = unpack_gt_instances(batch_data_samples)
+            drawn, weights = [], []
+            for i, proposals in enumerate(rpn_results_list):
+                proposals.priors = proposals.pop('bboxes')
+                assigned = self.bbox_assigner.assign(proposals, gt_instances[i], None)
+                feats = [level[i][None] for level in x]
+                result, weight = self.bbox_sampler.sample(assigned, proposals, gt_instances[i], feats=feats)
+                drawn.append(result)
+                weights.append(weight)
+                seen.append(len(weight) == len(result.neg_inds) and weight.std() > 0)
+            losses = dict(self.bbox_loss(x, drawn, neg_label_weights=weights)['loss_bbox'])
+            if self.with_mask:
+                losses.update(self.mask_loss(x, drawn, None, gt_instances)['loss_mask'])
+            return losses
+
+    model.roi_head.__class__ = Own
+    assert_same(losses_of(model), expected_losses(name))
+    assert seen == [True] * 3
+
+
+def test_weights_that_an_own_box_loss_sees():
+    model, seen = prepared('PISA'), []
+
+    class Own(type(model.roi_head)):
+        def bbox_loss(self, x, sampling_results, neg_label_weights=None):
+            pairs = zip(neg_label_weights, sampling_results)
+            seen.extend(len(weights) == len(result.neg_inds) for weights, result in pairs)
+            return super().bbox_loss(x, sampling_results, neg_label_weights)
+
+    model.roi_head.__class__ = Own
+    assert_same(losses_of(model), expected_losses('PISA'))
+    assert seen == [True] * 3
 
 
 def test_labels_that_an_own_sampler_sees():

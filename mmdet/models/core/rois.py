@@ -39,6 +39,7 @@ class RoISamples:
         gt_boxes, gt_labels: ``(B, S, 4)`` and ``(B, S)``, meaningful at positives.
         is_gt: ``(B, S)`` whether the region is itself a ground truth that was added to the proposals.
         packed: Whether rows leave empty slots out.
+        neg_weights: ``(B, S)`` weight of each negative in the classification, where a sampler has given one.
         index: ``(B, S)`` which of the candidates each slot holds, if they were drawn together.
         counts: Used slots of each image, which are its first, where the host knows their number without looking.
     """
@@ -56,6 +57,7 @@ class RoISamples:
     counts: Sequence[int] | None = None
     results: list | None = field(default=None, repr=False)
     index: Tensor | None = None
+    neg_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._rows: Tensor | slice = slice(None)
@@ -80,10 +82,11 @@ class RoISamples:
 
         Args:
             boxes: ``(B, N, 4)`` candidates with their ``gt_inds (B, N)``, as in ``Assignment``.
-            drawn: Indices and validity of positives, then of negatives, each ``(B, K)``.
+            drawn: Indices and validity of positives, then of negatives, each ``(B, K)``; ``neg_weights (B, N)`` too,
+                where a sampler weighs negatives.
             slots: Slots of each image; never more than candidates.
         """
-        pos_index, pos_valid, neg_index, neg_valid = drawn
+        pos_index, pos_valid, neg_index, neg_valid, *weights = drawn
         index, valid, pos = as_slots(pos_index, pos_valid, neg_index, neg_valid, min(slots, boxes.shape[1]))
         num_pos = min(pos_index.shape[1], index.shape[1])
         if packed:
@@ -103,6 +106,7 @@ class RoISamples:
             packed,
             gt,
             index=index,
+            neg_weights=weights[0].gather(1, index) if weights else None,
         )
 
     def pack(self, slots: Tensor) -> Tensor:

@@ -21,7 +21,10 @@ class SamplingResult:
         pos_priors, neg_priors: The priors themselves.
         pos_is_gt: 1 where a positive is a ground truth that was added to the proposals.
         pos_assigned_gt_inds, pos_gt_bboxes, pos_gt_labels: Ground truth of each positive.
+        neg_label_weights: Weight of each negative in the classification, where a sampler has given one.
     """
+
+    neg_label_weights: Tensor | None = None
 
     def __init__(
         self,
@@ -113,14 +116,15 @@ def results_of(samples: Any) -> list[SamplingResult]:
         pos, count = samples.pos[b], samples.gt.counts[b]
         assigned = torch.where(pos, samples.gt_inds[b] + 1, 0)
         labels = torch.where(pos, samples.gt_labels[b], -1)
-        results.append(
-            SamplingResult(
-                (used & pos).nonzero().flatten(),
-                (used & ~pos).nonzero().flatten(),
-                samples.boxes[b],
-                samples.gt.boxes[b, :count],
-                AssignResult(count, assigned, torch.zeros_like(assigned, dtype=torch.float32), labels),
-                samples.is_gt[b].to(torch.uint8),
-            )
+        result = SamplingResult(
+            (used & pos).nonzero().flatten(),
+            (used & ~pos).nonzero().flatten(),
+            samples.boxes[b],
+            samples.gt.boxes[b, :count],
+            AssignResult(count, assigned, torch.zeros_like(assigned, dtype=torch.float32), labels),
+            samples.is_gt[b].to(torch.uint8),
         )
+        if samples.neg_weights is not None:
+            result.neg_label_weights = samples.neg_weights[b, result.neg_inds]
+        results.append(result)
     return results

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         'htc_roi_head': 'HybridTaskCascadeRoIHead',
         'mask_heads': '',
         'multi_instance_roi_head': 'MultiInstanceRoIHead',
+        'pisa_roi_head': 'PISARoIHead',
         'roi_extractors': '',
         'scnet_roi_head': 'SCNetRoIHead',
         'shared_heads': '',

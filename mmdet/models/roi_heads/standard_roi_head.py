@@ -64,12 +64,16 @@ class StandardRoIHead(BaseRoIHead):
         losses: dict = {}
         bbox_feats = None
         if self.with_bbox:
-            bbox_results = self.bbox_loss(x, samples)
+            bbox_results = self._bbox_loss_of(x, samples)
             losses.update(bbox_results['loss_bbox'])
             bbox_feats = bbox_results['bbox_feats']
         if self.with_mask:
             losses.update(self.mask_loss(x, samples, bbox_feats, gt.instances)['loss_mask'])
         return losses
+
+    def _bbox_loss_of(self, x: tuple[Tensor, ...], samples: RoISamples) -> dict:
+        """:meth:`bbox_loss` with what it takes of the samples."""
+        return self.bbox_loss(x, samples)
 
     def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
         """``cls_score``, ``bbox_pred`` and ``bbox_feats`` of RoIs ``(K, 5)``."""

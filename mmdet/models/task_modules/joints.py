@@ -91,7 +91,10 @@ def _drawn_images(
         quality = None if assignment.quality is None else assignment.quality[b][keep]
         image = AssignResult(len(instances), assignment.gt_inds[b][keep], quality, labels[b][keep])
         maps = dict(feats=[level[b : b + 1] for level in feats]) if feats else {}
-        yield keep, sampler.sample(image, InstanceData(priors=priors.expanded()[b][keep]), instances, **maps)
+        drawn = sampler.sample(image, InstanceData(priors=priors.expanded()[b][keep]), instances, **maps)
+        if isinstance(drawn, tuple):  # with weights of the negatives
+            drawn, drawn.neg_label_weights = drawn
+        yield keep, drawn
 
 
 def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
@@ -106,6 +109,10 @@ def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
 
     boxes = [get_box_tensor(result.priors) for result in results]
     valid = [box.new_ones(len(box), dtype=torch.bool) for box in boxes]
+    weights = [result.neg_label_weights for result in results]
+    weighed = [
+        torch.cat([r.pos_priors.new_ones(len(r.pos_priors)), w]) for r, w in zip(results, weights) if w is not None
+    ]
     return RoISamples(
         pad_batch(boxes),
         pad_batch(valid),
@@ -117,6 +124,7 @@ def as_samples(results: Sequence[SamplingResult]) -> RoISamples:
         num_pos_slots=max(1, *(len(result.pos_priors) for result in results)),
         packed=True,
         results=list(results),
+        neg_weights=pad_batch(weighed) if len(weighed) == len(boxes) else None,
     )
 
 

@@ -144,6 +144,8 @@ BALANCED = dict(
     pos_sampler=dict(type='InstanceBalancedPosSampler'),
     neg_sampler=dict(type='IoUBalancedNegSampler', floor_thr=-1, floor_fraction=0, num_bins=3),
 )
+BY_RANK = dict(RANDOM, type='ScoreHLRSampler', k=0.5, bias=0.0, score_thr=0.28)  # of four classes, all alike at first
+PRIME = dict(isr=dict(k=2, bias=0), carl=dict(k=1, bias=0.2))
 DYNAMIC = dict(iou_topk=8, beta_topk=2, update_iter_interval=2, initial_iou=0.4, initial_beta=1.0)
 GENERIC = dict(
     type='GenericRoIExtractor',
@@ -281,6 +283,9 @@ TABLE = {
         standard('DynamicRoIHead', head=box_head(loss_bbox=dict(type='SmoothL1Loss'))),
         rcnn(dynamic_rcnn=DYNAMIC),
     ),
+    'PISA': ('FasterRCNN', standard('PISARoIHead'), rcnn(sampler=BY_RANK, **PRIME)),
+    'PISA without CARL': ('FasterRCNN', standard('PISARoIHead'), rcnn(isr=PRIME['isr'])),
+    'PISA Mask': ('MaskRCNN', standard('PISARoIHead', **MASK), rcnn(sampler=BY_RANK, **PRIME)),
     'Double': (
         'FasterRCNN',
         standard(

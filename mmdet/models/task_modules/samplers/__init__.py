@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = attach(
         'pseudo_sampler': 'PseudoSampler',
         'random_sampler': 'RandomSampler',
         'sampling_result': 'SamplingResult',
+        'score_hlr_sampler': 'ScoreHLRSampler',
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import InstanceData
@@ -22,8 +23,8 @@ from mmdet.models.core import (
 )
 from mmdet.structures.bbox import cat_boxes, get_box_tensor
 
-# Indices (B, K) and validity (B, K) of positives, then of negatives.
-Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
+# Indices (B, K) and validity (B, K) of positives, then of negatives; weights (B, P) too, if negatives have any.
+Drawn = tuple[Tensor, ...]
 
 
 class BaseSampler(metaclass=ABCMeta):
@@ -72,7 +73,7 @@ class BaseSampler(metaclass=ABCMeta):
 
     def masks(self, assignment: Assignment, gt: PaddedGT | None = None) -> tuple[Tensor, Tensor]:
         """``(B, P)`` bool of drawn positives and negatives: what a dense head needs."""
-        pos, pos_valid, neg, neg_valid = self.draw(assignment, gt=gt)
+        pos, pos_valid, neg, neg_valid, *_ = self.draw(assignment, gt=gt)
         count = assignment.gt_inds.shape[1]
         return as_masks(pos, pos_valid, count), as_masks(neg, neg_valid, count)
 
@@ -107,8 +108,8 @@ class BaseSampler(metaclass=ABCMeta):
     @by_batch
     def sample(
         self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData, **kwargs
-    ) -> SamplingResult:
-        """Draw from the ``priors`` of one image."""
+    ) -> SamplingResult | tuple[SamplingResult, Tensor]:
+        """Draw from the ``priors`` of one image; with weights of the negatives, if :meth:`_sample_neg` gives any."""
         gt_bboxes, priors = gt_instances.bboxes, pred_instances.priors
         if priors.ndim < 2:
             priors = priors[None]
@@ -123,10 +124,12 @@ class BaseSampler(metaclass=ABCMeta):
         room = self.num - len(pos)
         if self.neg_pos_ub >= 0:
             room = min(room, int(self.neg_pos_ub * max(1, len(pos))))
-        neg = self.neg_sampler._sample_neg(assign_result, room, bboxes=priors, **kwargs).unique()
-        return SamplingResult(
+        neg: Any = self.neg_sampler._sample_neg(assign_result, room, bboxes=priors, **kwargs)
+        neg, *weights = neg if isinstance(neg, tuple) else [neg.unique()]
+        result = SamplingResult(
             pos, neg, priors, gt_bboxes, assign_result, flags, avg_factor_with_neg=self.avg_factor_with_neg
         )
+        return (result, *weights) if weights else result
 
     @by_batch
     def _sample_pos(self, assign_result: AssignResult, num_expected: int, **kwargs) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,28 @@ from mmdet.structures.bbox import get_box_tensor
 from .base_sampler import BaseSampler, Drawn
 
 
+class LooksAtOutputs(BaseSampler):
+    """A sampler that asks a RoI head what it makes of the candidates.
+
+    Args:
+        context: The RoI head; of a cascade, its current stage.
+    """
+
+    context: Any
+
+    @property
+    def _head(self):
+        stage = getattr(self.context, 'current_stage', None)
+        return self.context.bbox_head if stage is None else self.context.bbox_head[stage]
+
+    def _outputs(self, boxes: Tensor, feats: Sequence[Tensor]) -> tuple[Tensor, dict]:
+        """RoIs ``(B * P, 5)`` of candidates ``(B, P, 4)``, and what the RoI head gives for them."""
+        rois, stage = with_image(boxes).flatten(0, 1), getattr(self.context, 'current_stage', None)
+        return rois, self.context._bbox_forward(*(() if stage is None else (stage,)), feats, rois)
+
+
 @TASK_UTILS.register_module()
-class OHEMSampler(BaseSampler):
+class OHEMSampler(LooksAtOutputs):
     """The positives and negatives of the highest loss (OHEM, arXiv:1604.03540, Sec. 4).
 
     Args:
@@ -69,17 +90,10 @@ class OHEMSampler(BaseSampler):
         losses = self._losses(get_box_tensor(bboxes)[None], labels[None], feats)[0]
         return inds[stable_topk(losses, num_expected)[1]]
 
-    @property
-    def _head(self):
-        """The box head whose loss decides."""
-        stage = getattr(self.context, 'current_stage', None)
-        return self.context.bbox_head if stage is None else self.context.bbox_head[stage]
-
     @torch.no_grad()
     def _losses(self, boxes: Tensor, labels: Tensor, feats: Sequence[Tensor]) -> Tensor:
         """``(B, P)`` loss of each candidate for its label."""
-        rois, stage = with_image(boxes).flatten(0, 1), getattr(self.context, 'current_stage', None)
-        outs = self.context._bbox_forward(*(() if stage is None else (stage,)), feats, rois)
+        rois, outs = self._outputs(boxes, feats)
         losses = self._head.loss(
             cls_score=outs['cls_score'],
             bbox_pred=None,
