@@ -301,7 +301,9 @@ def test_regions_without_a_size_are_zeros():
     feats = torch.rand(1, 3, 16, 16) + 1, torch.rand(1, 3, 8, 8) + 1
     good = torch.tensor([[0, 1.0, 1, 9, 9], [0, 1, 1, 40, 40]])
     bad = torch.tensor([[0, 9.0, 1, 1, 9], [0, torch.nan, 1, 9, 9]])
-    found = extractor(feats, torch.cat([bad[:1], good[1:], bad[1:], good[:1]]))
+    rois = torch.cat([bad[:1], good[1:], bad[1:], good[:1]])
+    found = extractor(feats, rois)
+    assert found.equal(extractor._pool_everywhere(feats, rois, extractor.map_roi_levels(rois, 2)))
     assert found[[0, 2]].eq(0).all() and (found[[1, 3]] > 0).all()
     assert found[[3, 1]].equal(extractor(feats, good))
     assert extractor(feats, bad).eq(0).all()

@@ -55,7 +55,8 @@ class SingleRoIExtractor(BaseRoIExtractor):
         pooled: Tensor | None = None
         for i, (layer, feat) in enumerate(zip(self.roi_layers, feats)):
             here = levels == i
-            part = layer(feat, rois * torch.cat([torch.ones_like(here[:, None]), here[:, None].expand(-1, 4)], 1))
+            boxes = torch.where(here[:, None], rois[:, 1:], 0.0)  # of what is not a number too
+            part = layer(feat, torch.cat([rois[:, :1], boxes], 1))
             part = part * here[:, None, None, None]
             pooled = part if pooled is None else pooled + part
         assert pooled is not None  # there is a level
