@@ -11,6 +11,7 @@ from mmdet.models.layers import (
     ConvUpsample,
     CSPLayer,
     DropBlock,
+    DynamicConv,
     DyReLU,
     InvertedResidual,
     NormedConv2d,
@@ -200,3 +201,20 @@ def test_drop_block():
     assert layer.eval()(x) is x
     warm = DropBlock(drop_prob=0.2, block_size=3, warmup_iters=10**9)
     assert (warm(x) == 0).sum() == 0
+
+
+@pytest.mark.parametrize('with_proj', [True, False])
+def test_dynamic_convolution_of_each_region(with_proj):
+    """Two 1x1 convolutions with the weights that the query of the region makes."""
+    torch.manual_seed(0)
+    conv = DynamicConv(4, feat_channels=2, out_channels=3, input_feat_shape=5, with_proj=with_proj)
+    regions, queries = torch.randn(2, 4, 5, 5), torch.randn(2, 4)
+    found = conv(queries, regions)
+    for region, weights, result in zip(regions, conv.dynamic_layer(queries), found):
+        first, second = weights[:8].view(4, 2), weights[8:].view(2, 3)
+        x = nn.functional.conv2d(region[None], first.t()[..., None, None]).permute(0, 2, 3, 1)
+        x = conv.norm_in(x).relu().permute(0, 3, 1, 2)
+        x = nn.functional.conv2d(x, second.t()[..., None, None]).permute(0, 2, 3, 1)
+        x = conv.norm_out(x).relu()
+        expected = conv.fc_norm(conv.fc_layer(x.flatten())).relu() if with_proj else x[0].flatten(0, 1)
+        torch.testing.assert_close(result, expected)
