@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = attach(
         'mixture': 'split_by_mixture',
         'object_cells': 'CellTargets ObjectCells starts_of',
         'ordering': 'stable_topk',
+        'padding': 'padded_cells',
         'postprocess': (
             'TestCfg batches_images best_candidates detections gather_rows greedy_options image_detections '
             'image_shapes padded_detections rescale_fields rescaled_fields select_topk split_images suppressed'
@@ -37,6 +38,7 @@ __getattr__, __dir__, __all__ = attach(
             'QueryOutputs QueryPairs columns_of_labels cost_of_terms dice_cost float_outputs focal_terms layer_losses '
             'solve'
         ),
+        'uncertain_points': 'get_uncertain_point_coords_with_randomness get_uncertainty',
         'sampling_result': 'SamplingResult results_of',
     },
 )

@@ -7,11 +7,9 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet.models.core import constant
+from mmdet.models.core import padded_cells
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
@@ -117,22 +115,5 @@ class DetectionTransformer(BaseDetector, metaclass=ABCMeta):
 
 
 def padding_masks(maps: Sequence[Tensor], samples: OptSampleList) -> list[Tensor] | None:
-    """``[(B, H, W)]`` True at cells of padding, of maps ``[(B, C, H, W)]``; None where no image is padded."""
-    metas = [sample.metainfo for sample in samples or ()]
-    if not metas:
-        return None
-    padded = tuple(metas[0]['batch_input_shape'])
-    shapes = [tuple(meta['img_shape'][:2]) for meta in metas]
-    if all(shape == padded for shape in shapes):
-        return None
-    ends = constant(shapes, maps[0].float())  # (B, 2)
-    # A pixel is padding if its row or its column is; each axis is thinned out by itself, to the nearest pixel.
-    beyond = [
-        (torch.arange(size, device=ends.device) >= end[:, None]).float()[:, None]
-        for size, end in zip(padded, ends.unbind(1))
-    ]
-    masks = []
-    for level in maps:
-        rows, columns = (F.interpolate(axis, size=n)[:, 0].bool() for axis, n in zip(beyond, level.shape[-2:]))
-        masks.append(rows[:, :, None] | columns[:, None])
-    return masks
+    """As :func:`padded_cells`, of the images that ``samples`` tell of; None without any."""
+    return padded_cells(maps, [sample.metainfo for sample in samples or ()])
