@@ -100,9 +100,9 @@ def multi_scale_deformable_attn(
 ) -> Tensor:
     """As :func:`multi_scale_deformable_attn_pytorch`, with mmcv's kernel on a GPU where mmcv was compiled."""
     mmcv_ops = compiled_mmcv() if value.is_cuda else None
-    if mmcv_ops is None or level_start_index is None or not isinstance(spatial_shapes, Tensor):
+    if mmcv_ops is None or level_start_index is None:
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
-    spatial_shapes = spatial_shapes.to(value.device, non_blocking=True)
+    spatial_shapes = torch.as_tensor(spatial_shapes).to(value.device, non_blocking=True)
     level_start_index = level_start_index.to(value.device, non_blocking=True)
     function = mmcv_ops.multi_scale_deform_attn.MultiScaleDeformableAttnFunction
     return function.apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)

@@ -17,8 +17,10 @@ __getattr__, __dir__, __all__ = attach(
         'matrix_nms': 'mask_matrix_nms',
         'merge_cells': 'BaseMergeCell ConcatCell GlobalPoolingCell SumCell',
         'mlp': 'FFN MLP',
+        'msdeformattn_pixel_decoder': 'MSDeformAttnPixelDecoder',
         'normed_predictor': 'Linear NormedConv2d NormedLinear',
         'patch': 'AdaptivePadding PatchEmbed PatchMerging nchw_to_nlc nlc_to_nchw',
+        'pixel_decoder': 'PixelDecoder TransformerEncoderPixelDecoder',
         'positional_encoding': 'LearnedPositionalEncoding SinePositionalEncoding SinePositionalEncoding3D',
         'res_layer': 'ResLayer SimplifiedBasicBlock',
         'saconv': 'SAC SAConv2d',
@@ -30,7 +32,8 @@ __getattr__, __dir__, __all__ = attach(
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
             'DetrTransformerEncoder DetrTransformerEncoderLayer DinoTransformerDecoder DynamicConv '
-            'coordinate_to_encoding inverse_sigmoid'
+            'Mask2FormerTransformerDecoder '
+            'Mask2FormerTransformerDecoderLayer Mask2FormerTransformerEncoder coordinate_to_encoding inverse_sigmoid'
         ),
     },
 )

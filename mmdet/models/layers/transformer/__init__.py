@@ -16,6 +16,9 @@ __getattr__, __dir__, __all__ = attach(
         'dfine_layers': 'DFINETransformerDecoder DFINETransformerDecoderLayer LocationQuality',
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
         'rt_detr_layers': 'RTDETRTransformerDecoder RTDETRTransformerDecoderLayer SampledAttention',
+        'mask2former_layers': (
+            'Mask2FormerTransformerDecoder Mask2FormerTransformerDecoderLayer Mask2FormerTransformerEncoder'
+        ),
         'utils': (
             'AdaptivePadding ConditionalAttention DynamicConv MLP PatchEmbed PatchMerging coordinate_to_encoding '
             'inverse_sigmoid nchw_to_nlc nlc_to_nchw'
