@@ -17,6 +17,7 @@ MERGED = {
     },
     'mmdet.models.detectors': {
         'detr': 'conditional_detr dab_detr',
+        'maskformer': 'mask2former',
         'kd_one_stage': 'lad',
         'sparse_rcnn': 'queryinst',
         'panoptic_two_stage_segmentor': 'panoptic_fpn',

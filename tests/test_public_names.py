@@ -74,11 +74,8 @@ TO_COME = {
     },
     'masks and panoptic segmentation': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',
-        'mmdet.models.dense_heads': ('boxinst_head mask2former_head maskformer_head rtmdet_ins_head yolact_head'),
-        'mmdet.models.detectors': 'boxinst mask2former maskformer yolact',
-        'mmdet.models.layers': 'msdeformattn_pixel_decoder pixel_decoder transformer.mask2former_layers',
-        'mmdet.models.seg_heads': 'panoptic_fusion_heads.maskformer_fusion_head',
-        'mmdet.models.task_modules.samplers': 'mask_pseudo_sampler mask_sampling_result',
+        'mmdet.models.dense_heads': ('boxinst_head rtmdet_ins_head yolact_head'),
+        'mmdet.models.detectors': 'boxinst yolact',
     },
     'two stages': {
         'mmdet.models.detectors': 'mask_scoring_rcnn point_rend',

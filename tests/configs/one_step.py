@@ -62,12 +62,13 @@ def build(model):
 def batch_for(detector, model):
     side = side_of(model)
     padded = any(part.get('pad_size_divisor', 1) >= 32 for part in parts(model))
-    semantic = any('semantic_head' in part for part in parts(model))
+    stuff = any(part.get('num_stuff_classes', 0) and 'num_queries' in part for part in parts(model))
+    semantic = stuff or any('semantic_head' in part for part in parts(model))
     batch = demo_mm_inputs(
         2,
         [(3, side, side), (3, side * 3 // 4 if padded else side, side)],
         num_items=[3, 2],
-        num_classes=max(detector.num_labels or 2, 2),
+        num_classes=detector.num_classes if stuff else max(detector.num_labels or 2, 2),
         with_mask=True,
         with_semantic=semantic,
     )

@@ -22,6 +22,8 @@ __getattr__, __dir__, __all__ = attach(
         'heatmap': ('gaussian_heatmaps gaussian_radius highest_cells local_maxima raise_by_class values_at_cells'),
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'masks': 'crop_masks paste_masks',
+        'panoptic_gt': 'things_and_stuff whole_masks',
+        'query_masks': 'MaskTargets gt_of_masks targets_of_matching',
         'mixture': 'split_by_mixture',
         'object_cells': 'CellTargets ObjectCells starts_of',
         'ordering': 'stable_topk',

@@ -30,6 +30,8 @@ __getattr__, __dir__, __all__ = attach(
         'gfl_head': 'GFLHead Integral',
         'lad_head': 'LADHead',
         'ld_head': 'LDHead',
+        'mask2former_head': 'Mask2FormerHead',
+        'maskformer_head': 'MaskFormerHead',
         'nasfcos_head': 'NASFCOSHead',
         'paa_head': 'PAAHead',
         'pisa_heads': 'PISARetinaHead PISASSDHead',

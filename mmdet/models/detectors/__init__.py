@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         'deformable_detr': 'DeformableDETR',
         'detr': 'ConditionalDETR DABDETR DETR',
         'panoptic_two_stage_segmentor': 'PanopticFPN TwoStagePanopticSegmentor',
+        'maskformer': 'Mask2Former MaskFormer',
         'sparse_rcnn': 'QueryInst SparseRCNN',
         'dino': 'DINO',
         'rtdetr': 'DFINE RTDETR',

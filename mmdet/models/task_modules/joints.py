@@ -6,7 +6,7 @@ Letters: B images, P priors.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -154,7 +154,7 @@ def cost_of_each_image(cost: Any, pairs: QueryPairs) -> Tensor:
     return torch.nn.functional.pad(padded, (0, pairs.gt.mask.shape[1] - padded.shape[2]))
 
 
-def match_groups(assigner: Any, groups: Sequence[QueryPairs]) -> list[Assignment]:
+def match_groups(assigner: Any, groups: Iterable[QueryPairs]) -> list[Assignment]:
     """Assignments of groups of queries; by an own ``assign`` one decoder layer and image at a time."""
     if not hasattr(assigner.assign, 'by_batch'):
         return [_match_images(assigner, pairs) for pairs in groups]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
+
+from mmdet.models.core import things_and_stuff
 
 
 def preprocess_panoptic_gt(
@@ -19,11 +21,6 @@ def preprocess_panoptic_gt(
     Returns:
         Labels (N,) and masks (N, H, W), both long; things come first, then the stuff in order of label.
     """
-    masks = gt_masks.to_tensor(dtype=torch.bool, device=gt_labels.device)
-    if gt_semantic_seg is None:
-        return gt_labels, masks.long()
-    classes = gt_semantic_seg.squeeze(0)
-    stuff = classes.unique()
-    stuff = stuff[(stuff >= num_things) & (stuff < num_things + num_stuff)]
-    masks = torch.cat([masks, classes == stuff[:, None, None]])
-    return torch.cat([gt_labels, stuff.to(gt_labels.dtype)]), masks.long()
+    things = InstanceData(labels=gt_labels, masks=gt_masks)
+    (image,) = things_and_stuff([things], [gt_semantic_seg], num_things, num_stuff)
+    return image.labels, image.masks.long()

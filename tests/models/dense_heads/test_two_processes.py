@@ -31,6 +31,8 @@ NAMES = [
 ]
 QUERY_NAMES = ['DETRHead', 'DeformableDETRHead of two stages', 'DINOHead']
 MASK_NAMES = list(MASK_HEADS)
+MASK_QUERY_NAMES = ['MaskFormerHead', 'Mask2FormerHead']
+ALL = NAMES + QUERY_NAMES + MASK_NAMES + MASK_QUERY_NAMES
 
 
 class Step(nn.Module):
@@ -67,6 +69,8 @@ def work(rank, port, results):
 
     import torch.distributed as dist
     from head_table import build_head, features, samples
+    from mask_query_table import build_mask_head, mask_samples
+    from mask_query_table import maps as feature_maps
     from mask_table import build_heads, maps, masked_samples
     from mmengine.registry import init_default_scope
 
@@ -74,12 +78,14 @@ def work(rank, port, results):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', rank=rank, world_size=2, timeout=timedelta(seconds=50))
     init_default_scope('mmdet')
-    for name in NAMES + QUERY_NAMES + MASK_NAMES:
+    for name in ALL:
         kinds = ('empty', 'empty') if rank else ('many', 'one')
         if name in QUERY_NAMES:
             step, inputs = QueryStep(name), (kinds,)
         elif name in MASK_NAMES:
             step, inputs = Step(build_heads(name)), (maps(name, 2, seed=rank), masked_samples(*kinds))
+        elif name in MASK_QUERY_NAMES:
+            step, inputs = Step(build_mask_head(name)), (feature_maps(2, seed=rank), mask_samples(*kinds))
         else:
             step, inputs = Step(build_head(name)), (features(2, seed=rank), samples(*kinds))
         step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=name in QUERY_NAMES)
@@ -102,8 +108,8 @@ def test_a_rank_without_objects():
     while not results.empty():
         name, rank, loss, norm = results.get()
         found[name, rank] = loss, norm
-    assert len(found) == 2 * len(NAMES + QUERY_NAMES + MASK_NAMES)
-    for name in NAMES + QUERY_NAMES + MASK_NAMES:
+    assert len(found) == 2 * len(ALL)
+    for name in ALL:
         (loss, norm), (other_loss, other_norm) = found[name, 0], found[name, 1]
         assert loss > 0
         assert torch.tensor([loss, other_loss, norm]).isfinite().all(), name

@@ -5,7 +5,7 @@ Letters: N problems (decoder layers times images), Q queries, G padded ground tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -52,9 +52,13 @@ class HungarianAssigner(BaseAssigner):
         ).sum(0)
 
     @torch.no_grad()
-    def assign_groups(self, groups: Sequence[QueryPairs]) -> list[Assignment]:
+    def assign_groups(self, groups: Iterable[QueryPairs]) -> list[Assignment]:
         """Match several groups of problems, whose numbers of queries may differ, with one transfer each way."""
-        return [Assignment(inds) for inds in solve([self.cost(g) for g in groups], [g.gt.counts for g in groups])]
+        costs, counts = [], []
+        for group in groups:  # which may come one by one, so that what the costs compare need not be in memory at once
+            costs.append(self.cost(group))
+            counts.append(group.gt.counts)
+        return [Assignment(inds) for inds in solve(costs, counts)]
 
     def assign_batch(
         self,

@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = attach(
         'combined_sampler': 'CombinedSampler',
         'instance_balanced_pos_sampler': 'InstanceBalancedPosSampler',
         'iou_balanced_neg_sampler': 'IoUBalancedNegSampler',
+        'mask_pseudo_sampler': 'MaskPseudoSampler',
+        'mask_sampling_result': 'MaskSamplingResult',
         'multi_instance_random_sampler': 'MultiInsRandomSampler',
         'multi_instance_sampling_result': 'InstanceSets MultiInstanceSamplingResult as_sets',
         'ohem_sampler': 'OHEMSampler',
