@@ -21,6 +21,8 @@ __getattr__, __dir__, __all__ = attach(
         'gt_masks': 'GTMasks',
         'heatmap': ('gaussian_heatmaps gaussian_radius highest_cells local_maxima raise_by_class values_at_cells'),
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
+        'labels': 'of_label',
+        'mask_lookup': 'mask_shares mask_values',
         'masks': 'crop_masks paste_masks',
         'panoptic_gt': 'things_and_stuff whole_masks',
         'query_masks': 'MaskTargets gt_of_masks targets_of_matching',

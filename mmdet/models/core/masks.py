@@ -46,11 +46,9 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
     drawn = [b for b, part in enumerate(windows) if part is None]
     if len(drawn) == len(windows):
         return _draw(boxes, gt_inds, pos, gt_masks, cfg)
-    bits, tables = join(
-        [_nothing(masks, boxes) if w is None else w for w, masks in zip(windows, gt_masks, strict=True)]
-    )
-    rows = pad_batch(tables).gather(1, gt_inds[..., None].expand(-1, -1, 5))
-    shapes = constant([_shape_of(masks) for masks in gt_masks], like=boxes)  # (B, 2): height, width
+    bits, tables = joined_windows(windows, gt_masks, boxes.device)
+    rows = tables.gather(1, gt_inds[..., None].expand(-1, -1, 5))
+    shapes = constant([mask_size(masks) for masks in gt_masks], like=boxes)  # (B, 2): height, width
     inside = boxes.detach().clamp(min=0).minimum(shapes.flip(1).repeat(1, 2)[:, None])
     every = shapes[:, None].expand(-1, boxes.shape[1], -1)
     rows, every, inside, valid = (value.flatten(0, 1) for value in (rows, every, inside, pos))
@@ -62,6 +60,19 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
         for b, target in zip(drawn, part, strict=True):
             targets[b] = target
     return targets
+
+
+def joined_windows(
+    parts: Sequence[MaskWindows | None], gt_masks: Sequence, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The bits of all images and their windows ``(B, G, 5)``, without pixels where :func:`windows_of` had none."""
+    nothing = lambda masks: torch.zeros(len(masks), 5, dtype=torch.int32, device=device)
+    filled = [
+        MaskWindows(torch.zeros(0, dtype=torch.uint8, device=device), nothing(masks)) if part is None else part
+        for part, masks in zip(parts, gt_masks, strict=True)
+    ]
+    bits, tables = join(filled)
+    return bits, pad_batch(tables)
 
 
 def windows_of(masks: BaseInstanceMasks | Tensor, device: torch.device) -> MaskWindows | None:
@@ -76,13 +87,8 @@ def windows_of(masks: BaseInstanceMasks | Tensor, device: torch.device) -> MaskW
     return move_together([windows], device)[0]
 
 
-def _nothing(masks: BaseInstanceMasks, like: Tensor) -> MaskWindows:
-    """Windows without pixels in the place of masks that are drawn."""
-    table = torch.zeros(len(masks), 5, dtype=torch.int32, device=like.device)
-    return MaskWindows(table.new_zeros(0, dtype=torch.uint8), table)
-
-
-def _shape_of(masks: BaseInstanceMasks | Tensor) -> tuple[int, int]:
+def mask_size(masks: BaseInstanceMasks | Tensor) -> tuple[int, int]:
+    """Height and width of the image."""
     return (masks.shape[1], masks.shape[2]) if isinstance(masks, Tensor) else (masks.height, masks.width)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import constant
+from mmdet.models.core import constant, of_label
 from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
@@ -90,8 +90,8 @@ def mask_cross_entropy(
     """Sigmoid cross entropy of the masks of the labelled classes (Mask R-CNN, Sec. 3).
 
     Args:
-        pred: Shape (N, C, H, W).
-        target: Shape (N, H, W).
+        pred: Shape (N, C, H, W), or (N, C, P) at P points of each mask.
+        target: Shape (N, H, W) or (N, P).
         label: Which class's mask each sample is judged by, shape (N,).
         sample_weight: Shape (N,); the mean is then over weighted samples.
 
@@ -105,12 +105,11 @@ def mask_cross_entropy(
         raise UserValueError(f"mask_cross_entropy has reduction 'mean' alone, not {reduction!r}.")
     if ignore_index is not None:
         raise UserValueError(f'ignore_index={ignore_index} means nothing to mask_cross_entropy.')
-    index = label.clamp(0, pred.size(1) - 1)[:, None, None, None].expand(-1, 1, *pred.shape[2:])
-    chosen = pred.gather(1, index).squeeze(1)
+    chosen = of_label(pred, label.clamp(0, pred.size(1) - 1))
     loss = F.binary_cross_entropy_with_logits(chosen, target.to(chosen.dtype), weight=class_weight, reduction='none')
     if sample_weight is None and avg_factor is None:
         return weight_reduce_loss(loss)[None]
-    loss = loss.mean((1, 2))
+    loss = loss.flatten(1).mean(1)
     sample_weight = torch.ones_like(loss) if sample_weight is None else sample_weight.to(loss.dtype)
     total = sample_weight.sum() if avg_factor is None else avg_factor
     return weight_reduce_loss(loss, sample_weight, 'mean', total)[None]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch, constant, in_float32
+from mmdet.models.core import RoISamples, by_batch, constant, in_float32, of_label
 from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
@@ -221,13 +221,10 @@ class FCNMaskHead(BaseModule):
     ) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Probabilities ``(n, h, w)`` of one image's labels, their boxes and the size of the image to paste into."""
         height, width = img_meta['ori_shape'][:2]
-        mask_preds = mask_preds.to(bboxes) if activate_map else mask_preds.sigmoid()
         if rescale:
             bboxes /= constant(img_meta['scale_factor'], like=bboxes).repeat(2)
         else:
             scale_x, scale_y = img_meta['scale_factor']
             height, width = round(height * scale_y), round(width * scale_x)
-        if not self.class_agnostic:
-            index = labels[:, None, None, None].expand(-1, 1, *mask_preds.shape[2:])
-            mask_preds = mask_preds.gather(1, index)
-        return mask_preds[:, 0], bboxes, (height, width)
+        mask = mask_preds[:, 0] if self.class_agnostic else of_label(mask_preds, labels)
+        return mask.to(bboxes) if activate_map else mask.sigmoid(), bboxes, (height, width)
