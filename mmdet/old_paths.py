@@ -26,7 +26,9 @@ MERGED = {
             'rtmdet tood vfnet yolo yolof yolox'
         ),
         'single_stage_instance_seg': 'condinst solo solov2',
-        'two_stage': 'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn rpn scnet',
+        'two_stage': (
+            'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn mask_scoring_rcnn point_rend rpn scnet'
+        ),
     },
     'mmdet.models.losses': {'l2_loss': 'margin_loss'},
     'mmdet.models.necks': {'yolox_pafpn': 'cspnext_pafpn'},

@@ -77,12 +77,6 @@ TO_COME = {
         'mmdet.models.dense_heads': ('boxinst_head rtmdet_ins_head yolact_head'),
         'mmdet.models.detectors': 'boxinst yolact',
     },
-    'two stages': {
-        'mmdet.models.detectors': 'mask_scoring_rcnn point_rend',
-        'mmdet.models.roi_heads': ('mask_scoring_roi_head point_rend_roi_head'),
-        'mmdet.models.roi_heads.bbox_heads': 'sabl_head',
-        'mmdet.models.roi_heads.mask_heads': ('coarse_mask_head mask_point_head maskiou_head'),
-    },
     'semi-supervised learning': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:MultiBranchDataPreprocessor',
         'mmdet.models.detectors': 'semi_base soft_teacher',

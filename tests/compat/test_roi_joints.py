@@ -19,18 +19,28 @@ pytestmark = pytest.mark.usefixtures('default_scope')
 
 # Where a joint is -> names. Those of a prediction are reached by predict, all others by a loss.
 TRAINING = {
-    'roi_head': ('bbox_loss', 'mask_loss', '_bbox_forward', '_mask_forward', '_random_jitter'),
-    'bbox_head': ('loss_and_target', 'get_targets', '_get_targets_single', 'loss', 'refine_bboxes'),
+    'roi_head': (
+        *('bbox_loss', 'mask_loss', '_bbox_forward', '_mask_forward'),
+        *('_random_jitter', '_mask_point_loss', '_get_fine_grained_point_feats'),
+    ),
+    'bbox_head': (
+        *('loss_and_target', 'get_targets', '_get_targets_single', 'loss', 'refine_bboxes'),
+        *('bucket_target', '_bucket_target_single'),
+    ),
     'mask_head': ('loss_and_target', 'get_targets'),
     'grid_head': ('loss', 'get_targets'),
+    'mask_iou_head': ('loss_and_target', 'get_targets', '_get_area_ratio'),
+    'point_head': ('loss_and_target', 'get_targets', '_get_targets_single', 'get_roi_rel_points_train'),
     'bbox_assigner': ('assign',),
     'bbox_sampler': ('sample', '_sample_pos', '_sample_neg'),
 }
 PREDICTION = {
-    'roi_head': ('predict_bbox', 'predict_mask', '_bbox_forward', '_mask_forward'),
+    'roi_head': ('predict_bbox', 'predict_mask', '_bbox_forward', '_mask_forward', '_mask_point_forward_test'),
     'bbox_head': ('predict_by_feat', '_predict_by_feat_single', 'regress_by_class'),
     'mask_head': ('predict_by_feat', '_predict_by_feat_single'),
     'grid_head': ('predict_by_feat', '_predict_by_feat_single'),
+    'mask_iou_head': ('predict_by_feat',),
+    'point_head': ('get_roi_rel_points_test',),
 }
 
 NOT_OF_QUERIES = {
@@ -42,7 +52,7 @@ NOT_OF_QUERIES = {
 }
 
 
-AT_RANDOM = ('loss_grid',)
+AT_RANDOM = ('loss_grid', 'loss_point')
 """Losses at places that are drawn, as many as there are slots."""
 
 
@@ -69,8 +79,13 @@ def reached(name, place, joint):
         return False
     if name.startswith('PISA') and (place, joint) == ('bbox_head', 'loss_and_target'):
         return False  # targets are weighed between the two
-    if 'grid' in place or joint == '_random_jitter':
-        return name == 'Grid'
+    for part, owner in (('grid', 'Grid'), ('jitter', 'Grid'), ('iou', 'Mask score'), ('point', 'Mask points')):
+        if part in place or part in joint:
+            return name == owner
+    if 'bucket' in joint:
+        return 'SABL' in name
+    if 'SABL' in name and joint == '_get_targets_single':
+        return False  # which is called _bucket_target_single there
     if joint in ('refine_bboxes', 'regress_by_class'):
         return cascade
     if 'Crowd' in name and joint == '_get_targets_single':  # sets have get_targets alone

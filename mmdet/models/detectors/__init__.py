@@ -21,7 +21,8 @@ __getattr__, __dir__, __all__ = attach(
         'single_stage_instance_seg': 'CondInst SOLO SOLOv2 SingleStageInstanceSegmentor',
         'trident_faster_rcnn': 'TridentFasterRCNN',
         'two_stage': (
-            'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN RPN SCNet TwoStageDetector'
+            'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN MaskScoringRCNN PointRend '
+            'RPN SCNet TwoStageDetector'
         ),
     },
 )

@@ -157,6 +157,16 @@ class CrowdDet(FasterRCNN):
 
 
 @MODELS.register_module()
+class MaskScoringRCNN(FasterRCNN):
+    """`Mask Scoring R-CNN <https://arxiv.org/abs/1903.00241>`_"""
+
+
+@MODELS.register_module()
+class PointRend(FasterRCNN):
+    """`PointRend: Image Segmentation as Rendering <https://arxiv.org/abs/1912.08193>`_"""
+
+
+@MODELS.register_module()
 class CascadeRCNN(TwoStageDetector):
     """`Cascade R-CNN: Delving into High Quality Object Detection <https://arxiv.org/abs/1906.09756>`_"""
 

@@ -217,7 +217,7 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
                 instance_results=results_list,
                 mask_thr_binary=self.test_cfg.mask_thr_binary,
             )
-        mask_preds, activated = self._predicted_masks(x, rois, **context)
+        mask_preds, activated = self._predicted_masks(x, rois, results_list, **context)
         return self._last(self.mask_head).predict_by_feat(
             mask_preds=mask_preds.split([len(b) for b in boxes]),
             results_list=results_list,
@@ -227,8 +227,10 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
             activate_map=activated,
         )
 
-    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
-        """Masks of RoIs, and whether they are probabilities rather than logits."""
+    def _predicted_masks(
+        self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context
+    ) -> tuple[Tensor, bool]:
+        """Masks of RoIs, which are the boxes in ``results_list``, and whether they are probabilities, not logits."""
         raise NotImplementedError(f'{type(self).__name__} has neither _predicted_masks nor predict_mask')
 
     @staticmethod

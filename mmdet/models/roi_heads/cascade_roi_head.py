@@ -206,12 +206,15 @@ class CascadeRoIHead(BaseRoIHead):
             stage_scores.append(scores)
             if stage < self.num_stages - 1 and len(rois):
                 labels = scores[:, :-1].argmax(1)
-                parts = zip(rois.split(counts), labels.split(counts), split_rows(bbox_preds, counts), batch_img_metas)
+                boxes = split_rows(bbox_preds, counts, head)
+                parts = zip(rois.split(counts), labels.split(counts), boxes, batch_img_metas)
                 rois = bbox2roi([head.regress_by_class(roi[:, 1:], *rest) for roi, *rest in parts])
         scores = sum(stage_scores) / float(len(stage_scores))
-        return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts)
+        return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts, self.bbox_head[-1])
 
-    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
+    def _predicted_masks(
+        self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context
+    ) -> tuple[Tensor, bool]:
         first, *others = stages = as_float32(self._masks_of_stages(x, rois, **context))
         return sum((preds.sigmoid() for preds in others), first.sigmoid()) / len(stages), True
 

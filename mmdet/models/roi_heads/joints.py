@@ -12,16 +12,23 @@ from mmdet.models.core import empty_instances
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import InstanceList
 
-OF_ROI_HEADS = ('bbox_loss', 'mask_loss', '_random_jitter')
+OF_ROI_HEADS = ('bbox_loss', 'mask_loss', '_random_jitter', '_mask_point_loss')
 OF_HEADS = ('get_targets', '_get_targets_single', 'loss_and_target', 'refine_bboxes')
+OF_PARTS = {
+    'bbox_head': (*OF_HEADS, 'bucket_target', '_bucket_target_single'),
+    'mask_head': OF_HEADS,
+    'grid_head': ('get_targets', 'loss'),
+    'mask_iou_head': ('get_targets', 'loss_and_target', '_get_area_ratio'),
+    'point_head': OF_HEADS,
+}
 
 
 def knows_lists(roi_head: nn.Module) -> bool:
     """Whether a method that sees samples is not one of ours: only with packed slots do rows match its lists."""
     owners: list[tuple[Any, tuple[str, ...]]] = [(roi_head, OF_ROI_HEADS)]
-    for name in ('bbox_head', 'mask_head'):
+    for name, joints in OF_PARTS.items():
         heads = getattr(roi_head, name, None)
-        owners += [(head, OF_HEADS) for head in (heads if isinstance(heads, nn.ModuleList) else [heads])]
+        owners += [(head, joints) for head in (heads if isinstance(heads, nn.ModuleList) else [heads])]
     methods = [getattr(owner, name, None) for owner, names in owners for name in names]
     return any(method is not None and not hasattr(method, 'by_batch') for method in methods)
 

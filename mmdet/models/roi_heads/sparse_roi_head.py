@@ -282,7 +282,9 @@ class SparseRoIHead(CascadeRoIHead):
         feats = torch.cat([results.pop('attn_feats') for results in results_list])
         return super().predict_mask(x, batch_img_metas, results_list, rescale, attn_feats=feats)
 
-    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
+    def _predicted_masks(
+        self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context
+    ) -> tuple[Tensor, bool]:
         return self._mask_forward(self.num_stages - 1, x, rois, **context)['mask_preds'], False
 
     def forward(

@@ -107,7 +107,7 @@ class StandardRoIHead(BaseRoIHead):
         bbox_feats: Tensor | None,
         batch_gt_instances: InstanceList,
     ) -> dict:
-        """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses."""
+        """Outputs of :meth:`_mask_forward` with ``loss_mask``, a dict of losses, and ``mask_targets``."""
         samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
         if self.share_roi_extractor:
             outs = self._mask_forward(x, pos_inds=samples.positive_rows(), bbox_feats=bbox_feats)
@@ -119,7 +119,7 @@ class StandardRoIHead(BaseRoIHead):
             batch_gt_instances=batch_gt_instances,
             rcnn_train_cfg=self.train_cfg,
         )
-        outs.update(loss_mask=found['loss_mask'])
+        outs.update(found)
         return outs
 
     def _mask_forward(
@@ -149,14 +149,17 @@ class StandardRoIHead(BaseRoIHead):
         **context,
     ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
         outs, counts = self._bbox_forward(x, rois), list(num_proposals_per_img)
-        return rois.split(counts), split_rows(outs['cls_score'], counts), split_rows(outs['bbox_pred'], counts)
+        boxes = split_rows(outs['bbox_pred'], counts, self.bbox_head)
+        return rois.split(counts), split_rows(outs['cls_score'], counts), boxes
 
-    def _predicted_masks(self, x: tuple[Tensor, ...], rois: Tensor, **context) -> tuple[Tensor, bool]:
+    def _predicted_masks(
+        self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context
+    ) -> tuple[Tensor, bool]:
         return self._mask_forward(x, rois)['mask_preds'], False
 
 
-def split_rows(value: Tensor | None, counts: list[int]) -> Sequence:
-    """Rows of each image; None for each where there is nothing."""
+def split_rows(value: Any, counts: list[int], head: Any = None) -> Sequence:
+    """Rows of each image; None for each where there is nothing. What is not one tensor is split by its ``head``."""
     if value is None:
         return [None] * len(counts)
-    return value.split(counts)
+    return value.split(counts) if isinstance(value, Tensor) else head.bbox_pred_split(value, counts)

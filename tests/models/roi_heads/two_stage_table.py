@@ -135,6 +135,53 @@ SETS = dict(
     rcnn(sampler=dict(RANDOM, type='MultiInsRandomSampler')), assigner=assigner(0.5, kind='MultiInstanceAssigner')
 )
 RESIDUAL = dict(SEMANTIC, semantic_head=dict(SEMANTIC['semantic_head'], type='SCNetSemanticHead', num_convs=2))
+MASK_SCORE = dict(
+    mask_roi_extractor=pooling(6),
+    mask_head=MASK['mask_head'],
+    mask_iou_head=dict(
+        type='MaskIoUHead',
+        num_convs=2,
+        roi_feat_size=6,
+        in_channels=16,
+        conv_out_channels=8,
+        fc_out_channels=8,
+        num_classes=NUM_CLASSES,
+    ),
+)
+POINT_REND = dict(
+    mask_roi_extractor=dict(
+        type='GenericRoIExtractor',
+        aggregation='concat',
+        roi_layer=dict(type='SimpleRoIAlign', output_size=6),
+        out_channels=16,
+        featmap_strides=[4],
+    ),
+    mask_head=dict(
+        type='CoarseMaskHead',
+        roi_feat_size=6,
+        in_channels=16,
+        conv_out_channels=16,
+        fc_out_channels=8,
+        num_classes=NUM_CLASSES,
+    ),
+    point_head=dict(type='MaskPointHead', num_fcs=2, in_channels=16, fc_channels=8, num_classes=NUM_CLASSES),
+)
+POINTS = dict(mask_size=3, num_points=10, oversample_ratio=3, importance_sample_ratio=0.75)
+SUBDIVISION = dict(subdivision_steps=3, subdivision_num_points=40, scale_factor=2)
+
+
+def sabl_head(scale=1.7, **more):
+    return dict(
+        type='SABLHead',
+        num_classes=NUM_CLASSES,
+        cls_in_channels=16,
+        reg_in_channels=16,
+        cls_out_channels=8,
+        bbox_coder=dict(type='BucketingBBoxCoder', num_buckets=14, scale_factor=scale),
+        **more,
+    )
+
+
 STAGES = [rcnn(0.5), rcnn(0.6), rcnn(0.7)]
 BALANCED = dict(
     type='CombinedSampler',
@@ -310,6 +357,18 @@ TABLE = {
         rcnn(),
     ),
     'Panoptic FPN': ('PanopticFPN', standard(**MASK), rcnn()),
+    'Mask score': (
+        'MaskScoringRCNN',
+        standard('MaskScoringRoIHead', **MASK_SCORE),
+        dict(rcnn(mask_thr_binary=0.5), mask_size=12),
+    ),
+    'Mask points': ('PointRend', standard('PointRendRoIHead', **POINT_REND), dict(rcnn(), **POINTS)),
+    'SABL': ('FasterRCNN', standard(head=sabl_head(num_reg_fcs=1)), rcnn()),
+    'SABL Cascade': (
+        'CascadeRCNN',
+        dict(cascade(), bbox_head=[sabl_head(1.7), sabl_head(1.5), sabl_head(1.3)]),
+        STAGES,
+    ),
     'Cascade': ('CascadeRCNN', cascade(), STAGES),
     'Cascade Mask': ('CascadeRCNN', cascade(**MASK), STAGES),
     'HTC': ('HybridTaskCascade', htc(**SEMANTIC), STAGES),
@@ -368,6 +427,7 @@ def build(name):
             **BRANCHES,
         )
         config['neck']['in_channels'] = [64]
+    config['test_cfg']['rcnn'].update(SUBDIVISION if name == 'Mask points' else {})
     if name in OTHER_RPN:
         config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
     torch.manual_seed(0)

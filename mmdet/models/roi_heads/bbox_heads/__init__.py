@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'dii_head': 'DIIHead',
         'double_bbox_head': 'DoubleConvFCBBoxHead',
         'multi_instance_bbox_head': 'MultiInstanceBBoxHead',
+        'sabl_head': 'SABLHead',
         'scnet_bbox_head': 'SCNetBBoxHead',
     },
 )

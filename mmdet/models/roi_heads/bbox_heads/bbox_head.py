@@ -6,7 +6,7 @@ Letters: B images, S slots, K = B * S regions, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from mmengine.config import ConfigDict
@@ -25,6 +25,7 @@ from mmdet.models.core import (
     greedy_options,
     image_shapes,
     in_float32,
+    of_label,
     rescaled_fields,
     split_images,
     stable_topk,
@@ -148,12 +149,7 @@ class BBoxHead(BaseModule):
         cfg: ConfigDict,
     ) -> Targets:
         """Targets of one image, positives first."""
-        boxes = torch.cat([get_box_tensor(pos_priors), get_box_tensor(neg_priors)])
-        pos = torch.arange(len(boxes), device=boxes.device) < len(pos_priors)
-        gap = boxes.new_zeros(len(neg_priors), boxes.shape[1])
-        labels = torch.cat([pos_gt_labels, pos_gt_labels.new_zeros(len(neg_priors))])
-        gt_boxes = torch.cat([get_box_tensor(pos_gt_bboxes), gap])
-        return self._targets(boxes, gt_boxes, labels, pos, torch.ones_like(pos), cfg)
+        return self._targets(*image_rows(pos_priors, neg_priors, pos_gt_bboxes, pos_gt_labels), cfg)
 
     def _targets(
         self, boxes: Tensor, gt_boxes: Tensor, gt_labels: Tensor, pos: Tensor, valid: Tensor, cfg: ConfigDict
@@ -163,12 +159,17 @@ class BBoxHead(BaseModule):
         target = torch.where(inside, gt_boxes, boxes)
         if not self.reg_decoded_bbox:
             target = torch.where(inside, self.bbox_coder.encode(boxes, target), 0.0)
-        weights = valid.to(boxes.dtype)
+        labels, weights = self._class_targets(gt_labels, pos, valid.to(boxes.dtype), cfg)
+        return labels, weights, target, inside.to(boxes.dtype).expand(-1, target.shape[1])
+
+    def _class_targets(
+        self, gt_labels: Tensor, pos: Tensor, weights: Tensor, cfg: ConfigDict | None
+    ) -> tuple[Tensor, Tensor]:
+        """Labels and label weights ``(K,)``; ``weights`` are those without a weight of positives."""
         pos_weight = cfg.get('pos_weight', -1) if cfg is not None else -1
         if pos_weight > 0:
             weights = torch.where(pos, pos_weight, weights)
-        bbox_weights = inside.to(boxes.dtype).expand(-1, target.shape[1])
-        return torch.where(pos, gt_labels, self.num_classes), weights, target, bbox_weights
+        return torch.where(pos, gt_labels, self.num_classes), weights
 
     @by_batch
     def get_targets(
@@ -199,8 +200,8 @@ class BBoxHead(BaseModule):
 
     def loss(
         self,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
+        cls_score: Tensor | None,
+        bbox_pred: Tensor | None,
         rois: Tensor,
         labels: Tensor,
         label_weights: Tensor,
@@ -242,9 +243,7 @@ class BBoxHead(BaseModule):
         """``(K, 4)`` predictions of the labelled class out of ``(K, C * 4)``."""
         if self.reg_class_agnostic:
             return pred
-        pred = pred.unflatten(1, (self.num_classes, -1))
-        index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, pred.shape[2])
-        return pred.gather(1, index)[:, 0]
+        return of_label(pred.unflatten(1, (self.num_classes, -1)), labels.clamp(0, self.num_classes - 1))
 
     def predicts_batch(self, proposals: Proposals | InstanceList, rcnn_test_cfg: ConfigDict | None) -> bool:
         """Whether :meth:`predict_batch` serves: for padded proposals on a device that the host should not wait for."""
@@ -277,10 +276,7 @@ class BBoxHead(BaseModule):
         boxes = torch.stack(list(rois))[..., 1:]
         scores = self.activate(torch.cat(list(cls_scores))).unflatten(0, boxes.shape[:2])
         shapes = image_shapes(batch_img_metas)
-        if bbox_preds[0] is None:
-            boxes = clamp_boxes(boxes, shapes)
-        else:
-            boxes = get_box_tensor(self.bbox_coder.decode(boxes, torch.stack(list(bbox_preds)), max_shape=shapes))
+        boxes, factors = self._decoded(boxes, _stacked(bbox_preds), shapes)
         scores = scores[..., :-1].float().masked_fill(~valid[..., None], -1).flatten(1)  # (B, N * C)
         count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
         scores, index = stable_topk(scores, max(count, 1))  # (B, K)
@@ -288,12 +284,14 @@ class BBoxHead(BaseModule):
         boxes = boxes.unflatten(-1, (-1, 4)).float()  # (B, N, C or 1, 4)
         place = index if boxes.shape[2] > 1 else roi
         boxes = boxes.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, 4))
+        above = scores > rcnn_test_cfg.score_thr
+        if factors is not None:
+            scores = scores * factors.gather(1, roi)
         fields = dict(bboxes=boxes, scores=scores, labels=labels)
         if rescale:
             fields.update(rescaled_fields(fields, batch_img_metas))
         options = greedy_options(rcnn_test_cfg.nms)
         groups = None if options.pop('class_agnostic') else 'labels'
-        above = scores > rcnn_test_cfg.score_thr
         return split_images(*suppressed(fields, above, options, groups, rcnn_test_cfg.max_per_img))
 
     @by_batch
@@ -356,23 +354,30 @@ class BBoxHead(BaseModule):
             )[0]
         scores = self.activate(cls_score)
         shape = img_meta['img_shape']
-        if bbox_pred is None:
-            bboxes = roi[:, 1:].clone() if shape is None else clamp_boxes(roi[:, 1:], tuple(shape[:2]))
-        else:
-            bboxes = get_box_tensor(self.bbox_coder.decode(roi[:, 1:], bbox_pred, max_shape=tuple(shape[:2])))
+        bboxes, factors = self._decoded(roi[:, 1:], bbox_pred, None if shape is None else tuple(shape[:2]))
         if rescale:
-            factors = [1 / s for s in img_meta['scale_factor']]
-            bboxes = scale_boxes(bboxes.view(-1, 4), factors).view(len(roi), -1)
+            inverse = [1 / s for s in img_meta['scale_factor']]
+            bboxes = scale_boxes(bboxes.view(-1, 4), inverse).view(len(roi), -1)
         if rcnn_test_cfg is None:
             results.bboxes, results.scores = bboxes, scores
             return results
         from mmdet.ops import multiclass_nms
 
         detections, labels = multiclass_nms(
-            bboxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img
+            bboxes, scores, rcnn_test_cfg.score_thr, rcnn_test_cfg.nms, rcnn_test_cfg.max_per_img, factors
         )
         results.bboxes, results.scores, results.labels = detections[:, :4], detections[:, -1], labels
         return results
+
+    def _decoded(self, boxes: Tensor, bbox_pred: Any, shapes: Any) -> tuple[Tensor, Tensor | None]:
+        """Boxes of regions ``(..., 4)`` by their predictions, or as they are, and factors ``(...)`` of their scores.
+
+        Args:
+            shapes: Height and width of the picture, or of each picture; None to clip nothing.
+        """
+        if bbox_pred is None:
+            return boxes.clone() if shapes is None else clamp_boxes(boxes, shapes), None
+        return get_box_tensor(self.bbox_coder.decode(boxes, bbox_pred, max_shape=shapes)), None
 
     @by_batch
     @torch.no_grad()
@@ -400,3 +405,21 @@ class BBoxHead(BaseModule):
         """Boxes ``(k, 4)`` of ``priors (k, 4)`` by the predictions of class ``label (k,)``, clipped to the picture."""
         shape = None if img_meta is None else tuple(img_meta['img_shape'][:2])
         return self.bbox_coder.decode(priors, self._pred_of_label(bbox_pred, label), max_shape=shape)
+
+
+def _stacked(preds: Sequence) -> Any:
+    """Predictions of each image ``(N, ...)``, or tuples of them, as ``(B, N, ...)``; None of None."""
+    if preds[0] is None or isinstance(preds[0], Tensor):
+        return None if preds[0] is None else torch.stack(list(preds))
+    return tuple(torch.stack(column) for column in zip(*preds))
+
+
+def image_rows(
+    pos_priors: Any, neg_priors: Any, pos_gt_bboxes: Any, pos_gt_labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Boxes, their ground truths' boxes and labels, and whether each is a positive and used: all rows of one image."""
+    boxes = torch.cat([get_box_tensor(pos_priors), get_box_tensor(neg_priors)])
+    pos = torch.arange(len(boxes), device=boxes.device) < len(pos_priors)
+    gap = boxes.new_zeros(len(neg_priors), boxes.shape[1])
+    labels = torch.cat([pos_gt_labels, pos_gt_labels.new_zeros(len(neg_priors))])
+    return boxes, torch.cat([get_box_tensor(pos_gt_bboxes), gap]), labels, pos, torch.ones_like(pos)
