@@ -45,7 +45,7 @@ class CocoOccludedSeparatedMetric(CocoMetric):
         metric: str | Sequence[str] = ['bbox', 'segm'],
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, metric=metric, **kwargs)
+        super().__init__(*args, metric=metric, **kwargs)  # type: ignore[misc]  # the arguments of 3.x
         self.occluded_ann = read_objects(occluded_ann, self.backend_args)
         self.separated_ann = read_objects(separated_ann, self.backend_args)
         self.score_thr = score_thr
