@@ -58,6 +58,11 @@ class GTMasks:
         starts = constant(self.starts, like=gt_inds)
         return (starts[:, None] + gt_inds).clamp(max=len(self.table) - 1)
 
+    def padded(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Values ``(N, ...)`` as ``(B, G, ...)`` for padded ground truths, those that there are being in ``mask (B, G)``."""
+        index = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+        return values[self.rows(torch.where(mask, index, 0))]
+
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Pixels ``(N, h, w)`` uint8, 1 inside, at the crossings of rows ``(h,)`` and columns ``(w,)``."""
         step = max(1, SAMPLE_BUDGET // max(1, len(rows) * len(columns)))

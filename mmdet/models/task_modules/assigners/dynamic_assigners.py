@@ -15,13 +15,13 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.models.core import (
     Assignment,
+    GTMasks,
     PaddedGT,
     Priors,
     best_of_aligned,
     by_batch,
     columns,
     dynamic_k,
-    pad_batch,
 )
 from mmdet.registry import TASK_UTILS
 
@@ -217,15 +217,8 @@ class DynamicSoftLabelAssigner(DynamicKAssigner):
         """``(B, G, 2)`` centres of mass of the masks where there are any, else of the boxes."""
         if gt.instances and all(hasattr(instances, 'masks') for instances in gt.instances):
             boxes = gt.boxes
-            masses = [
-                center_of_mass(
-                    masks
-                    if isinstance(masks := instances.masks, Tensor)
-                    else masks.to_tensor(dtype=torch.float32, device=boxes.device)
-                )
-                for instances in gt.instances
-            ]
-            return pad_batch(masses).to(boxes)
+            masks = GTMasks.of([instances.masks for instances in gt.instances], boxes.device)
+            return masks.padded(masks.centers()[1], gt.mask)
         return (gt.boxes[..., :2] + gt.boxes[..., 2:]).float() / 2
 
 
