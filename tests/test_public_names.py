@@ -74,7 +74,7 @@ TO_COME = {
     },
     'masks and panoptic segmentation': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',
-        'mmdet.models.dense_heads': ('boxinst_head rtmdet_ins_head yolact_head'),
+        'mmdet.models.dense_heads': 'boxinst_head yolact_head',
         'mmdet.models.detectors': 'boxinst yolact',
     },
     'semi-supervised learning': {

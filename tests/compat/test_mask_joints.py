@@ -19,10 +19,15 @@ JOINTS = [
 JOINTS += [
     (name, 'mask_head', method, calls)
     for name in MASK_HEADS
-    if 'bbox_head' in MASK_HEADS[name]
+    if MASK_HEADS[name].get('mask_head', {}).get('type') == 'CondInstMaskHead'
     for method, calls in (('forward_single', 3), ('parse_dynamic_params', 2), ('dynamic_conv_forward', 2))
 ]
 JOINTS += [(name, 'bbox_head', 'get_targets', 1) for name in MASK_HEADS if 'bbox_head' in MASK_HEADS[name]]
+JOINTS += [
+    (name, 'bbox_head', method, calls)
+    for name in ('RTMDetInsHead', 'RTMDetInsSepBNHead')
+    for method, calls in (('loss_mask_by_feat', 1), ('_mask_predict_by_feat_single', 3), ('parse_dynamic_params', 3))
+]
 
 
 def replace(head, method, calls):
@@ -64,3 +69,16 @@ def test_masks_of_one_image(name, part):
     assert len(calls) == 2
     for one, other in zip(expected, found):
         assert torch.equal(one.pred_instances.masks, other.pred_instances.masks)
+
+
+def test_instances_from_candidates_of_one_image():
+    heads = build_heads('RTMDetInsSepBNHead', init=False).eval()
+    feats, calls = maps('RTMDetInsSepBNHead', 2), []
+    with torch.no_grad():
+        expected = heads.predict(feats, masked_samples('many', 'one'))
+        replace(heads.bbox_head, '_bbox_mask_post_process', calls)
+        found = heads.predict(feats, masked_samples('many', 'one'))
+    assert len(calls) == 2 and 'kernels' in calls[0][0]
+    for one, other in zip(expected, found):
+        assert torch.equal(one.pred_instances.masks, other.pred_instances.masks)
+        assert 'kernels' not in other.pred_instances

@@ -59,7 +59,7 @@ class GTMasks:
         return (starts[:, None] + gt_inds).clamp(max=len(self.table) - 1)
 
     def padded(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Values ``(N, ...)`` as ``(B, G, ...)`` for padded ground truths, those that there are being in ``mask (B, G)``."""
+        """Values ``(N, ...)`` as ``(B, G, ...)`` for padded ground truths, marked in ``mask (B, G)``."""
         index = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         return values[self.rows(torch.where(mask, index, 0))]
 

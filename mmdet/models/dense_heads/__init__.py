@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = attach(
         'pisa_heads': 'PISARetinaHead PISASSDHead',
         'reppoints_head': 'RepPointsHead',
         'retinaface_head': 'RetinaFaceHead',
+        'rtmdet_ins_head': 'RTMDetInsHead RTMDetInsSepBNHead',
         'rtmdet_head': 'RTMDetHead RTMDetSepBNHead',
         'sabl_retina_head': 'SABLRetinaHead',
         'solo_head': 'DecoupledSOLOHead DecoupledSOLOLightHead SOLOHead',

@@ -267,7 +267,22 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         rescale: bool,
         with_nms: bool,
     ) -> InstanceList:
-        test_cfg, monotonic = TestCfg.read(cfg), self._is_monotonic()
+        test_cfg = TestCfg.read(cfg)
+        fields = self._candidates(cls_scores, bbox_preds, score_factors, priors, metas, test_cfg)
+        if hasattr(self._bbox_post_process, 'by_batch'):
+            return self._results(fields, test_cfg, metas, rescale, with_nms)
+        return joints.post_process_each_image(self, fields, test_cfg.score_thr, metas, cfg, rescale, with_nms)
+
+    def _candidates(
+        self,
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        score_factors: Sequence[Tensor] | None,
+        priors: Priors,
+        metas: list[dict],
+        test_cfg: TestCfg,
+    ) -> dict[str, Tensor]:
+        """Decoded fields ``(B, K, ...)`` of the best candidates of all levels."""
         fields, sizes = best_candidates(
             cls_scores,
             bbox_preds,
@@ -276,12 +291,10 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
             self.cls_out_channels,
             test_cfg.nms_pre,
             self._activate,
-            monotonic,
+            self._is_monotonic(),
         )
         fields.update(self._decode(fields.pop('priors'), fields.pop('preds'), sizes, image_shapes(metas)))
-        if hasattr(self._bbox_post_process, 'by_batch'):
-            return self._results(fields, test_cfg, metas, rescale, with_nms)
-        return joints.post_process_each_image(self, fields, test_cfg.score_thr, metas, cfg, rescale, with_nms)
+        return fields
 
     def _results(
         self, fields: dict, test_cfg: TestCfg, metas: list[dict], rescale: bool, with_nms: bool

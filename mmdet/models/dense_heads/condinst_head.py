@@ -110,8 +110,7 @@ class CondInstBboxHead(FCOSHead):
         if not self.center_sampling or not all('masks' in instances for instances in gt.instances):
             return None
         masks = GTMasks.of([instances.masks for instances in gt.instances], gt.boxes.device)
-        index = torch.arange(gt.mask.shape[1], device=gt.boxes.device).expand(gt.mask.shape)
-        return masks.centers()[1][masks.rows(torch.where(gt.mask, index, 0))]
+        return masks.padded(masks.centers()[1], gt.mask)
 
     def _targets_of(self, assignment: Assignment, points: Tensor, gt: PaddedGT) -> tuple[Tensor, ...]:
         return *super()._targets_of(assignment, points, gt), (assignment.gt_inds - 1).clamp(min=0)

@@ -39,7 +39,10 @@ def metric_targets(
     if isinstance(value, DenseTargets):
         return value
     levels = [torch.cat(list(levels), 1) for levels in value[1:5]]
-    return with_metrics(levels, head.num_classes, priors.level_sizes)
+    targets = with_metrics(levels, head.num_classes, priors.level_sizes)
+    if len(value) > 5:
+        targets.extras['sampling_results'] = value[5]
+    return targets
 
 
 def metric_targets_of_each_image(

@@ -8,8 +8,18 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import CellTargets, Priors, select_single_mlvl, split_levels
+from mmdet.models.core import (
+    Assignment,
+    CellTargets,
+    DenseTargets,
+    PaddedGT,
+    Priors,
+    select_single_mlvl,
+    split_levels,
+)
 from mmdet.models.core.gt import pad_batch
+
+from . import joints
 
 
 def cell_targets_of_each_image(
@@ -76,3 +86,41 @@ def _padded(column: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """Targets of each image, None for none of them, as ``(B, S, ...)``."""
     shape = next((value.shape[1:] for value in column if value is not None), like.shape[1:])
     return pad_batch([like.new_zeros(0, *shape) if value is None else value.to(like.dtype) for value in column])
+
+
+def matches_of(targets: DenseTargets) -> Tensor:
+    """``(B, P)``: i + 1 for a positive of ground truth i; by the sampling results of an own ``get_targets``."""
+    if targets.gt_inds is not None:
+        return torch.where(targets.pos, targets.gt_inds, 0)
+    matches = torch.zeros_like(targets.labels)
+    for row, result in zip(matches, targets.extras['sampling_results']):
+        row[result.pos_inds] = result.pos_assigned_gt_inds + 1
+    return matches
+
+
+def samples_of(head, targets: DenseTargets, gt_inds: Tensor, priors: Priors, gt: PaddedGT) -> list:
+    """The sampling result of each image."""
+    if 'sampling_results' in targets.extras:
+        return targets.extras['sampling_results']
+    return joints.sampling_results(targets, priors, gt, Assignment(gt_inds), head.sampler)
+
+
+def with_tensor_masks(instances: InstanceData, device: torch.device) -> InstanceData:
+    """Instances whose masks are a tensor ``(n, H, W)`` of bool, as research code of RTMDet-Ins has them."""
+    fields = dict(instances.items())
+    if not isinstance(fields['masks'], Tensor):
+        fields['masks'] = fields['masks'].to_tensor(dtype=torch.bool, device=device)
+    return InstanceData(**fields)
+
+
+def instances_of_each_image(
+    head, cls_scores, bbox_preds, kernel_preds, mask_feat: Tensor, score_factors, priors: Priors, metas, cfg, *options
+) -> list[InstanceData]:
+    """Instances by an own ``_predict_by_feat_single`` of RTMDet-Ins."""
+    levels = split_levels(priors.boxes[0], priors.level_sizes, 0)
+    results = []
+    for b, meta in enumerate(metas):
+        maps = (select_single_mlvl(outputs, b) for outputs in (cls_scores, bbox_preds, kernel_preds))
+        factors = [None] * len(levels) if score_factors is None else select_single_mlvl(score_factors, b)
+        results.append(head._predict_by_feat_single(*maps, mask_feat[b], factors, levels, meta, cfg, *options))
+    return results

@@ -55,29 +55,40 @@ class MetricTargets:
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict:
         """``loss_cls`` and ``loss_bbox``, each a list."""
+        return self._losses_and_targets(
+            cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        )[0]
+
+    def _losses_and_targets(
+        self: Any,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        gt_instances: InstanceList,
+        metas: list[dict],
+        ignored: OptInstanceList,
+    ) -> tuple[dict, DenseTargets, Priors, PaddedGT]:
+        """The losses, and what they were computed with."""
         if hasattr(self.get_anchors, 'by_batch'):
-            priors = self._priors(cls_scores, batch_img_metas)
+            priors = self._priors(cls_scores, metas)
         else:
-            priors = joints.own_priors(self, cls_scores, batch_img_metas)
+            priors = joints.own_priors(self, cls_scores, metas)
         logits, preds = flatten_outputs((cls_scores, self.cls_out_channels), (bbox_preds, 4))
         anchors = priors.expanded()
-        boxes, gt = (
-            self._pixel_boxes(priors, preds),
-            PaddedGT.from_instances(batch_gt_instances, batch_gt_instances_ignore),
-        )
+        boxes, gt = self._pixel_boxes(priors, preds), PaddedGT.from_instances(gt_instances, ignored)
         if hasattr(self.get_targets, 'by_batch'):
-            targets = self._metric_targets(logits, boxes, priors, gt, batch_img_metas)
+            targets = self._metric_targets(logits, boxes, priors, gt, metas)
         else:
-            targets = family_joints.metric_targets(self, logits, boxes, priors, gt, batch_img_metas)
+            targets = family_joints.metric_targets(self, logits, boxes, priors, gt, metas)
         if hasattr(self.loss_by_feat_single, 'by_batch'):
             values = tuple([value] for value in self._losses(logits, boxes, anchors, targets))
         else:
             values = self._single_losses(cls_scores, bbox_preds, boxes, anchors, targets)
         loss_cls, loss_bbox, cls_weights, bbox_weights = values
         cls_total, bbox_total = mean_count(sum(cls_weights)), mean_count(sum(bbox_weights))
-        return dict(
+        losses = dict(
             loss_cls=[loss / cls_total for loss in loss_cls], loss_bbox=[loss / bbox_total for loss in loss_bbox]
         )
+        return losses, targets, priors, gt
 
     def _metric_targets(
         self: Any, logits: Tensor, boxes: Tensor, priors: Priors, gt: PaddedGT, metas: list[dict]

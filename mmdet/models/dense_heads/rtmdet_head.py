@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -96,11 +96,8 @@ class RTMDetHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses k
         rtm_reg: nn.Module,
         rtm_obj: nn.Module | None,
     ) -> tuple[Tensor, Tensor]:
-        cls_feat = reg_feat = x
-        for layer in cls_convs:
-            cls_feat = layer(cls_feat)
-        for layer in reg_convs:
-            reg_feat = layer(reg_feat)
+        cls_feat = through(cls_convs, x)
+        reg_feat = cls_feat if reg_convs is cls_convs else through(reg_convs, x)
         logits = rtm_cls(cls_feat)
         if rtm_obj is not None:
             logits = inverse_sigmoid(sigmoid_geometric_mean(logits, rtm_obj(reg_feat).expand_as(logits)))
@@ -194,10 +191,7 @@ class RTMDetSepBNHead(RTMDetHead):
         if self.with_objectness:
             self.rtm_obj = nn.ModuleList(self._predictor(1) for _ in levels)
         if self.share_conv:
-            for towers in (self.cls_convs, self.reg_convs):
-                for tower in towers[1:]:
-                    for layer, first in zip(tower, towers[0]):
-                        share_convolutions(layer, first)
+            share_towers(self.cls_convs, self.reg_convs)
 
     def forward(  # type: ignore[override]  # two outputs
         self, feats: tuple[Tensor, ...]
@@ -210,6 +204,21 @@ class RTMDetSepBNHead(RTMDetHead):
             scores.append(logits)
             boxes.append((distances.exp() if self.exp_on_reg else distances) * stride[0])
         return scores, boxes
+
+
+def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """What layers make of ``x``, one after another."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def share_towers(*branches: Any) -> None:
+    """Let the towers of all levels of each branch use the convolutions of the first."""
+    for towers in branches:
+        for tower in towers[1:]:
+            for layer, first in zip(tower, towers[0]):
+                share_convolutions(layer, first)
 
 
 def share_convolutions(layer: nn.Module, first: nn.Module) -> None:

@@ -206,13 +206,9 @@ class SOLOHead(BaseMaskHead):
         """Cells of each object of pictures of ``shape``, masks, the cells' owners ``(B, P)`` and labels ``(B, P)``."""
         gt = PaddedGT.from_instances(gt_instances)
         masks = GTMasks.of([instances.masks for instances in gt_instances], device)
-        inds = torch.arange(gt.mask.shape[1], device=device).expand(gt.mask.shape)
-        rows = masks.rows(torch.where(gt.mask, inds, 0))
-        area, center = masks.centers()
-        valid = gt.mask & (area[rows] > 0)
-        cells = ObjectCells.around(
-            gt.boxes, center[rows], valid, shape, self.scale_ranges, self.num_grids, self.pos_scale
-        )
+        area, center = (masks.padded(value, gt.mask) for value in masks.centers())
+        options = shape, self.scale_ranges, self.num_grids, self.pos_scale
+        cells = ObjectCells.around(gt.boxes, center, gt.mask & (area > 0), *options)
         owners = cells.owners()
         labels = torch.where(owners > 0, gt.gather(owners)[1], self.num_classes)
         return cells, masks, owners, labels

@@ -4,10 +4,10 @@ import copy
 
 import numpy as np
 import torch
-from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, TEST_CFG, samples
+from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, POINTS, TEST_CFG, rtmdet, samples
 from mmengine.config import ConfigDict
 
-from mmdet.models.detectors import SingleStageInstanceSegmentor
+from mmdet.models.detectors import SingleStageDetector, SingleStageInstanceSegmentor
 from mmdet.structures.mask import BitmapMasks
 
 TOWER = dict(num_classes=NUM_CLASSES, in_channels=8, feat_channels=8, stacked_convs=2)
@@ -51,6 +51,17 @@ def condinst(bbox_head='CondInstBboxHead', mask_head='CondInstMaskHead', feature
     )
 
 
+def rtmdet_ins(kind, **head):
+    head = rtmdet(type=kind, stacked_convs=1, loss_mask=dict(DICE, eps=5e-6), **head)
+    head['anchor_generator'] = dict(POINTS, strides=[8, 16, 32])
+    return dict(
+        bbox_head=head,
+        train_cfg=head.pop('train_cfg'),
+        test_cfg=dict(TEST_CFG, mask_thr_binary=0.5),
+        strides=[8, 16, 32],
+    )
+
+
 MASK_HEADS = {
     'SOLOHead': solo(),
     'DecoupledSOLOHead': solo('DecoupledSOLOHead'),
@@ -63,13 +74,15 @@ MASK_HEADS = {
         dcn_cfg=dict(type='DCNv2'),
     ),
     'CondInst': condinst(max_masks_to_train=300),
+    'RTMDetInsHead': rtmdet_ins('RTMDetInsHead', with_objectness=True),
+    'RTMDetInsSepBNHead': rtmdet_ins('RTMDetInsSepBNHead'),
     'CondInst best': condinst(topk_masks_per_img=3, mask_out_stride=8),
 }
 MASK_KINDS = {row[key]['type'] for row in MASK_HEADS.values() for key in ('bbox_head', 'mask_head') if key in row}
 
 
-class Heads(SingleStageInstanceSegmentor):
-    """A detector that is given its features."""
+class GivenFeatures:
+    """Of detectors that are given their features."""
 
     def _build_features(self, backbone, neck):
         pass
@@ -78,13 +91,23 @@ class Heads(SingleStageInstanceSegmentor):
         return batch_inputs
 
 
+class Heads(GivenFeatures, SingleStageInstanceSegmentor):
+    """A box head, maybe, and a mask head."""
+
+
+class OneHead(GivenFeatures, SingleStageDetector):
+    """A box head that predicts masks."""
+
+    mask_head = None
+
+
 def build_heads(name, init=True, **changes):
     """With the initialisation of training, or else with PyTorch's own, whose scores are near 0.5."""
     torch.manual_seed(0)
     config = copy.deepcopy({key: value for key, value in MASK_HEADS[name].items() if key != 'strides'})
     for key, value in changes.items():
         config[key] = {**config[key], **value}
-    heads = Heads(backbone=None, **ConfigDict(config))
+    heads = (Heads if 'mask_head' in config else OneHead)(backbone=None, **ConfigDict(config))
     if init:
         heads.init_weights()
     return heads

@@ -59,7 +59,8 @@ def test_order_of_images_and_their_repetition_do_not_matter(name):
     twice = loss_of(heads, name, *['many', 'one'] * 2, feats=tuple(level.repeat(2, 1, 1, 1) for level in feats))
     for key, value in first.items():
         torch.testing.assert_close(turned[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
-        torch.testing.assert_close(twice[key], value, rtol=0.05, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
+        if 'RTMDet' not in name:  # whose classes are divided by at least 1
+            torch.testing.assert_close(twice[key], value, rtol=0.05, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
 
 
 @pytest.mark.parametrize('name', NAMES)
