@@ -1,4 +1,4 @@
-"""Training steps and inference of this package beside torchvision and the bare network.
+"""Training steps and inference of this package beside torchvision or `transformers`, and the bare network.
 
 The candidates take turns (A B C A B C ...) in one process, on the same pictures and boxes, with the same optimizer. The
 bare network is our own backbone, neck and head layers: forward, the sum of the outputs as loss, backward, optimizer.
@@ -7,9 +7,12 @@ detector adds to it is assignment, targets, losses, proposals and sampling.
 
 torchvision's models get our weights, so that both find about as many proposals and detections. As in training from a
 pretrained backbone, the batch norms of both are frozen, and so are the stem and the first stage; the default of
-torchvision without pretrained weights, where it trains them all, is ``--torchvision-trains-norms``.
+torchvision without pretrained weights, where it trains them all, is ``--torchvision-trains-norms``. The models of
+`transformers` give us their weights, have the losses of all decoder layers as we do, and take pictures that are
+normalised and padded already; where `transformers` is missing, a line says so and the others are measured.
 
     python benchmarks/detectors.py                                      # RetinaNet, FCOS, Faster R-CNN at 480x640
+    python benchmarks/detectors.py --models detr deformable_detr --size 320 320 --padded
     python benchmarks/detectors.py --device cuda --models retinanet atss --size 800 1333 --batch 16 --dtype bfloat16
 
 Prints medians, ratios and peak memory; ``--out FOLDER`` writes them as JSON and as a plot.
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import resource
 import statistics
@@ -26,6 +30,7 @@ import time
 from pathlib import Path
 
 import report
+import transformers_peers
 
 CONFIGS = {
     'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -33,7 +38,10 @@ CONFIGS = {
     'atss': 'atss/atss_r50_fpn_1x_coco.py',
     'faster_rcnn': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     'mask_rcnn': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    'detr': 'detr/detr_r50_8xb2-150e_coco.py',
+    'deformable_detr': 'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
 }
+TRANSFORMERS = ('detr', 'deformable_detr')
 TORCHVISION = {
     'retinanet': 'retinanet_resnet50_fpn',
     'fcos': 'fcos_resnet50_fpn',
@@ -41,7 +49,7 @@ TORCHVISION = {
     'mask_rcnn': 'maskrcnn_resnet50_fpn',
 }
 # What the weights of the class scores are multiplied by for inference, so that some pass the threshold.
-CLASS_GAIN = dict(retinanet=400, fcos=3, atss=3, faster_rcnn=40, mask_rcnn=40)
+CLASS_GAIN = dict(retinanet=400, fcos=3, atss=3, faster_rcnn=40, mask_rcnn=40, detr=1, deformable_detr=1)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -61,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--torchvision-trains-norms', action='store_true', help='and the stem and the first stage')
     parser.add_argument('--optimize', choices=['fuse', 'bf16'], help='of our inference, as in tools/test.py')
     parser.add_argument('--compile', action='store_true', help='our networks, as compile=True does')
+    parser.add_argument('--padded', action='store_true', help='every second picture is a quarter less high and wide')
     parser.add_argument('--out', type=Path, help='folder for detectors.json and detectors.png')
     return parser.parse_args()
 
@@ -70,9 +79,9 @@ def make_batch(args: argparse.Namespace, with_masks: bool):
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    height, width = args.size
     images, targets = [], []
-    for _ in range(args.batch):
+    for index in range(args.batch):
+        height, width = (int(size * (0.75 if args.padded and index % 2 else 1)) for size in args.size)
         images.append(torch.rand(3, height, width, generator=generator).to(args.device))
         low = torch.rand(args.boxes, 2, generator=generator) * torch.tensor([width * 0.6, height * 0.6])
         side = torch.rand(args.boxes, 2, generator=generator) * torch.tensor([width * 0.35, height * 0.35]) + 8
@@ -101,9 +110,12 @@ def build_ours(name: str, args: argparse.Namespace):
     cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name]).model
     cfg.backbone.pop('init_cfg', None)
     cfg.backbone.style = 'pytorch'  # strides where torchvision has them
+    if name == 'deformable_detr':
+        cfg.neck.bias = True  # as transformers has it
     torch.manual_seed(0)
     model = MODELS.build(cfg)
     model.init_weights()
+    model.cfg = cfg
     model = model.to(args.device)
     return model.to(memory_format=torch.channels_last) if args.channels_last else model
 
@@ -166,6 +178,27 @@ def build_theirs(name: str, ours, args: argparse.Namespace):
     return theirs
 
 
+def peer_of(name: str) -> str | None:
+    """The library that has this detector, too, and is installed."""
+    if name in TRANSFORMERS and importlib.util.find_spec('transformers') is None:
+        print(f'{name}: transformers is not installed, so ours is compared with the bare network alone')
+        return None
+    return 'transformers' if name in TRANSFORMERS else 'torchvision' if name in TORCHVISION else None
+
+
+def peer_call(name: str, ours, args: argparse.Namespace, images, targets, training: bool):
+    """A call of the other library's model: its loss, or its detections."""
+    if name not in TRANSFORMERS:
+        theirs = build_theirs(name, ours, args).train(training)
+        return theirs, (lambda: sum(theirs(images, targets).values())) if training else (lambda: theirs(images))
+    theirs, inputs = transformers_peers.twin_of(ours, images, training)
+    if training:
+        labels = transformers_peers.labels_of(images, targets)
+        return theirs, lambda: theirs(**inputs, labels=labels).loss
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    return theirs, lambda: transformers_peers.detections(ours, theirs(**inputs), sizes)
+
+
 def our_samples(images, targets, args):
     from mmengine.structures import InstanceData
 
@@ -173,12 +206,13 @@ def our_samples(images, targets, args):
     from mmdet.structures.mask import BitmapMasks
 
     samples = []
-    for target in targets:
-        meta = dict(img_shape=tuple(args.size), ori_shape=tuple(args.size), scale_factor=(1.0, 1.0))
+    for image, target in zip(images, targets):
+        size = tuple(image.shape[-2:])
+        meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
         sample = DetDataSample(metainfo=meta)
         fields = dict(bboxes=target['boxes'], labels=target['labels'] - 1)
         if 'masks' in target:
-            fields['masks'] = BitmapMasks(target['masks'].cpu().numpy(), *args.size)
+            fields['masks'] = BitmapMasks(target['masks'].cpu().numpy(), *size)
         sample.gt_instances = InstanceData(**fields)
         samples.append(sample)
     return dict(inputs=[(image * 255).byte() for image in images], data_samples=samples)
@@ -200,6 +234,8 @@ def autocast(args):
 
 def network_outputs(model, inputs, rois):
     """Everything that the layers compute for a batch, as a list of tensors."""
+    if hasattr(model, 'decoder'):
+        return list(model._forward(inputs))
     feats = model.extract_feat(inputs)
     if not hasattr(model, 'roi_head'):
         return [level for levels in model.bbox_head(feats) for level in levels]
@@ -263,10 +299,11 @@ def training_steps(name: str, args: argparse.Namespace) -> dict:
         return sum(out.float().sum() for out in network_outputs(ours, inputs, rois))
 
     steps = {'ours': lambda: step(ours_optimizer, our_loss), 'bare network': lambda: step(ours_optimizer, bare_loss)}
-    if name in TORCHVISION:
-        theirs = build_theirs(name, ours, args).train()
+    peer = peer_of(name)
+    if peer:
+        theirs, their_loss = peer_call(name, ours, args, images, targets, training=True)
         theirs_optimizer = optimizer_of(theirs)
-        steps['torchvision'] = lambda: step(theirs_optimizer, lambda: sum(theirs(images, targets).values()))
+        steps[peer] = lambda: step(theirs_optimizer, their_loss)
     return steps
 
 
@@ -275,6 +312,7 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
     import torch
 
     images, targets = make_batch(args, False)
+    peer = peer_of(name)
     from mmdet.engine.acceleration import optimize_for_inference
     from mmdet.engine.compilation import compile_networks
 
@@ -283,7 +321,7 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
         for layer_name, layer in ours.named_modules():
             if layer_name.endswith(('retina_cls', 'conv_cls', 'atss_cls', 'fc_cls')):
                 layer.weight *= CLASS_GAIN[name]
-    theirs = build_theirs(name, ours, args).eval() if name in TORCHVISION else None
+    their_detections = peer and peer_call(name, ours, args, images, targets, training=False)[1]
     ours = optimize_for_inference(ours, args.optimize)
     if args.compile:
         compile_networks(ours)
@@ -301,13 +339,13 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
             return network_outputs(ours, ours.data_preprocessor(data, False)['inputs'], rois)
 
     steps = {'ours': detect, 'bare network': bare}
-    if theirs is not None:
+    if peer:
 
-        def peer():
+        def peer_step():
             with torch.inference_mode(), autocast(args):
-                return theirs(images)
+                return their_detections()
 
-        steps['torchvision'] = peer
+        steps[peer] = peer_step
     return steps
 
 
@@ -346,7 +384,7 @@ def plot(table: list[dict], path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
-    names = ['bare network', 'ours', 'torchvision']
+    names = ['bare network', 'ours', 'torchvision', 'transformers']
     figure, axis = plt.subplots(figsize=(1.6 * len(table) + 3, 4))
     for i, name in enumerate(names):
         places = [k + (i - 1) * 0.27 for k, row in enumerate(table) if name in row['results']]

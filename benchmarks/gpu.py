@@ -1,4 +1,4 @@
-"""What a GPU shows: its tests, training and inference beside the bare network and torchvision, and host syncs.
+"""What a GPU shows: its tests, training and inference beside the bare network and other libraries, and host syncs.
 
     python benchmarks/gpu.py --out work_dirs/gpu        # at most five minutes on one card
 
@@ -42,7 +42,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/gpu'))
     args = parser.parse_args()
     return argparse.Namespace(
-        **vars(args), device='cuda', no_winograd=True, torchvision_trains_norms=False, optimize=None, compile=False
+        **vars(args),
+        device='cuda',
+        no_winograd=True,
+        torchvision_trains_norms=False,
+        optimize=None,
+        compile=False,
+        padded=False,
     )
 
 
@@ -109,9 +115,9 @@ def measure(name: str, mode: str, args: argparse.Namespace) -> dict:
 
 def as_table(rows: list[dict]) -> str:
     lines = [
-        '| detector | mode | bare ms | ours ms | ours / bare | compiled / bare | ours / torchvision | '
-        'compiled / torchvision | host syncs | peak MiB |',
-        '|---|---|---|---|---|---|---|---|---|---|',
+        '| detector | mode | bare ms | ours ms | ours / bare | compiled / bare | other library | ours / other | '
+        'compiled / other | host syncs | peak MiB | of the other |',
+        '|---|---|---|---|---|---|---|---|---|---|---|---|',
     ]
     for row in rows:
         found = row['results']
@@ -119,9 +125,11 @@ def as_table(rows: list[dict]) -> str:
         over = lambda a, b, found=found: (
             f'{found[a]["seconds"] / found[b]["seconds"]:.2f}' if a in found and b in found else '-'
         )
+        other = next((name for name in ('torchvision', 'transformers') if name in found), '-')
         cells = [row['model'], row['mode'], ms('bare network'), ms('ours'), over('ours', 'bare network')]
-        cells += [over('compiled', 'bare network'), over('ours', 'torchvision'), over('compiled', 'torchvision')]
+        cells += [over('compiled', 'bare network'), other, over('ours', other), over('compiled', other)]
         cells += [str(sum(row['syncs'].values())), str(found['ours'].get('peak_mib', '-'))]
+        cells += [str(found.get(other, {}).get('peak_mib', '-'))]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 

@@ -7,7 +7,7 @@ import json
 import platform
 from pathlib import Path
 
-PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv-lite', 'pycocotools', 'hotcoco')
+PACKAGES = ('torch', 'torchvision', 'transformers', 'numpy', 'mmengine', 'mmcv-lite', 'pycocotools', 'hotcoco')
 
 
 def row(

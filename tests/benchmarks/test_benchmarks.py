@@ -1,5 +1,6 @@
 """Each benchmark runs on tiny inputs; those that compare results fail by themselves where these differ."""
 
+import importlib.util
 import json
 import os
 import shlex
@@ -65,6 +66,31 @@ def test_detectors(mode, tmp_path):
     assert 'ours / torchvision' in run('detectors', options, tmp_path)
     names = json.loads((tmp_path / 'report' / 'detectors.json').read_text())['table'][0]['results']
     assert set(names) == {'ours', 'bare network', 'torchvision'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['train', 'infer'])
+def test_detectors_of_transformers(mode, tmp_path):
+    options = f'--models detr deformable_detr --mode {mode} --size 160 224 --padded --boxes 3 --rounds 1 --out report'
+    printed = run('detectors', options, tmp_path)
+    rows = json.loads((tmp_path / 'report' / 'detectors.json').read_text())['table']
+    peers = {'transformers'} if importlib.util.find_spec('transformers') else set()
+    assert all(set(row['results']) == {'ours', 'bare network', *peers} for row in rows)
+    assert printed.count('transformers is not installed') == (0 if peers else 2)
+
+
+def test_table_of_a_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import gpu
+
+    times = dict(ours=0.2, transformers=0.4, **{'bare network': 0.1})
+    results = {name: dict(seconds=seconds, peak_mib=round(seconds * 100)) for name, seconds in times.items()}
+    row = dict(model='detr', mode='train', syncs={'core/set_matching.py:1': 2}, results=results)
+    head, line, cells = gpu.as_table([row]).splitlines()
+    assert head.count('|') == line.count('|') == cells.count('|')
+    assert cells == '| detr | train | 100.0 | 200.0 | 2.00 | - | transformers | 0.50 | - | 2 | 20 | 40 |'
+    alone = dict(row, results={name: results[name] for name in ('ours', 'bare network')})
+    assert '| - | - | - | 2 | 20 | - |' in gpu.as_table([alone])
 
 
 @pytest.mark.slow

@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
-from fake_gpu import fake_weights
+from fake_gpu import WaitingCopies, fake_weights
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from mmdet.models.core import set_matching
 from mmdet.models.detectors.base_detr import padding_masks
 from mmdet.models.layers.transformer import (
     CdnQueryGenerator,
@@ -340,3 +343,51 @@ def test_proposals_leave_out_padding_and_borders():
 def test_wrong_settings_are_told(make, word):
     with pytest.raises(ValueError, match=word):
         make()
+
+
+@pytest.mark.usefixtures('_fake_gpu')
+@pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (50, 70))], ids=['whole', 'padded'])
+@pytest.mark.parametrize('name', [name for name in DETECTORS if 'Deformable' not in name])
+def test_a_loss_waits_once_for_a_gpu_and_a_prediction_never(name, shapes, monkeypatch):
+    """But for the matching, which happens on the host."""
+    empty = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    monkeypatch.setattr(set_matching, 'solve_on_host', empty)
+    model = build(name)
+    with FakeTensorMode() as mode:
+        fake_weights(mode, model, 'cuda')
+        images, samples = batch(*shapes)
+        images, samples = images.to('cuda'), [sample.to('cuda') for sample in samples]
+        with WaitingCopies() as training:
+            losses = model.train().loss(images, samples)
+        with WaitingCopies() as testing, torch.no_grad():
+            model.eval().predict(images, samples, rescale=False)
+    assert losses['loss_iou'].device.type == 'cuda'
+    assert len(training.found) == 1 and testing.found == []
+
+
+class LooksAtValues(TorchDispatchMode):
+    """Records what a host would wait for: numbers that leave a tensor, and sizes that depend on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masks = [x for x in tree_leaves(args[1:]) if isinstance(x, torch.Tensor) and x.dtype == torch.bool]
+        if name in ('_local_scalar_dense', 'nonzero', 'masked_select', 'equal') or (name == 'index' and masks):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (50, 70))], ids=['whole', 'padded'])
+@pytest.mark.parametrize('name', DETECTORS)
+def test_a_step_looks_at_no_values(name, shapes):
+    """With shapes of levels on the host, which fake tensors of a GPU cannot have."""
+    model, (images, samples) = build(name), batch(*shapes)
+    with LooksAtValues() as training:
+        losses = model.train().loss(images, samples)
+        sum(losses.values()).backward()
+    with LooksAtValues() as testing, torch.no_grad():
+        model.eval().predict(images, samples, rescale=False)
+    assert training.found == [] and testing.found == []
