@@ -68,9 +68,9 @@ def true_boxes(group: QueryOutputs, targets: DenseTargets) -> Tensor:
 
 def overlaps_with_truth(group: QueryOutputs, targets: DenseTargets) -> Tensor:
     """``(L, B, Q)`` IoU of the positives with their ground truths, 0 elsewhere, without gradient."""
-    pair = [bbox_cxcywh_to_xyxy(boxes).flatten(0, 2) for boxes in (group.boxes.detach(), true_boxes(group, targets))]
+    found, truth = (bbox_cxcywh_to_xyxy(x).flatten(0, 2) for x in (group.boxes.detach(), true_boxes(group, targets)))
     pos = by_layer(targets.pos, len(group.boxes))
-    return torch.where(pos, bbox_overlaps(*pair, is_aligned=True).view(pos.shape), 0.0)
+    return torch.where(pos, bbox_overlaps(found, truth, is_aligned=True).view(pos.shape), 0.0)
 
 
 @MODELS.register_module()
@@ -231,10 +231,11 @@ class DETRHead(BaseModule):
         pos, weights = by_layer(targets.pos, layers), by_layer(targets.label_weights, layers)
         factor = in_each(pos) + in_each((weights > 0) & ~pos) * self.bg_cls_weight
         factor = mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
-        labels: Tensor | tuple = by_layer(targets.labels, layers)
+        labels = by_layer(targets.labels, layers)
+        truth: Tensor | tuple = labels
         if isinstance(self.loss_cls, (QualityFocalLoss, *OF_ALL_CLASSES)):
-            labels = self._quality_targets(labels, overlaps_with_truth(group, targets))
-        return layer_losses(self.loss_cls, group.scores, labels, weights, factor)
+            truth = self._quality_targets(labels, overlaps_with_truth(group, targets))
+        return layer_losses(self.loss_cls, group.scores, truth, weights, factor)
 
     def _box_losses(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> tuple[Tensor, Tensor]:
         boxes, truth = group.boxes, true_boxes(group, targets)

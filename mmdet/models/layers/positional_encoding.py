@@ -79,7 +79,7 @@ class SinePositionalEncoding(BaseModule):
 class SinePositionalEncoding3D(SinePositionalEncoding):
     """The same of clips: the encoding of the frame is added to that of y and x."""
 
-    def forward(self, mask: Tensor, input: Tensor | None = None) -> Tensor:
+    def forward(self, mask: Tensor, input: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """``(B, T, 2 * D, H, W)`` of ``mask (B, T, H, W)``, nonzero at cells of padding."""
         inside = ~mask.bool()
         rows, columns = (self._waves(inside, axis, self.num_feats) for axis in (2, 3))
