@@ -13,12 +13,18 @@ from torch import Tensor
 
 from mmdet.structures.mask import BaseInstanceMasks
 
+from .gt_masks import GTMasks
+
 
 def whole_masks(masks: BaseInstanceMasks | Tensor, device: torch.device) -> Tensor:
     """``(g, H, W)`` uint8, 1 inside."""
     if isinstance(masks, Tensor):
         return (masks != 0).to(device, non_blocking=True).view(torch.uint8)
-    return masks.to_tensor(torch.uint8, device).ne(0).view(torch.uint8)
+    if device.type == 'cpu':
+        return masks.to_tensor(torch.uint8, device).ne(0).view(torch.uint8)
+    windows = GTMasks.of([masks], device)  # unpacked where they are, for which the host does not wait
+    rows, columns = (torch.arange(side, device=device) for side in (masks.height, masks.width))
+    return windows.at(rows, columns)[: len(masks)]
 
 
 def things_and_stuff(

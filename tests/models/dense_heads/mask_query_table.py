@@ -92,7 +92,7 @@ def maps(batch, seed=0):
     return tuple(torch.randn(batch, width, *size, generator=generator) for width, size in zip(CHANNELS, sizes))
 
 
-def mask_samples(*kinds, stuff=0, as_tensors=False):
+def mask_samples(*kinds, stuff=0, packed=False):
     """Rectangles as masks; of stuff, the first class covers the upper half and the second what is left of the lower."""
     found = samples(*kinds)
     for kind, sample in zip(kinds, found):
@@ -101,7 +101,8 @@ def mask_samples(*kinds, stuff=0, as_tensors=False):
         for mask, box in zip(masks, boxes):
             x1, y1, x2, y2 = map(int, box)
             mask[y1:y2, x1:x2] = 1
-        sample.gt_instances.masks = torch.from_numpy(masks) if as_tensors else BitmapMasks(masks, *IMAGE)
+        bitmaps = BitmapMasks(masks, *IMAGE)
+        sample.gt_instances.masks = bitmaps.packed() if packed else bitmaps
         if stuff:
             classes = torch.full((1, *IMAGE), 255)
             classes[:, : IMAGE[0] // 2] = THINGS

@@ -208,7 +208,7 @@ def test_the_loss_looks_at_the_data_in_the_matching_alone(name, monkeypatch):
     solved_without_looking(monkeypatch)
     built = build_mask_head(name)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        losses = loss_of(fake_weights(mode, built), name, 'many', 'empty', as_tensors=True)
+        losses = loss_of(fake_weights(mode, built), name, 'many', 'empty')
         sum(losses.values()).backward()
     assert losses
 
@@ -221,7 +221,7 @@ def test_the_host_waits_once_for_a_gpu(name, monkeypatch):
     with FakeTensorMode() as mode:
         fake_weights(mode, built, 'cuda')
         given = [level.to('cuda') for level in maps(2)]
-        data_samples = mask_samples('many', 'empty', stuff=stuff_of(name), as_tensors=True)
+        data_samples = mask_samples('many', 'empty', stuff=stuff_of(name), packed=True)
         data_samples = [sample.to('cuda') for sample in data_samples]
         with WaitingCopies() as copies:
             losses = built.loss(given, data_samples)
@@ -335,3 +335,11 @@ def test_who_sees_nothing_sees_everything():
 def test_wrong_settings_are_told(name, changes, word):
     with pytest.raises(ValueError, match=word):
         build_mask_head(name, **changes)
+
+
+def test_packed_masks_are_those_of_arrays():
+    packed, whole = (mask_samples('many', packed=flag)[0].gt_instances.masks for flag in (True, False))
+    expected = torch.from_numpy(whole.masks)
+    assert torch.equal(panoptic_gt.whole_masks(packed, torch.device('cpu')), expected)
+    rows, columns = (torch.arange(side) for side in IMAGE)  # as on a GPU
+    assert torch.equal(panoptic_gt.GTMasks.of([packed], torch.device('cpu')).at(rows, columns), expected)
