@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
 TINY = {
     'targets': '--batch 2 --boxes 5 --size 96 128 --rounds 1',
     'many_objects': '--heads FCOSHead --objects 20 --size 96 128',
+    'query_masks': '--points 16 --size 64 64 --objects 2',
     'postprocess': '--size 96 128 --rounds 1',
     'data_loading': '--images {images} --rounds 1 --to-device --stages',
     'coco_eval': '--images 20 --detections 10 --rounds 1',
