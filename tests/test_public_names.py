@@ -65,13 +65,6 @@ TO_COME = {
     'data sets and metrics': {
         'mmdet.datasets': 'dsdl',
     },
-    'queries: DETR and its kin': {
-        'mmdet.models.dense_heads': 'ddq_detr_head',
-        'mmdet.models.detectors': 'ddq_detr',
-        'mmdet.models.layers.transformer': 'ddq_detr_layers',
-        'mmdet.models.losses': 'ddq_detr_aux_loss',
-        'mmdet.models.task_modules.assigners': 'topk_hungarian_assigner',
-    },
     'masks and panoptic segmentation': {
         'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',
         'mmdet.models.dense_heads': 'boxinst_head yolact_head',

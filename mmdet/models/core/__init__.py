@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'center_regions': 'CenterRegions cell_grid middle_cells',
         'constants': 'constant',
         'denoising': 'denoising_mask known_matches noisy_boxes noisy_labels queries_by_image',
+        'distinct': 'best_distinct',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'dynamic_masks': (

@@ -7,7 +7,7 @@ truths, C classes, K candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ class QueryPairs:
         masks: ``(N, Q, ...)`` logits.
         sizes: ``(N, 4)`` width, height, width, height of each image.
         metas: Meta information of each image, for code that works image by image.
+        usable: ``(N, Q)`` bool, the queries that take part, or None for all.
         fields: What else is known of ground truths, each ``(N, G, ...)``; see :meth:`of_gt`.
     """
 
@@ -45,6 +46,7 @@ class QueryPairs:
     masks: Tensor | None = None
     sizes: Tensor | None = None
     metas: Sequence[dict | None] = ()
+    usable: Tensor | None = None
     fields: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -68,11 +70,13 @@ class QueryOutputs:
         scores: ``(L, B, Q, C)`` logits.
         boxes: ``(L, B, Q, 4)`` cx, cy, w, h in parts of the image.
         gt: Ground truths of the B images, in pixels.
+        usable: ``(L, B, Q)`` bool, the queries that take part, or None for all.
     """
 
     scores: Tensor
     boxes: Tensor
     gt: PaddedGT
+    usable: Tensor | None = None
 
     def pairs(self, sizes: Tensor, metas: Sequence[dict]) -> QueryPairs:
         """Costs see logits, and boxes in pixels; ``sizes (B, 4)`` as in :class:`QueryPairs`. No gradient is kept."""
@@ -85,6 +89,7 @@ class QueryOutputs:
             boxes.flatten(0, 1),
             sizes=sizes.repeat(layers, 1),
             metas=list(metas) * layers,
+            usable=None if self.usable is None else self.usable.flatten(0, 1),
         )
 
 
@@ -122,52 +127,61 @@ def dice_cost(masks: Tensor, target: Tensor, eps: float, naive: bool) -> Tensor:
 # ---------------------------------------------------------------------------------------------- matching
 
 
-def solve(costs: Sequence[Tensor], counts: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The cheapest one-to-one matching of every problem.
+def solve(
+    costs: Sequence[Tensor], counts: Sequence[Sequence[int]], copies: Sequence[Sequence[int]] | None = None
+) -> list[Tensor]:
+    """The cheapest matching of every problem, in which each query has at most one ground truth.
 
     All costs travel to the host in one transfer, all results back in one.
 
     Args:
         costs: ``[(N, Q, G)]``, groups of problems whose N, Q and G may differ.
         counts: ``[[g]]`` of each group: only the first g ground truths of a problem exist.
+        copies: ``[[n]]`` of each group: how many queries each ground truth of a problem gets; 1 if not given.
 
     Returns:
         ``[(N, Q)]``: i + 1 for a query that is matched to ground truth i, 0 for all others.
     """
-    groups = [_narrowed(cost.detach().float()) for cost in costs]
+    copies = [[1] * len(group) for group in counts] if copies is None else copies
+    most = [max(n * c for n, c in zip(group, number)) for group, number in zip(counts, copies)]
+    groups = [_narrowed(cost.detach().float(), wanted) for cost, wanted in zip(costs, most)]
     host = torch.cat([part.flatten() for group in groups for part in group]).cpu()  # the one wait
     shapes = [tuple(cost.shape) for cost in costs]
-    found = solve_on_host(host, shapes, counts).to(costs[0].device, non_blocking=True).long()
+    found = solve_on_host(host, shapes, counts, copies).to(costs[0].device, non_blocking=True).long()
     sizes = [n * queries for n, queries, _ in shapes]
     return [part.view(n, queries) for part, (n, queries, _) in zip(found.split(sizes), shapes)]
 
 
-def _narrowed(cost: Tensor) -> tuple[Tensor, ...]:
+def _narrowed(cost: Tensor, wanted: int) -> tuple[Tensor, ...]:
     """``(N, G, Q)`` costs; of many queries ``(N, G, K)`` costs of the cheapest and their indices, as float32.
 
-    Of G ground truths each has one of its G cheapest queries in some best matching: the others took at most G - 1.
+    Where K queries are ``wanted`` at most, each ground truth has some of its K cheapest in some best matching: the
+    others took fewer.
     """
     limits = dict(nan=LARGE_COST, posinf=LARGE_COST, neginf=-LARGE_COST)
     cost = cost.transpose(1, 2).nan_to_num(**limits)
-    if not _narrows(cost.shape[2], cost.shape[1]):
+    if not _narrows(cost.shape[2], wanted):
         return (cost,)
-    values, index = cost.topk(cost.shape[1], largest=False, sorted=False)
+    values, index = cost.topk(wanted, largest=False, sorted=False)
     return values, index.int().view(torch.float32)  # the bits, so that all is one transfer
 
 
-def _narrows(queries: int, num_gt: int) -> bool:
-    return queries > max(NARROW_FROM, num_gt)
+def _narrows(queries: int, wanted: int) -> bool:
+    return queries > max(NARROW_FROM, wanted)
 
 
-def solve_on_host(host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequence[int]]) -> Tensor:
+def solve_on_host(
+    host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequence[int]], copies: Sequence[Sequence[int]]
+) -> Tensor:
     """What :func:`solve` does between the transfers; the flat ``int32`` results of all problems."""
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
     values, start, results = host.numpy(), 0, []
-    for (problems, queries, num_gt), group in zip(shapes, counts):
-        narrow = _narrows(queries, num_gt)
-        shape = problems, num_gt, num_gt if narrow else queries
+    for (problems, queries, num_gt), group, number in zip(shapes, counts, copies):
+        wanted = max(n * c for n, c in zip(group, number))
+        narrow = _narrows(queries, wanted)
+        shape = problems, num_gt, wanted if narrow else queries
         size = problems * shape[1] * shape[2]
         costs = values[start : start + size].reshape(shape)
         start += size
@@ -183,8 +197,8 @@ def solve_on_host(host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequen
                 names, place = np.unique(candidates[n, :count], return_inverse=True)
                 table = np.full((count, len(names)), np.inf)
                 np.put_along_axis(table, place.reshape(count, -1), costs[n, :count], 1)
-            rows, columns = linear_sum_assignment(table)
-            inds[n, names[columns] if narrow else columns] = rows + 1
+            rows, columns = linear_sum_assignment(np.repeat(table, number[n], 0))
+            inds[n, names[columns] if narrow else columns] = rows // number[n] + 1
         results.append(torch.from_numpy(inds).flatten())
     return torch.cat(results)
 
@@ -211,4 +225,4 @@ def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_
 
 def float_outputs(groups: Sequence[QueryOutputs]) -> list[QueryOutputs]:
     """The same in float32, whatever the network ran in."""
-    return [QueryOutputs(as_float32(group.scores), as_float32(group.boxes), group.gt) for group in groups]
+    return [replace(group, scores=as_float32(group.scores), boxes=as_float32(group.boxes)) for group in groups]

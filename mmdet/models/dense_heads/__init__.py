@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         'condinst_head': 'CondInstBboxHead CondInstMaskHead',
         'corner_head': 'BiCornerPool CornerHead',
         'ddod_head': 'DDODHead',
+        'ddq_detr_head': 'DDQDETRHead',
         'deformable_detr_head': 'DeformableDETRHead',
         'detr_head': 'ConditionalDETRHead DABDETRHead DETRHead',
         'embedding_rpn_head': 'EmbeddingRPNHead',

@@ -113,7 +113,7 @@ class DeformableDETRHead(DETRHead):
     ) -> dict:
         """As DETR's, and ``enc_`` losses of the encoder, for which all objects are of the first class."""
         gt = PaddedGT.from_instances(batch_gt_instances)
-        groups = [QueryOutputs(all_layers_cls_scores, all_layers_bbox_preds, gt)]
+        groups = [self._decoder_outputs(all_layers_cls_scores, all_layers_bbox_preds, gt)]
         if enc_cls_scores is not None and enc_bbox_preds is not None:
             truth = gt.of_one_class() if self.encoder_of_one_class else gt
             groups.append(QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], truth))
@@ -122,6 +122,9 @@ class DeformableDETRHead(DETRHead):
         for encoder in losses[1:]:
             named.update(self._named(encoder, 'enc_'))
         return named
+
+    def _decoder_outputs(self, scores: Tensor, boxes: Tensor, gt: PaddedGT) -> QueryOutputs:
+        return QueryOutputs(scores, boxes, gt)
 
     def loss_and_predict(  # type: ignore[override]
         self, hidden_states: Tensor, references: Sequence[Tensor], batch_data_samples: Sequence, **encoder: Any

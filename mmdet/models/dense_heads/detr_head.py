@@ -262,8 +262,12 @@ class DETRHead(BaseModule):
         bbox_preds_list: list[Tensor],
         batch_gt_instances: InstanceList,
         batch_img_metas: list[dict],
-    ) -> query_joints.QueryTargets:
+    ) -> query_joints.QueryTargets | tuple:
         """Targets of one layer, of ``[(Q, .)]`` by image."""
+        if len({len(scores) for scores in cls_scores_list}) > 1:  # images without the queries that take no part
+            singles = zip(cls_scores_list, bbox_preds_list, batch_gt_instances, batch_img_metas)
+            images = [self._get_targets_single(*image)[:4] for image in singles]
+            return query_joints.lists_of_images(images, self.num_classes)
         gt = PaddedGT.from_instances(batch_gt_instances)
         group = QueryOutputs(torch.stack(list(cls_scores_list))[None], torch.stack(list(bbox_preds_list))[None], gt)
         if not hasattr(self._get_targets_single, 'by_batch'):

@@ -78,10 +78,11 @@ class DINOHead(DeformableDETRHead):
         self, hidden_states: Tensor, references: Sequence[Tensor], batch_data_samples: Sequence, **encoder: Any
     ) -> tuple[dict, InstanceList]:
         """Losses, and detections of the same outputs without those of denoising; ``encoder`` as for :meth:`loss`."""
-        first = (encoder['dn_meta'] or {}).get('num_denoising_queries', 0)
         losses = self.loss(hidden_states, references, batch_data_samples=batch_data_samples, **encoder)
-        outputs = hidden_states[:, :, first:], [boxes[:, first:] for boxes in references]
-        return losses, self.predict(*outputs, batch_data_samples, rescale=False)
+        dn_meta = encoder['dn_meta'] or {}
+        wanted = slice(dn_meta.get('num_denoising_queries', 0), -dn_meta.get('num_dense_queries', 0) or None)
+        outs = tuple(value[:, :, wanted] for value in self(hidden_states, references))
+        return losses, self._predict_of(outs, batch_data_samples, rescale=False)
 
     @staticmethod
     def split_outputs(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.models.core import DenseTargets, QueryOutputs
+from mmdet.models.core import DenseTargets, QueryOutputs, unmap
 
 from .joints import TARGETS
 
@@ -39,6 +39,14 @@ def targets_of_images(images: Sequence[Sequence[Tensor]], num_classes: int) -> D
     return DenseTargets(labels, label_weights, boxes, box_weights, pos, pos.sum())
 
 
+def lists_of_images(images: Sequence[Sequence[Tensor]], num_classes: int) -> tuple:
+    """What ``get_targets`` returns where the images have different numbers of queries."""
+    lists = tuple(map(list, zip(*images)))
+    pos = [(labels >= 0) & (labels < num_classes) for labels in lists[0]]
+    neg = [(weights > 0) & ~mask for weights, mask in zip(lists[1], pos)]
+    return *lists, sum(mask.sum() for mask in pos), sum(mask.sum() for mask in neg)
+
+
 def image_targets(targets: DenseTargets) -> tuple[Tensor, ...]:
     """Labels, their weights, box targets, their weights, and indices of positives and negatives of the one image."""
     places = [mask[0].nonzero().flatten() for mask in (targets.pos, targets.gt_inds == 0)]
@@ -49,11 +57,29 @@ def targets_of_each_layer(head, group: QueryOutputs, metas: list[dict]) -> Dense
     """Targets ``(L * B, Q, ...)`` by an own ``get_targets`` or ``_get_targets_single``."""
     images: list[Sequence[Tensor]] = []
     instances = list(group.gt.instances)
+    if group.usable is not None:
+        return targets_of_usable(head, group, metas)
     for scores, boxes in zip(group.scores, group.boxes):
         if not hasattr(head.get_targets, 'by_batch'):
             images += zip(*tuple(head.get_targets(list(scores), list(boxes), instances, metas))[:4])
         else:
             images += [head._get_targets_single(*image)[:4] for image in zip(scores, boxes, instances, metas)]
+    return targets_of_images(images, head.num_classes)
+
+
+def targets_of_usable(head, group: QueryOutputs, metas: list[dict]) -> DenseTargets:
+    """The same where the methods see only the queries that take part; the others have weights of zero."""
+    images: list[Sequence[Tensor]] = []
+    instances = list(group.gt.instances)
+    for scores, boxes, usable in zip(group.scores, group.boxes, group.usable):
+        lists = [s[keep] for s, keep in zip(scores, usable)], [b[keep] for b, keep in zip(boxes, usable)]
+        if not hasattr(head.get_targets, 'by_batch'):
+            found = list(zip(*tuple(head.get_targets(*lists, instances, metas))[:4]))
+        else:
+            found = [head._get_targets_single(*image)[:4] for image in zip(*lists, instances, metas)]
+        for image, keep in zip(found, usable):
+            fills = head.num_classes, 0.0, 0.0, 0.0
+            images.append([unmap(value, len(keep), keep, fill) for value, fill in zip(image, fills)])
     return targets_of_images(images, head.num_classes)
 
 

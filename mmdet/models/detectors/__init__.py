@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'd2_wrapper': 'Detectron2Wrapper',
         'kd_one_stage': 'KnowledgeDistillationSingleStageDetector LAD',
         'base_detr': 'DetectionTransformer',
+        'ddq_detr': 'DDQDETR',
         'deformable_detr': 'DeformableDETR',
         'detr': 'ConditionalDETR DABDETR DETR',
         'panoptic_two_stage_segmentor': 'PanopticFPN TwoStagePanopticSegmentor',

@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = attach(
         'transformer': (
             'CdnQueryGenerator ConditionalAttention ConditionalDetrTransformerDecoder '
             'ConditionalDetrTransformerDecoderLayer '
-            'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder '
+            'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder DDQTransformerDecoder '
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
             'DetrTransformerEncoder DetrTransformerEncoderLayer DinoTransformerDecoder DynamicConv '

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         'cross_entropy_loss': (
             'CrossEntropyCustomLoss CrossEntropyLoss binary_cross_entropy cross_entropy mask_cross_entropy'
         ),
+        'ddq_detr_aux_loss': 'DDQAuxLoss',
         'dice_loss': 'DiceLoss dice_loss',
         'eqlv2_loss': 'EQLV2Loss',
         'focal_loss': 'FocalCustomLoss FocalLoss py_focal_loss_with_prob py_sigmoid_focal_loss sigmoid_focal_loss',

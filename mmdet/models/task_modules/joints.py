@@ -25,6 +25,7 @@ from mmdet.models.core import (
     labels_of,
     pad_batch,
     solve,
+    unmap,
 )
 from mmdet.structures.bbox import get_box_tensor
 
@@ -176,6 +177,9 @@ def match_stages(assigners: Sequence[Any], stages: Sequence[QueryPairs]) -> list
 def _match_images(assigner: Any, pairs: QueryPairs) -> Assignment:
     inds = []
     for n, (instances, meta) in enumerate(zip(pairs.gt.instances, pairs.metas)):
-        pred = InstanceData(**{name: value[n] for name, value in pairs.predictions.items()})
-        inds.append(assigner.assign(pred_instances=pred, gt_instances=instances, img_meta=meta).gt_inds)
+        usable = None if pairs.usable is None else pairs.usable[n]
+        keep = slice(None) if usable is None else usable
+        pred = InstanceData(**{name: value[n][keep] for name, value in pairs.predictions.items()})
+        found = assigner.assign(pred_instances=pred, gt_instances=instances, img_meta=meta).gt_inds
+        inds.append(found if usable is None else unmap(found, len(usable), usable, -1))
     return Assignment(torch.stack(inds))

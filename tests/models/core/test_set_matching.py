@@ -112,6 +112,21 @@ def test_tokens_that_the_mask_leaves_out_cost_nothing():
 
 
 @pytest.mark.parametrize('narrow_from', [4096, 3], ids=['whole', 'narrow'])
+def test_ground_truths_may_get_several_queries(narrow_from, monkeypatch):
+    monkeypatch.setattr(set_matching, 'NARROW_FROM', narrow_from)
+    counts, copies = [3, 0, 2], [2, 1, 4]
+    cost = torch.rand(3, 20, 3, generator=torch.Generator().manual_seed(1))
+    (found,) = solve([cost], [counts], [copies])
+    for n, (count, number) in enumerate(zip(counts, copies)):
+        assert found[n].bincount(minlength=count + 1)[1:].tolist() == [number] * count
+        table = cost[n, :, :count].repeat_interleave(number, 1)
+        rows, columns = linear_sum_assignment(table)
+        matched = found[n] > 0
+        total = cost[n][matched, found[n][matched] - 1].sum()
+        torch.testing.assert_close(total, table[rows, columns].sum())
+
+
+@pytest.mark.parametrize('narrow_from', [4096, 3], ids=['whole', 'narrow'])
 @pytest.mark.parametrize('num_queries', [5, 2, 40])
 def test_solve_is_a_loop_over_layers_and_images(num_queries, narrow_from, monkeypatch):
     monkeypatch.setattr(set_matching, 'NARROW_FROM', narrow_from)

@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 from fake_gpu import WaitingCopies, fake_weights
-from head_table import NUM_CLASSES, samples
+from head_table import NUM_CLASSES, samples, totals
 from mmengine.config import ConfigDict
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet.models.core import set_matching, unpack_gt_instances
+from mmdet.models.layers.transformer.ddq_detr_layers import DistinctQueries
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 
@@ -43,11 +44,14 @@ HEADS = {
     'DeformableDETRHead refined': head('DeformableDETRHead', **BRANCHES),
     'DeformableDETRHead of two stages': head('DeformableDETRHead', num_pred_layer=LAYERS + 1, as_two_stage=True),
     'DINOHead': head('DINOHead', num_pred_layer=LAYERS + 1, as_two_stage=True, sync_cls_avg_factor=True),
+    'DDQDETRHead': head('DDQDETRHead', num_pred_layer=LAYERS + 1, as_two_stage=True, aux_num_pos=2),
 }
-ENCODER = {'DeformableDETRHead of two stages': CELLS, 'DINOHead': QUERIES}
+ENCODER = {'DeformableDETRHead of two stages': CELLS, 'DINOHead': QUERIES, 'DDQDETRHead': QUERIES}
 """Heads that get outputs of the encoder, and how many."""
-DENOISING = ['DINOHead']
+DENOISING = ['DINOHead', 'DDQDETRHead']
 GROUPS = 2
+DENSE = 9
+"""Dense queries of DDQ-DETR."""
 
 
 def build(name, **changes):
@@ -56,7 +60,22 @@ def build(name, **changes):
     for key, value in built.named_parameters():  # queries differ more than at the start of training
         if 'bias' not in key:
             torch.nn.init.normal_(value, std=0.5)
+    if name == 'DDQDETRHead':
+        built.register_forward_pre_hook(as_after_the_decoder)
     return built
+
+
+def usable_queries(batch):
+    """``(L, B, Q)`` bool: before the second layer every image has lost one, and the first image has lost another."""
+    usable = torch.ones(LAYERS, batch, QUERIES, dtype=torch.bool)
+    usable[1:, :, 2] = usable[2:, 0, 5] = False
+    return usable
+
+
+def as_after_the_decoder(built, args):
+    state = args[0]
+    built.distinct = DistinctQueries({}, count=QUERIES, num_dense=DENSE if state.shape[2] > QUERIES else 0)
+    built.distinct.usable = list(usable_queries(state.shape[1]).to(state.device, non_blocking=True))[1:]
 
 
 def denoising_queries(most):
@@ -69,13 +88,13 @@ def inputs(name, batch, training=True, most=4):
     random = lambda *shape: torch.rand(shape, generator=generator)
     queries = QUERIES
     if name in DENOISING and training:
-        queries += denoising_queries(most)['num_denoising_queries']
+        queries += denoising_queries(most)['num_denoising_queries'] + (DENSE if name == 'DDQDETRHead' else 0)
     given = dict(hidden_states=random(LAYERS, batch, queries, DIMS) * 4 - 2)
     if name.startswith('Conditional'):
         given['references'] = random(batch, QUERIES, 2)
     elif name.startswith('DAB'):
         given['references'] = random(LAYERS, batch, QUERIES, 4)
-    elif name.startswith(('Deformable', 'DINO')):
+    elif name.startswith(('Deformable', 'DINO', 'DDQ')):
         first = 2 if name.startswith('Deformable') else 4
         given['references'] = [random(batch, queries, first if n == 0 else 4) for n in range(LAYERS + 1)]
         if training:
@@ -85,12 +104,17 @@ def inputs(name, batch, training=True, most=4):
                 given['enc_outputs_coord'] = random(batch, ENCODER[name], 4)
             if name in DENOISING:
                 given['dn_meta'] = denoising_queries(most)
+            if name == 'DDQDETRHead':
+                given['dn_meta']['num_dense_queries'] = DENSE
+                given['aux_enc_outputs_class'] = random(batch, DENSE, NUM_CLASSES) * 2 - 1
+                given['aux_enc_outputs_coord'] = random(batch, DENSE, 4)
     return given
 
 
 @pytest.mark.parametrize('name', HEADS)
 def test_one_graph(name, one_graph):
     head = build(name).eval()
+    head._forward_pre_hooks.clear()
     given = inputs(name, 2, training=False).values()
     torch.testing.assert_close(one_graph(head, *given), head(*given))
 
@@ -98,7 +122,7 @@ def test_one_graph(name, one_graph):
 def loss_of(built, name, *kinds):
     data_samples = samples(*kinds)
     most = max(len(sample.gt_instances) for sample in data_samples)
-    return built.loss(**inputs(name, len(kinds), most=most), batch_data_samples=data_samples)
+    return totals(built.loss(**inputs(name, len(kinds), most=most), batch_data_samples=data_samples))
 
 
 @pytest.mark.parametrize('kinds', [('many', 'one'), ('many', 'empty'), ('empty', 'empty')], ids='-'.join)
@@ -109,12 +133,16 @@ def test_losses_are_finite_and_reach_every_parameter(name, kinds):
     layers = ['', *(f'd{n}.' for n in range(LAYERS - 1))]
     denoising = [f'{layer}dn_' for layer in layers] if name in DENOISING else []
     layers += [*(['enc_'] if name in ENCODER else []), *denoising]
-    assert list(losses) == [f'{layer}{loss}' for layer in layers for loss in ('loss_cls', 'loss_bbox', 'loss_iou')]
+    names = [f'{layer}{loss}' for layer in layers for loss in ('loss_cls', 'loss_bbox', 'loss_iou')]
+    if name == 'DDQDETRHead':
+        dense = [*(f'{layer}_aux' for layer in range(LAYERS)), 'aux_enc']
+        names += [f'{layer}_aux_{loss}' for layer in dense for loss in ('loss_cls', 'loss_bbox')]
+    assert list(losses) == names
     assert all(value.isfinite() and value.dim() == 0 for value in losses.values())
     sum(losses.values()).backward()
-    branches = {'cls_branches.3', 'reg_branches.3'}  # of the encoder, which the detector calls
+    encoder = 'cls_branches.3', 'reg_branches.3', 'cls_branches.4', 'reg_branches.4'  # which the detector calls
     for key, value in built.named_parameters():
-        if not any(key.startswith(branch) for branch in branches):
+        if not key.startswith(encoder):
             assert value.grad is not None and value.grad.isfinite().all(), key
     positive = any(kind != 'empty' for kind in kinds)
     assert all((value > 0) == positive for key, value in losses.items() if not key.endswith('cls'))
@@ -157,7 +185,11 @@ def test_losses_are_those_of_a_loop_over_layers_and_images(name):
     gt_instances, _, metas = unpack_gt_instances(data_samples)
     scores, boxes = built(given['hidden_states'], *([given['references']] if 'references' in given else []))
     first = given.get('dn_meta', {}).get('num_denoising_queries', 0)
-    layers = list(zip(PREFIXES, scores[:, :, first:], boxes[:, :, first:], [gt_instances] * LAYERS))
+    scores, boxes = (value[:, :, first : first + QUERIES] for value in (scores, boxes))
+    if name == 'DDQDETRHead':
+        usable = usable_queries(3)
+        scores, boxes = ([[v[k] for v, k in zip(*one)] for one in zip(value, usable)] for value in (scores, boxes))
+    layers = list(zip(PREFIXES, scores, boxes, [gt_instances] * LAYERS))
     if name in ENCODER:
         objects = gt_instances
         if 'two stages' in name:
@@ -205,7 +237,7 @@ def test_quality_is_the_overlap():
 
 def solved_without_looking(monkeypatch):
     """The one step that happens on the host, replaced by one that knows the shapes alone."""
-    empty = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    empty = lambda host, shapes, counts, copies: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
     monkeypatch.setattr(set_matching, 'solve_on_host', empty)
 
 
@@ -234,7 +266,7 @@ def test_the_host_waits_once_for_a_gpu(name, monkeypatch):
         with WaitingCopies() as copies:
             losses = built.loss(**given, batch_data_samples=data_samples)
     assert losses['loss_iou'].device.type == 'cuda'
-    assert len(copies.found) == 1, copies.found
+    assert len(copies.found) == (2 if name == 'DDQDETRHead' else 1), copies.found  # dense queries by themselves
 
 
 JOINTS = {
@@ -265,7 +297,30 @@ def test_methods_that_call_super_change_nothing(name, joint):
     expected = loss_of(built, name, 'many', 'one')
     found = loss_of(research(built, calls, joint), name, 'many', 'one')
     encoder = {'loss_by_feat_single': 1, 'get_targets': 1, '_get_targets_single': 2} if name in ENCODER else {}
-    assert len(calls) == JOINTS[joint] + encoder.get(joint, 0)
+    own = name == 'DDQDETRHead' and joint == 'loss_by_feat_single'  # which has another one for its layers
+    assert len(calls) == (0 if own else JOINTS[joint]) + encoder.get(joint, 0)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+
+
+DISTINCT_JOINTS = {'loss_for_distinct_queries': 1, '_loss_for_distinct_queries_single': LAYERS}
+DENSE_JOINTS = {
+    'loss': LAYERS + 1,
+    'loss_single': 2 * (LAYERS + 1),
+    'get_targets': LAYERS + 1,
+    '_get_target_single': 2 * (LAYERS + 1),
+}
+
+
+@pytest.mark.parametrize('joint', [*DISTINCT_JOINTS, *DENSE_JOINTS, 'assign'])
+def test_methods_of_ddq_that_call_super_change_nothing(joint):
+    built, calls = build('DDQDETRHead'), []
+    expected = loss_of(built, 'DDQDETRHead', 'many', 'one')
+    dense = built.aux_loss_for_dense
+    own = dense.assigner if joint == 'assign' else dense if joint in DENSE_JOINTS else built
+    research(own, calls, joint)
+    found = loss_of(built, 'DDQDETRHead', 'many', 'one')
+    assert len(calls) == {**DISTINCT_JOINTS, **DENSE_JOINTS, 'assign': 2 * (LAYERS + 1)}[joint]
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
 

@@ -29,7 +29,7 @@ NAMES = [
     'FreeAnchorRetinaHead',
     'YOLOFHead',
 ]
-QUERY_NAMES = ['DETRHead', 'DeformableDETRHead of two stages', 'DINOHead']
+QUERY_NAMES = ['DETRHead', 'DeformableDETRHead of two stages', 'DINOHead', 'DDQDETRHead']
 MASK_NAMES = list(MASK_HEADS)
 MASK_QUERY_NAMES = ['MaskFormerHead', 'Mask2FormerHead']
 ALL = NAMES + QUERY_NAMES + MASK_NAMES + MASK_QUERY_NAMES

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'attention': 'MultiheadAttention',
         'conditional_detr_layers': 'ConditionalDetrTransformerDecoder ConditionalDetrTransformerDecoderLayer',
         'dab_detr_layers': 'DABDetrTransformerDecoder DABDetrTransformerDecoderLayer DABDetrTransformerEncoder',
+        'ddq_detr_layers': 'DDQTransformerDecoder',
         'deformable_detr_layers': (
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer'

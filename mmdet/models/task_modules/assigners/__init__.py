@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         'atss_assigner': 'ATSSAssigner TopkAssigner',
         'region_assigner': 'RegionAssigner',
         'space_scale_assigner': 'SpaceScaleAssigner',
+        'topk_hungarian_assigner': 'TopkHungarianAssigner',
         'uniform_assigner': 'UniformAssigner',
         'point_assigners': 'PointAssigner space_scale_match',
     },

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.models.core import Assignment, AssignResult, PaddedGT, QueryPairs, by_batch, labels_of, solve
-from mmdet.models.task_modules.joints import cost_of_each_image
 from mmdet.registry import TASK_UTILS
 from mmdet.utils import ConfigType
 
 from .base_assigner import BaseAssigner
-from .match_cost import pairs_of_image
+from .match_cost import pairs_of_image, sum_of_costs
 
 
 @TASK_UTILS.register_module()
@@ -44,21 +43,19 @@ class HungarianAssigner(BaseAssigner):
 
     def cost(self, pairs: QueryPairs) -> Tensor:
         """``(N, Q, G)`` total costs."""
-        return torch.stack(
-            [
-                cost.cost_batch(pairs) if getattr(cost, 'batched', False) else cost_of_each_image(cost, pairs)
-                for cost in self.match_costs
-            ]
-        ).sum(0)
+        return sum_of_costs(self.match_costs, pairs)
 
     @torch.no_grad()
     def assign_groups(self, groups: Iterable[QueryPairs]) -> list[Assignment]:
         """Match several groups of problems, whose numbers of queries may differ, with one transfer each way."""
-        costs, counts = [], []
+        costs, counts, usable = [], [], []
         for group in groups:  # which may come one by one, so that what the costs compare need not be in memory at once
-            costs.append(self.cost(group))
+            cost = self.cost(group)
+            costs.append(cost if group.usable is None else cost.masked_fill(~group.usable[..., None], torch.inf))
             counts.append(group.gt.counts)
-        return [Assignment(inds) for inds in solve(costs, counts)]
+            usable.append(group.usable)
+        found = solve(costs, counts)
+        return [Assignment(i if mask is None else i.masked_fill(~mask, -1)) for i, mask in zip(found, usable)]
 
     def assign_batch(
         self,

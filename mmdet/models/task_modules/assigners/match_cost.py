@@ -5,6 +5,7 @@ Letters: N problems (decoder layers times images), Q queries, G padded ground tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.models.core import PaddedGT, QueryPairs, by_batch, columns_of_labels, constant, cost_of_terms, dice_cost
 from mmdet.models.core.set_matching import focal_terms
+from mmdet.models.task_modules.joints import cost_of_each_image
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps, bbox_xyxy_to_cxcywh, get_box_tensor
 
@@ -40,6 +42,13 @@ def pairs_of_image(
     gt = PaddedGT.from_instances([known])
     gt.instances = [gt_instances]
     return QueryPairs(gt, **predictions, sizes=sizes, metas=[img_meta])
+
+
+def sum_of_costs(costs: Sequence[Any], pairs: QueryPairs) -> Tensor:
+    """``(N, Q, G)``."""
+    batched = [getattr(cost, 'batched', False) for cost in costs]
+    each = [c.cost_batch(pairs) if whole else cost_of_each_image(c, pairs) for c, whole in zip(costs, batched)]
+    return torch.stack(each).sum(0)
 
 
 class BaseMatchCost:
