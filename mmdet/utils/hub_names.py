@@ -10,7 +10,8 @@ from __future__ import annotations
 Rows = list[tuple[str, str]]
 
 # A backbone lies in a detector, in a classifier, or is all that is in the file.
-_IN = r'(?:(?:detr\.)?model\.backbone\.(?:conv_encoder\.)?model\.)?(?:(?:resnet|swin|convnext)\.)?'
+_DETECTOR = r'(?:detr\.)?model\.backbone\.(?:conv_encoder\.)?model|model\.pixel_level_module\.encoder(?:\.model)?'
+_IN = rf'(?:(?:{_DETECTOR})\.)?(?:(?:resnet|swin|convnext)\.)?'
 _STAGE = rf'{_IN}encoder\.stages\.(\d)\.layers\.(\d+)'
 _RESNET: Rows = [
     (rf'{_IN}((?:conv1|bn1|layer\d)\..+)', r'backbone.\1'),  # timm's
@@ -35,6 +36,7 @@ _SWIN: Rows = [
         rf'{_BLOCK}\.attention\.(?:self|relative_position_bias)\.relative_position_bias_table',
         rf'{_OUR_BLOCK}.attn.w_msa.relative_position_bias_table',
     ),
+    (rf'{_BLOCK}\.attention\.self\.relative_position_index', rf'{_OUR_BLOCK}.attn.w_msa.relative_position_index'),
     (rf'{_BLOCK}\.attention\.(?:output\.dense|o_proj)\.(.+)', rf'{_OUR_BLOCK}.attn.w_msa.proj.\3'),
     (rf'{_BLOCK}\.layernorm_before\.(.+)', rf'{_OUR_BLOCK}.norm1.\3'),
     (rf'{_BLOCK}\.layernorm_after\.(.+)', rf'{_OUR_BLOCK}.norm2.\3'),
@@ -42,6 +44,7 @@ _SWIN: Rows = [
     (rf'{_BLOCK}\.(?:output\.dense|mlp\.fc2)\.(.+)', rf'{_OUR_BLOCK}.ffn.layers.1.\3'),
     (rf'{_IN}encoder\.layers\.(\d)\.downsample\.(norm|reduction)\.(.+)', r'backbone.stages.\1.downsample.\2.\3'),
     (rf'{_IN}hidden_states_norms\.stage(\d)\.(.+)', r'backbone.norm{\1-1}.\2'),
+    (rf'{_IN}hidden_states_norms\.(\d)\.(.+)', r'backbone.norm\1.\2'),  # of MaskFormer
 ]
 _CONVNEXT: Rows = [
     (rf'{_IN}embeddings\.patch_embeddings\.(.+)', r'backbone.downsample_layers.0.0.\1'),
@@ -170,6 +173,56 @@ _DEFORMABLE: Rows = [
     (r'(?:detr\.)?(?:model\.decoder\.)?bbox_embed\.(\d)\.layers\.(\d)\.(.+)', r'bbox_head.reg_branches.\1.{\2*2}.\3'),
     *_TRANSFORMER,
 ]
+_PIXELS, _OUR_PIXELS = r'model\.pixel_level_module\.decoder', r'panoptic_head.pixel_decoder'
+_MASKS, _OUR_MASKS = r'model\.transformer_module\.decoder', r'panoptic_head.transformer_decoder'
+_PIXEL_LAYER, _OUR_PIXEL_LAYER = rf'{_PIXELS}\.encoder\.layers\.(\d+)', rf'{_OUR_PIXELS}.encoder.layers.\1'
+_MASK_LAYER, _OUR_MASK_LAYER = rf'{_MASKS}\.layers\.(\d+)', rf'{_OUR_MASKS}.layers.\1'
+_MASK_HEAD: Rows = [
+    *_BACKBONES,
+    *_joint_attention(_MASK_LAYER, 'self_attn', _OUR_MASK_LAYER + '.self_attn'),
+    *_feed_forward(_MASK_LAYER, _OUR_MASK_LAYER, 2),
+    (rf'{_MASKS}\.layernorm\.(.+)', rf'{_OUR_MASKS}.post_norm.\1'),
+    (rf'{_PIXELS}\.mask_projection\.(.+)', rf'{_OUR_PIXELS}.mask_feature.\1'),
+    (r'model\.transformer_module\.queries_embedder\.weight', r'panoptic_head.query_embed.weight'),
+    (rf'(?:{_MASKS}\.mask_predictor\.)?mask_embedder\.(\d)\.0\.(.+)', r'panoptic_head.mask_embed.{\1*2}.\2'),
+    (r'class_predictor\.(.+)', r'panoptic_head.cls_embed.\1'),
+]
+_MASKFORMER: Rows = [
+    *_joint_attention(_MASK_LAYER, 'encoder_attn', _OUR_MASK_LAYER + '.cross_attn'),
+    (rf'{_MASK_LAYER}\.self_attn_layer_norm\.(.+)', rf'{_OUR_MASK_LAYER}.norms.0.\2'),
+    (rf'{_MASK_LAYER}\.encoder_attn_layer_norm\.(.+)', rf'{_OUR_MASK_LAYER}.norms.1.\2'),
+    (rf'{_PIXELS}\.fpn\.stem\.0\.(.+)', rf'{_OUR_PIXELS}.last_feat_conv.conv.\1'),
+    (rf'{_PIXELS}\.fpn\.stem\.1\.(.+)', rf'{_OUR_PIXELS}.last_feat_conv.gn.\1'),
+    *[
+        (rf'{_PIXELS}\.fpn\.layers\.{layer}\.{theirs}\.{part}\.(.+)', rf'{_OUR_PIXELS}.{ours}.{2 - layer}.{name}.\1')
+        for layer in range(3)  # from the smallest map up; ours from the largest down
+        for theirs, ours in (('proj', 'lateral_convs'), ('block', 'output_convs'))
+        for part, name in enumerate(('conv', 'gn'))
+    ],
+    (r'model\.transformer_module\.input_projection\.(.+)', r'panoptic_head.decoder_input_proj.\1'),
+    *_MASK_HEAD,
+]
+_MASK2FORMER: Rows = [
+    (rf'{_PIXEL_LAYER}\.self_attn\.{_POINTS}\.(.+)', rf'{_OUR_PIXEL_LAYER}.self_attn.\2.\3'),
+    (rf'{_PIXEL_LAYER}\.self_attn_layer_norm\.(.+)', rf'{_OUR_PIXEL_LAYER}.norms.0.\2'),
+    *_feed_forward(_PIXEL_LAYER, _OUR_PIXEL_LAYER, 1),
+    *[
+        (rf'{_PIXELS}\.{theirs}\.{part}\.(.+)', rf'{_OUR_PIXELS}.{ours}.{name}.\{group}')
+        for theirs, ours, group in (
+            (r'input_projections\.(\d)', r'input_convs.\1', 2),
+            (r'adapter_1', 'lateral_convs.0', 1),
+            (r'layer_1', 'output_convs.0', 1),
+        )
+        for part, name in enumerate(('conv', 'gn'))
+    ],
+    (rf'{_PIXELS}\.level_embed', rf'{_OUR_PIXELS}.level_encoding.weight'),
+    (rf'{_MASK_LAYER}\.cross_attn\.(.+)', rf'{_OUR_MASK_LAYER}.cross_attn.attn.\2'),
+    (rf'{_MASK_LAYER}\.cross_attn_layer_norm\.(.+)', rf'{_OUR_MASK_LAYER}.norms.0.\2'),  # before the self attention
+    (rf'{_MASK_LAYER}\.self_attn_layer_norm\.(.+)', rf'{_OUR_MASK_LAYER}.norms.1.\2'),
+    (r'model\.transformer_module\.level_embed\.weight', r'panoptic_head.level_embed.weight'),
+    (r'model\.transformer_module\.queries_features\.weight', r'panoptic_head.query_feat.weight'),
+    *_MASK_HEAD,
+]
 
 HUB_TABLES: dict[str, Rows] = {
     'transformers ResNet': _RESNET,
@@ -179,4 +232,6 @@ HUB_TABLES: dict[str, Rows] = {
     'transformers Conditional DETR': _CONDITIONAL,
     'transformers DAB-DETR': _DAB,
     'transformers Deformable DETR': _DEFORMABLE,
+    'transformers MaskFormer': _MASKFORMER,
+    'transformers Mask2Former': _MASK2FORMER,
 }

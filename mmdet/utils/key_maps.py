@@ -246,6 +246,8 @@ def translate_state_dict(weights: Weights, own: Weights) -> tuple[OrderedDict[st
             best, source, most = renamed, library, count
     if source is None:
         return best, None
+    if source in HUB_TABLES:  # which few files of transformers hold, and the size of the windows says
+        best.update((name, value) for name, value in own.items() if name.endswith('.relative_position_index'))
     layouts = _LAYOUTS.get(source, _LAYOUTS['transformers'])
     for name, value in best.items():
         for pattern, layout in layouts:

@@ -40,7 +40,7 @@ DROPOUTS = ('dropout', 'ffn_drop', 'attn_drop', 'proj_drop')
 SHAPES = [(96, 80), (72, 128)]  # of two images in a batch
 
 
-def small(name, classes=7, depth=18):
+def shrunk(file):
     """The model of a published config with fewer channels and layers, without dropout."""
 
     def shrink(part):
@@ -52,7 +52,11 @@ def small(name, classes=7, depth=18):
         return part
 
     init_default_scope('mmdet')
-    cfg = shrink(load_config(ROOT / 'configs' / CONFIGS[name]).model.to_dict())
+    return shrink(load_config(ROOT / 'configs' / file).model.to_dict())
+
+
+def small(name, classes=7, depth=18):
+    cfg = shrunk(CONFIGS[name])
     cfg['backbone'].update(depth=depth, base_channels=8, init_cfg=None)
     widths = [8 * 2**i * (1 if depth < 50 else 4) for i in cfg['backbone']['out_indices']]
     cfg['neck']['in_channels'] = widths
@@ -324,6 +328,64 @@ def test_backbone_of_a_detector(pair):
     alone = MODELS.build(dict(cfg['backbone'], init_cfg=dict(type='Pretrained', checkpoint=str(folder))))
     alone.init_weights()
     same(alone, ours.backbone)
+
+
+# ------------------------------------------------------------------------------------------------ masks
+
+MASKS = {
+    'mask2former': 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+    'mask2former of Swin': 'mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py',
+    'maskformer of Swin': 'maskformer/maskformer_swin-l-p4-w12_64xb1-ms-300e_coco.py',
+}
+
+
+def mask_models(name):
+    """The config of ours and a model of theirs."""
+    cfg = shrunk(MASKS[name])
+    head, of_swin = cfg['panoptic_head'], name.endswith('Swin')
+    widths = [16 * 2**i for i in range(4)] if of_swin else [8 * 2**i for i in range(4)]
+    head.update(in_channels=widths, feat_channels=64, num_things_classes=7, num_stuff_classes=0)
+    head['loss_cls']['class_weight'] = [1.0] * 7 + [0.1]
+    cfg['panoptic_fusion_head'].update(num_things_classes=7, num_stuff_classes=0)
+    cfg['backbone'] = dict(BACKBONES['Swin'][1]) if of_swin else dict(type='ResNet', depth=18, base_channels=8)
+    resnet = peers.resnet_of(dict(depth=18, base_channels=8, out_indices=range(4)))
+    backbone = transformers.SwinConfig(**SWIN, **STAGES) if of_swin else resnet
+    if name.startswith('mask2former'):
+        config = transformers.Mask2FormerConfig(
+            backbone_config=backbone,
+            feature_size=64,
+            mask_feature_size=64,
+            hidden_dim=64,
+            encoder_feedforward_dim=48,
+            dim_feedforward=48,
+            encoder_layers=2,
+            decoder_layers=3,  # one more than there are
+            num_queries=12,
+            num_labels=7,
+        )
+        return cfg, transformers.Mask2FormerForUniversalSegmentation(config)
+    decoder = transformers.DetrConfig(d_model=64, decoder_layers=2, decoder_ffn_dim=48, num_queries=12)
+    config = transformers.MaskFormerConfig(
+        fpn_feature_size=64, mask_feature_size=64, backbone_config=backbone, decoder_config=decoder, num_labels=7
+    )
+    return cfg, transformers.MaskFormerForInstanceSegmentation(config)
+
+
+@pytest.mark.parametrize('shape', [(192, 160), (160, 224)])
+@pytest.mark.parametrize('name', MASKS)
+def test_same_masks(name, shape, tmp_path):
+    cfg, theirs = mask_models(name)
+    ours, report = loaded(cfg, saved(randomise(theirs), tmp_path))
+    assert report.key_map == f'transformers {name.partition(" ")[0].replace("m", "M", 1).replace("f", "F")}'
+    assert (report.missing, report.wrong_shape) == ([], [])
+    unused = {name for name in report.unexpected if 'encoder.model.layernorm.' not in name}  # of a classifier
+    assert {name for name in unused if 'swin.layernorm.' not in name} == {'criterion.empty_weight'}  # of the loss
+    inputs, samples = batch([shape, shape])
+    with torch.no_grad():
+        scores, masks = ours.panoptic_head(ours.extract_feat(inputs['pixel_values']), samples)
+        outputs = theirs(**inputs)
+    close(scores[-1], outputs.class_queries_logits)
+    close(masks[-1], outputs.masks_queries_logits)
 
 
 # ------------------------------------------------------------------------------------------------ folders
