@@ -1,6 +1,6 @@
 """Boxes by a grid of points (Grid R-CNN, arXiv:1811.12030; Grid R-CNN Plus, arXiv:1906.05688).
 
-Letters: K regions, g points, column by column, c channels of a point, E pairs of neighbours, h and w of a heatmap.
+Letters: K regions, g points, column by column, c channels of a point, h and w of a heatmap.
 """
 
 from __future__ import annotations
@@ -92,12 +92,7 @@ class GridHead(BaseModule):
         self.norm1 = nn.GroupNorm(grid_points, width)
         self.deconv2 = nn.ConvTranspose2d(width, grid_points, deconv_kernel_size, **deconv)
         self.neighbor_points = [self._neighbors(point) for point in range(grid_points)]
-        self.num_edges = sum(map(len, self.neighbor_points))
         self.forder_trans, self.sorder_trans = self._transitions(), self._transitions()
-        pairs = [(to, source) for to, sources in enumerate(self.neighbor_points) for source in sources]
-        self.register_buffer('sources', torch.tensor([source for _, source in pairs]), persistent=False)
-        receives = F.one_hot(torch.tensor([to for to, _ in pairs]), grid_points).float()  # (E, g)
-        self.register_buffer('receives', receives, persistent=False)
         self.whole_map_size = roi_feat_size * 4
         self.sub_regions = self.calc_sub_regions()
         self.loss_grid = MODELS.build(loss_grid)
@@ -126,13 +121,11 @@ class GridHead(BaseModule):
         return dict(fused=fused, unfused=self._heatmaps(own) if self.training else fused)
 
     def _received(self, feats: Tensor, transitions: nn.ModuleList) -> Tensor:
-        """What each point gets from its neighbours, ``(K, g, c, h, w)``: those of all in two convolutions."""
-        spatial, pointwise = zip(*(pair for pairs in transitions.children() for pair in pairs.children()))
-        sent = feats[:, self.sources].flatten(1, 2)  # (K, E * c, h, w)
-        for layers, groups in ((spatial, sent.shape[1]), (pointwise, self.num_edges)):
-            weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ('weight', 'bias'))
-            sent = F.conv2d(sent, weight, bias, padding=layers[0].padding, groups=groups)
-        return torch.einsum('kechw,eg->kgchw', sent.unflatten(1, (self.num_edges, -1)), self.receives.to(sent.dtype))
+        """What each point gets from its neighbours, ``(K, g, c, h, w)``."""
+        layers_of = [list(layers.children()) for layers in transitions.children()]
+        pairs = zip(layers_of, self.neighbor_points)
+        sums = [sum(layer(feats[:, source]) for layer, source in zip(*pair)) for pair in pairs]
+        return torch.stack(sums, 1)  # type: ignore[arg-type]  # of at least one tensor each
 
     def _heatmaps(self, feats: Tensor) -> Tensor:
         return self.deconv2(F.relu(self.norm1(self.deconv1(feats.flatten(1, 2)))))
