@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = attach(
         'ld_head': 'LDHead',
         'mask2former_head': 'Mask2FormerHead',
         'maskformer_head': 'MaskFormerHead',
+        'lwdetr_head': 'LWDETRHead',
         'nasfcos_head': 'NASFCOSHead',
         'paa_head': 'PAAHead',
         'pisa_heads': 'PISARetinaHead PISASSDHead',

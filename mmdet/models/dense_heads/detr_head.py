@@ -30,7 +30,7 @@ from mmdet.models.core import (
 )
 from mmdet.models.layers.mlp import FFN, MLP
 from mmdet.models.layers.transformer.utils import inverse_sigmoid
-from mmdet.models.losses import MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
+from mmdet.models.losses import IoUAwareBCELoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -40,7 +40,7 @@ from mmdet.utils import ConfigType, InstanceList, OptInstanceList, OptMultiConfi
 from . import query_joints
 
 Losses = tuple[Tensor, ...]
-OF_ALL_CLASSES = MatchabilityAwareLoss, VarifocalLoss  # whose targets are qualities of each class
+OF_ALL_CLASSES = IoUAwareBCELoss, MatchabilityAwareLoss, VarifocalLoss  # whose targets are qualities of each class
 
 
 def image_sizes(metas: Sequence[dict], like: Tensor) -> Tensor:
@@ -252,7 +252,8 @@ class DETRHead(BaseModule):
         """What a loss that knows the IoU takes, of ``(L, B, Q)`` labels and IoU."""
         if isinstance(self.loss_cls, OF_ALL_CLASSES):
             classes = torch.arange(self.num_classes, device=labels.device)
-            return torch.where(labels[..., None] == classes, quality[..., None], 0.0)
+            least = torch.finfo(quality.dtype).tiny  # tells a positive that meets nothing from a negative
+            return torch.where(labels[..., None] == classes, quality.clamp(min=least)[..., None], 0.0)
         return labels, quality
 
     @by_batch

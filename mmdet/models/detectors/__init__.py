@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         'maskformer': 'Mask2Former MaskFormer',
         'sparse_rcnn': 'QueryInst SparseRCNN',
         'dino': 'DINO',
+        'lwdetr': 'LWDETR',
         'rtdetr': 'DFINE RTDETR',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '

@@ -91,12 +91,15 @@ class DeformableDETR(DetectionTransformer):
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
         if self.as_two_stage:
-            nn.init.xavier_uniform_(self.memory_trans_fc.weight)
+            self._init_memory_weights()
         self._init_query_weights()
 
     def _init_coders(self) -> None:
         super()._init_coders()
         nn.init.normal_(self.level_embed)
+
+    def _init_memory_weights(self) -> None:
+        nn.init.xavier_uniform_(self.memory_trans_fc.weight)
 
     def _init_query_weights(self) -> None:
         if self.as_two_stage:
@@ -216,6 +219,15 @@ class DeformableDETR(DetectionTransformer):
         Cells of padding, and those whose box reaches the border, have features of zeros before their projection, and
         infinite logits.
         """
+        proposals, left_out = self._cell_boxes(memory, memory_mask, spatial_shapes)
+        logits = torch.where(left_out, torch.inf, proposals.logit())
+        return self.memory_trans_norm(self.memory_trans_fc(memory.masked_fill(left_out, 0))), logits
+
+    @staticmethod
+    def _cell_boxes(
+        memory: Tensor, memory_mask: Tensor | None, spatial_shapes: Tensor | Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, S, 4)`` a box around each cell, and ``(B, S, 1)`` those that are padding or reach the border."""
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
         sizes = [height * width for height, width in shapes]
         levels = [None] * len(sizes) if memory_mask is None else memory_mask.split(sizes, 1)
@@ -235,9 +247,7 @@ class DeformableDETR(DetectionTransformer):
         left_out = ~((proposals > 0.01) & (proposals < 0.99)).all(-1, keepdim=True)
         if memory_mask is not None:
             left_out = left_out | memory_mask[..., None]
-        logits = torch.where(left_out, torch.inf, proposals.logit())
-        features = memory.masked_fill(left_out, 0)
-        return self.memory_trans_norm(self.memory_trans_fc(features)), logits
+        return proposals, left_out
 
     @staticmethod
     def get_proposal_pos_embed(proposals: Tensor, num_pos_feats: int = 128, temperature: int = 10000) -> Tensor:

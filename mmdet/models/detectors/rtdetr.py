@@ -11,11 +11,37 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 
 from .base_detr import padding_masks
+from .deformable_detr import DeformableDETR
 from .dino import DINO, rows_at
 
 
+class EncodedByNeck(DeformableDETR):
+    """A detector whose neck is the encoder."""
+
+    def _init_transformer(self) -> None:
+        self.decoder = self.decoder_class(**self.decoder)
+        self.embed_dims = self.decoder.embed_dims
+
+    def _init_coders(self) -> None:
+        for module in self.decoder.modules():
+            if isinstance(module, SampledAttention):
+                module.init_weights()
+
+    def pre_transformer(  # type: ignore[override]
+        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None
+    ) -> tuple[dict, dict]:
+        """All levels as ``memory (B, S, C)``, and where they lie."""
+        memory, mask, where = self._flat_levels(mlvl_feats, padding_masks(mlvl_feats, batch_data_samples))
+        encoded = dict(memory=memory, memory_mask=mask, spatial_shapes=where['spatial_shapes'])
+        return encoded, dict(memory_mask=mask, **where)
+
+    def forward_encoder(self, **encoded: Any) -> dict:  # type: ignore[override]
+        """What it is given."""
+        return encoded
+
+
 @MODELS.register_module()
-class RTDETR(DINO):
+class RTDETR(EncodedByNeck, DINO):
     """`DETRs Beat YOLOs on Real-time Object Detection <https://arxiv.org/abs/2304.08069>`_ and `RT-DETRv2
     <https://arxiv.org/abs/2407.17140>`_
 
@@ -35,15 +61,6 @@ class RTDETR(DINO):
         kwargs = dict(with_box_refine=True, as_two_stage=True) | kwargs
         super().__init__(*args, num_feature_levels=num_feature_levels, **kwargs)
 
-    def _init_transformer(self) -> None:
-        self.decoder = self.decoder_class(**self.decoder)
-        self.embed_dims = self.decoder.embed_dims
-
-    def _init_coders(self) -> None:
-        for module in self.decoder.modules():
-            if isinstance(module, SampledAttention):
-                module.init_weights()
-
     def _init_queries(self) -> None:
         if self.learn_initial_query:
             super()._init_queries()
@@ -51,18 +68,6 @@ class RTDETR(DINO):
     def _init_query_weights(self) -> None:
         if self.learn_initial_query:
             super()._init_query_weights()
-
-    def pre_transformer(  # type: ignore[override]
-        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None
-    ) -> tuple[dict, dict]:
-        """All levels as ``memory (B, S, C)``, and where they lie."""
-        memory, mask, where = self._flat_levels(mlvl_feats, padding_masks(mlvl_feats, batch_data_samples))
-        encoded = dict(memory=memory, memory_mask=mask, spatial_shapes=where['spatial_shapes'])
-        return encoded, dict(memory_mask=mask, **where)
-
-    def forward_encoder(self, **encoded: Any) -> dict:  # type: ignore[override]
-        """What it is given: the neck has been the encoder."""
-        return encoded
 
     def _contents(self, features: Tensor, best: Tensor) -> Tensor:
         if self.learn_initial_query:

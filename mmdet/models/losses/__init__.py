@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = attach(
         ),
         'kd_loss': 'KnowledgeDistillationKLDivLoss knowledge_distillation_kl_div_loss',
         'l2_loss': 'L2Loss MarginL2Loss l2_loss',
-        'matchability_loss': 'MatchabilityAwareLoss matchability_aware_loss',
+        'matchability_loss': 'IoUAwareBCELoss MatchabilityAwareLoss iou_aware_bce_loss matchability_aware_loss',
         'mse_loss': 'MSELoss mse_loss',
         'multipos_cross_entropy_loss': 'MultiPosCrossEntropyLoss',
         'pisa_loss': 'carl_loss isr_p',

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet.errors import UserValueError
@@ -31,6 +32,59 @@ def matchability_aware_loss(
     # scales are constants for the gradient
     loss = entropy * torch.where(target > 0, 1.0, probability.detach().pow(gamma))
     return weight_reduce_loss(loss, column_weight(weight, loss.dim()), reduction, avg_factor)
+
+
+def iou_aware_bce_loss(
+    pred: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = 'mean',
+    avg_factor: float | Tensor | None = None,
+) -> Tensor:
+    """LW-DETR (arXiv:2406.03459), Eq. 3: positives aim at ``score**alpha * IoU**(1 - alpha)``, at least 0.01.
+
+    Args:
+        pred: Logits of shape (N, C).
+        target: IoU of the positives at their class, above 0; else 0, shape (N, C).
+        weight: Shape (N,) or (N, C).
+    """
+    check_same_shape(pred, target)
+    positive = target > 0
+    score = pred.sigmoid()
+    overlap = torch.where(positive, target, 1.0).to(pred.dtype)
+    aim = (score.detach().pow(alpha) * overlap.pow(1 - alpha)).clamp(min=0.01)
+    entropy = F.softplus(pred) - torch.where(positive, aim, 0.0) * pred
+    loss = torch.where(positive, entropy, F.softplus(pred) * score.pow(gamma))
+    return weight_reduce_loss(loss, column_weight(weight, loss.dim()), reduction, avg_factor)
+
+
+@MODELS.register_module()
+class IoUAwareBCELoss(WeightedLoss):
+    """IoU-aware binary cross entropy of LW-DETR (arXiv:2406.03459).
+
+    Args:
+        alpha: Share of the score in what positives aim at.
+        gamma: Power of the scores that negatives are weighted by.
+    """
+
+    function = staticmethod(iou_aware_bce_loss)
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+    ) -> None:
+        if not use_sigmoid:
+            raise UserValueError('IoUAwareBCELoss is defined with use_sigmoid=True only.')
+        if not 0 <= alpha <= 1:
+            raise UserValueError(f'alpha={alpha} of IoUAwareBCELoss must be from 0 to 1.')
+        super().__init__(reduction, loss_weight, alpha=alpha, gamma=gamma)
+        self.use_sigmoid = use_sigmoid
 
 
 @MODELS.register_module()

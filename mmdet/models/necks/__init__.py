@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'bfp': 'BFP',
+        'c2f_projector': 'C2fProjector',
         'channel_mapper': 'ChannelMapper',
         'ct_resnet_neck': 'CTResNetNeck',
         'dfine_hybrid_encoder': 'DFINEHybridEncoder',

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         ),
         'dfine_layers': 'DFINETransformerDecoder DFINETransformerDecoderLayer LocationQuality',
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
+        'lwdetr_layers': 'GroupedAttention LWDETRTransformerDecoder LWDETRTransformerDecoderLayer',
         'rt_detr_layers': 'RTDETRTransformerDecoder RTDETRTransformerDecoderLayer SampledAttention',
         'mask2former_layers': (
             'Mask2FormerTransformerDecoder Mask2FormerTransformerDecoderLayer Mask2FormerTransformerEncoder'
