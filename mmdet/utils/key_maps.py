@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mmdet.utils.hub_names import HUB_TABLES
+from mmdet.utils.hub_names_realtime import REALTIME_TABLES
 
 Weights = dict[str, Tensor]
 Layout = Callable[[Tensor, str, Weights], Tensor]
@@ -200,6 +201,11 @@ def _classes_by_ids(value: Tensor, name: str, own: Weights) -> Tensor:
     return value[torch.tensor(rows)]
 
 
+def _known_labels(value: Tensor, name: str, own: Weights) -> Tensor:
+    """Without the row after the last class, which stands for padding."""
+    return value[: len(own[name])] if len(value) == len(own[name]) + 1 else value
+
+
 def _channel_first_merging(value: Tensor, name: str, own: Weights) -> Tensor:
     """Four neighbours that are merged as (column, row, channel) of the last axis; ours are (channel, row, column)."""
     return value.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3)
@@ -207,6 +213,7 @@ def _channel_first_merging(value: Tensor, name: str, own: Weights) -> Tensor:
 
 _ANY = r'\.(?:weight|bias)'
 _SWIN_MERGING = (rf'(?:backbone\.)?stages\.\d\.downsample\.(?:norm|reduction){_ANY}', _channel_first_merging)
+_PADDING_LABEL = (r'dn_query_generator\.label_embedding\.weight', _known_labels)
 _LAYOUTS: dict[str, list[tuple[str, Layout]]] = {
     'torchvision RetinaNet': [(rf'bbox_head\.retina_cls{_ANY}', _foreground(1))],
     'torchvision FCOS': [(rf'bbox_head\.conv_cls{_ANY}', _foreground(1))],
@@ -217,7 +224,11 @@ _LAYOUTS: dict[str, list[tuple[str, Layout]]] = {
         (rf'roi_head\.mask_head\.conv_logits{_ANY}', _foreground(1)),
     ],
     'detectron2': [(rf'bbox_head\.retina_(?:cls|reg){_ANY}', _ratio_major)],
-    'transformers': [(rf'bbox_head\.(?:fc_cls|cls_branches\.\d+){_ANY}', _classes_by_ids), _SWIN_MERGING],
+    'transformers': [
+        (rf'bbox_head\.(?:fc_cls|cls_branches\.\d+){_ANY}', _classes_by_ids),
+        _SWIN_MERGING,
+        _PADDING_LABEL,
+    ],
 }
 _TABLES = {
     'torchvision R-CNN': _TORCHVISION,  # first: the next two contain it, and the first of equals is taken
@@ -226,6 +237,7 @@ _TABLES = {
     'torchvision SSD': _TORCHVISION_SSD,
     'detectron2': _DETECTRON2,
     **HUB_TABLES,
+    **REALTIME_TABLES,
 }
 
 
@@ -265,7 +277,8 @@ def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Te
     renamed: OrderedDict[str, Tensor] = OrderedDict()
     levels = [int(m.group(1)) for m in (re.match(r'backbone\.fpn_lateral(\d)', name) for name in weights) if m]
     convs = sum(bool(re.fullmatch(r'neck\.convs\.\d+\.conv\.weight', name)) for name in own)
-    numbers = dict(LOW=min(levels, default=2), CONVS=convs)
+    layers = {m.group(1) for m in (re.match(r'decoder\.layers\.(\d+)\.', name) for name in own) if m}
+    numbers = dict(LOW=min(levels, default=2), CONVS=convs, LAYERS=len(layers))
     prefix = 'backbone.' if any(name.startswith('backbone.') for name in own) else ''
     for name, value in weights.items():
         matches = ((pattern.fullmatch(name), replacement) for pattern, replacement in _compiled(library))
@@ -274,8 +287,10 @@ def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Te
             targets = [target.removeprefix('backbone.') for target in targets]
         if targets:
             known = (target for target in targets if target.partition('@')[0] in own)
-            renamed[next(known, targets[0])] = value
-        elif library in HUB_TABLES:
+            target = next(known, targets[0])
+            if target:
+                renamed[target] = value
+        elif library in HUB_TABLES or library in REALTIME_TABLES:
             renamed[name] = value
     return _of_all_layers(_joined(renamed), own)
 
@@ -303,7 +318,7 @@ def _of_all_layers(weights: OrderedDict[str, Tensor], own: Weights) -> OrderedDi
 
 def _calculate(name: str, numbers: dict[str, int]) -> str:
     """``{5-1}``, ``{6/3}``, ``{1*2}`` and ``{1+23}`` in a replacement, with LOW for the lowest level of an FPN in the
-    file and CONVS for the number of maps that the neck of the model takes."""
+    file, CONVS for the number of maps that the neck of the model takes and LAYERS for that of its decoder layers."""
 
     def result(match: re.Match) -> str:
         left, sign, right = match.groups()

@@ -18,6 +18,8 @@ class DFINEHybridEncoder(HybridEncoder):
     ``expand_ratio`` is the width of the stages of a fusion block in parts of half of C.
     """
 
+    y_first = True
+
     def _lateral(self, channels: int) -> nn.Module:
         return ConvModule(channels, channels, 1, **self.linear_cfg)
 

@@ -19,15 +19,16 @@ from mmdet.registry import MODELS
 from .levels import check_channels, check_maps
 
 
-def waves_of_cells(height: int, width: int, channels: int, temperature: float, like: Tensor) -> Tensor:
-    """``(1, H * W, C)``: sines of x, cosines of x, sines of y, cosines of y of the cells, row by row."""
+def waves_of_cells(height: int, width: int, channels: int, temperature: float, y_first: bool, like: Tensor) -> Tensor:
+    """``(1, H * W, C)``: sines of x, cosines of x, sines of y, cosines of y of the cells, row by row, or y first."""
     lengths = torch.arange(channels // 4, dtype=torch.float32, device=like.device) / (channels // 4)
     phases = [
         torch.arange(size, dtype=torch.float32, device=like.device)[:, None] * temperature**-lengths
         for size in (width, height)
     ]
     x, y = phases[0].expand(height, -1, -1), phases[1][:, None].expand(-1, width, -1)
-    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], -1).flatten(0, 1)[None].to(like.dtype)
+    order = (y, x) if y_first else (x, y)
+    return torch.cat([wave for place in order for wave in (place.sin(), place.cos())], -1).flatten(0, 1)[None].to(like)
 
 
 @MODELS.register_module()
@@ -44,6 +45,8 @@ class HybridEncoder(BaseModule):
         num_blocks: Convolutions in a fusion block.
         expand_ratio: Channels in a fusion block, in parts of C.
     """
+
+    y_first = False  # of what the waves of a position tell
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class HybridEncoder(BaseModule):
         return CSPRepLayer(channels * 2, channels, self.num_blocks, self.expand_ratio, **self.conv_cfg)
 
     def _attend(self, encoder: nn.Module, x: Tensor) -> Tensor:
-        place = waves_of_cells(*x.shape[-2:], x.shape[1], self.temperature, x)
+        place = waves_of_cells(*x.shape[-2:], x.shape[1], self.temperature, self.y_first, x)
         cells = encoder(x.flatten(2).transpose(1, 2), place, None)
         return cells.transpose(1, 2).unflatten(2, x.shape[-2:])
 
