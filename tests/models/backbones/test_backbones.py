@@ -11,6 +11,7 @@ from mmdet.models.backbones import (
     Darknet,
     DetectoRS_ResNet,
     DetectoRS_ResNeXt,
+    DINOv2,
     EfficientNet,
     HGNetV2,
     HourglassNet,
@@ -27,6 +28,7 @@ from mmdet.models.backbones import (
     ResNeXt,
     SwinTransformer,
     TridentResNet,
+    WindowedViT,
 )
 from mmdet.registry import MODELS
 
@@ -39,6 +41,7 @@ STAGES = dict(
 PVT = dict(embed_dims=8, num_layers=[1, 1, 1, 2], pretrain_img_size=64)
 SAC = dict(type='SAC', use_deform=True)
 CONVNEXT = dict(arch=dict(depths=(1, 1, 2, 1), channels=(8, 16, 24, 32)), gap_before_final_norm=False)
+VIT = dict(embed_dims=12, depth=3, num_heads=2, patch_size=8, pretrain_size=32, window_blocks=(0,), num_windows=2)
 SWIN = dict(embed_dims=8, depths=(2, 2, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)
 
 # class, arguments, channels and strides of the outputs
@@ -54,6 +57,8 @@ BACKBONES = [
     (ResNetV1d, dict(depth=50, base_channels=4, avg_down=None), (16, 32, 64, 128), (4, 8, 16, 32)),
     (PResNet, dict(depth=18, base_channels=4), (4, 8, 16, 32), (4, 8, 16, 32)),
     (HGNetV2, dict(arch='B0', out_indices=(0, 1, 2, 3), use_lab=True), (64, 256, 512, 1024), (4, 8, 16, 32)),
+    (WindowedViT, dict(VIT, out_indices=(0, 2)), (12, 12), (8, 8)),
+    (DINOv2, dict(VIT, out_indices=(1, 2), drop_path_rate=0.1), (12, 12), (8, 8)),
     (ResNeXt, dict(depth=50, groups=2, base_width=8, base_channels=16), (64, 128, 256, 512), (4, 8, 16, 32)),
     (Res2Net, dict(depth=50, base_channels=16, base_width=8), (64, 128, 256, 512), (4, 8, 16, 32)),
     (

@@ -283,7 +283,11 @@ def test_every_head_is_compiled_by_the_next_test():
     elsewhere = {'BiCornerPool', 'CenterNetHead', 'CentripetalHead', 'CornerHead'}  # test_keypoint_heads.py
     elsewhere |= set(MASK_KINDS) | {'BaseMaskHead'}  # test_mask_heads.py
     elsewhere |= {'ConditionalDETRHead', 'DABDETRHead', 'DETRHead', 'DeformableDETRHead'}  # test_query_heads.py
-    elsewhere |= {'DFINEHead', 'EmbeddingRPNHead'}  # which compute nothing that a decoder or stages have not computed
+    elsewhere |= {
+        'DFINEHead',
+        'EmbeddingRPNHead',
+        'LWDETRHead',
+    }  # which compute nothing that a decoder or stages have not computed
     assert set(COMPILED) >= set(dense_heads.__all__) - abstract - elsewhere - TAUGHT
 
 

@@ -84,6 +84,20 @@ def dfine():
     return dict(model, type='DFINE')
 
 
+def lwdetr(backbone='WindowedViT', scales=(2.0, 0.5), norm='BN'):
+    points = dict(embed_dims=DIMS, num_heads=2, num_levels=len(scales), num_points=2, dropout=0.0)
+    loose = dict(ATTENTION)
+    model = detector('LWDETR', 'LWDETRHead', (2, 3), ATTENTION, points, decoder=dict(post_norm_cfg=None), num_groups=2)
+    model['decoder']['layer_cfg']['self_attn_cfg'] = loose
+    vit = dict(type=backbone, embed_dims=12, depth=3, num_heads=2, patch_size=8, pretrain_size=32, num_windows=2)
+    model['backbone'] = dict(vit, out_indices=(0, 2), window_blocks=(0,))
+    model['neck'] = dict(type='C2fProjector', in_channels=[12, 12], out_channels=DIMS, scales=scales, num_blocks=1)
+    model['neck']['norm_cfg'] = dict(type=norm)
+    model['bbox_head']['loss_cls'] = dict(type='IoUAwareBCELoss')
+    left = {key: value for key, value in model.items() if key not in ('encoder', 'positional_encoding')}
+    return dict(left, num_feature_levels=len(scales))
+
+
 def rtdetr(**attention):
     """The neck is the encoder; samples of the two levels are taken as ``attention`` says."""
     points = dict(embed_dims=DIMS, num_heads=2, num_levels=2, **attention)
@@ -115,6 +129,8 @@ DETECTORS = {
     'RTDETR whose first layer detects': rtdetr(num_points=1)
     | dict(decoder=dict(rtdetr(num_points=1)['decoder'], eval_idx=0)),
     'DFINE': dfine(),
+    'LWDETR': lwdetr(),
+    'LWDETR with DINOv2': lwdetr('DINOv2', (1.0,), 'LN2d'),
     'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
     'RTDETR with learned contents': rtdetr(with_projection=False) | dict(learn_initial_query=True),
 }
@@ -188,6 +204,7 @@ def test_bare_outputs(name, training):
     images, samples = batch(PADDED)
     scores, boxes = model(images, samples, mode='tensor')[:2]
     queries = QUERIES * max(1, getattr(model, 'num_patterns', 0))
+    queries *= getattr(model, 'num_groups', 1) if training else 1
     layers = 2 if training else getattr(model.decoder, 'eval_idx', 1) + 1
     assert scores.shape[:2] == boxes.shape[:2] == (layers, 1) and scores.shape[2] == boxes.shape[2] >= queries
     again = model(images, mode='tensor')[0]  # without samples nothing is padding, and nothing is denoised

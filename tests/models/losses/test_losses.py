@@ -104,6 +104,7 @@ ELEMENTWISE = [
     case('QualityFocalLoss', 'quality'),
     case('QualityFocalLoss', 'dense'),
     case('DistributionFocalLoss', 'distances'),
+    case('IoUAwareBCELoss', 'dense'),
     case('MatchabilityAwareLoss', 'dense'),
     case('VarifocalLoss', 'dense'),
     case('VarifocalLoss', 'dense', detach_scale=True),
@@ -197,7 +198,9 @@ def test_reductions_agree(case):
 def test_gradcheck(case):
     module = build(case)
     weight = case.weight(N) * torch.linspace(0.5, 1, N).double().reshape(N, *(1,) * len(case.weight_shape))
-    if case.config['type'] in ('CIoULoss', 'MatchabilityAwareLoss') or case.config.get('detach_scale'):
+    if case.config['type'] in ('CIoULoss', 'IoUAwareBCELoss', 'MatchabilityAwareLoss') or case.config.get(
+        'detach_scale'
+    ):
         pytest.skip('the trade-off factor of CIoU, or the scale of negatives, is a constant by definition')
     assert torch.autograd.gradcheck(
         lambda pred: compute(case, module, pred, N, weight=weight), case.pred(N).requires_grad_()

@@ -249,6 +249,14 @@ def test_matchability():
     torch.testing.assert_close(logits.grad, T([[sigmoid(1.0) - aim, sigmoid(-1.0) ** 2.5]]))
 
 
+def test_iou_aware_entropy():
+    logits, target = T([[1.0, -1.0]]), T([[0.5, 0.0]])
+    loss = MODELS.build({'type': 'IoUAwareBCELoss'})(logits, target, reduction_override='none')
+    aim = sigmoid(1.0) ** 0.25 * 0.5**0.75
+    positive = -aim * math.log(sigmoid(1.0)) - (1 - aim) * math.log(sigmoid(-1.0))
+    torch.testing.assert_close(loss, T([[positive, sigmoid(-1.0) ** 2 * softplus(-1.0)]]))
+
+
 def test_gaussian_focal():
     pred, target = T([[0.7, 0.4], [0.2, 0.1]]), T([[1.0, 0.5], [0.0, 0.0]])
     module = MODELS.build({'type': 'GaussianFocalLoss', 'pos_weight': 2.0, 'neg_weight': 3.0})

@@ -15,6 +15,7 @@ from mmdet.models.necks import (
     RFP,
     SSH,
     YOLOXPAFPN,
+    C2fProjector,
     ChannelMapper,
     CSPNeXtPAFPN,
     CTResNetNeck,
@@ -270,6 +271,7 @@ RECURSIVE = dict(type='DetectoRS_ResNet', depth=50, base_channels=4, rfp_inplane
 RECURSIVE |= dict(dilations=(1, 1), out_indices=(0, 1))
 FIRST = {cls: (kwargs, CHANNELS) for cls, kwargs, _ in NECKS[::-1]}
 FIRST |= {
+    C2fProjector: (dict(in_channels=[8, 8], out_channels=8, scales=(1.0,)), [8] * 2),
     BFP: (dict(in_channels=8, num_levels=4, refine_level=1, refine_type='non_local'), [8] * 4),
     DyHead: (dict(in_channels=16, out_channels=16, num_blocks=1, zero_init_offset=False), [16] * 4),
     RFP: (
@@ -279,6 +281,18 @@ FIRST |= {
         None,
     ),
 }
+
+
+@pytest.mark.parametrize('channels', [8, 520])  # many channels are narrowed first
+def test_plain_maps_at_several_scales(channels):
+    torch.manual_seed(0)
+    neck = C2fProjector([channels] * 2, 8, scales=(2.0, 1.0, 0.5), num_blocks=1)
+    outs = neck([torch.randn(1, channels, 4, 6) for _ in range(2)])
+    assert [tuple(out.shape) for out in outs] == [(1, 8, 8, 12), (1, 8, 4, 6), (1, 8, 2, 3)]
+    sum(out.square().sum() for out in outs).backward()
+    assert all(value.grad is not None for value in neck.parameters())
+    with pytest.raises(ValueError, match=r'scales must be some of 0\.5, 1\.0, 2\.0'):
+        C2fProjector([8], scales=(4.0,))
 
 
 def test_every_neck_is_compiled_by_the_next_test():
@@ -293,6 +307,8 @@ def test_one_graph(cls, one_graph):
     if channels is None:  # the pyramid that looks at the picture again
         image = torch.randn(1, 3, 64, 64)
         inputs = image, *neck.rfp_modules[0](image)
+    elif cls is C2fProjector:  # of maps of one size
+        inputs = features(channels, SIZES[:1] * len(channels))
     else:
         inputs = features(channels)
     torch.testing.assert_close(one_graph(neck, inputs), neck(inputs))

@@ -1,0 +1,27 @@
+_base_ = './rfdetr_base_8xb2-60e_coco.py'
+
+model = dict(
+    data_preprocessor=dict(
+        pad_size_divisor=32,
+        batch_augments=[dict(type='BatchSyncRandomResize', random_size_range=(416, 608), size_divisor=32, interval=1)],
+    ),
+    backbone=dict(patch_size=16, pretrain_size=512, num_windows=2),
+    decoder=dict(num_layers=3),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Resize', scale=(512, 512), keep_ratio=False),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    dict(type='Resize', scale=(512, 512), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
