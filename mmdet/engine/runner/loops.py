@@ -365,7 +365,10 @@ class TeacherStudentValLoop(ValLoop):
                 self.run_iter(index, data_batch)
             found = self.evaluator.evaluate(len(self.dataloader.dataset))
             metrics.update({f'{part}/{name}': value for name, value in found.items()})
-        model.semi_test_cfg['predict_on'] = chosen
+        if chosen is None:  # which means the teacher
+            del model.semi_test_cfg['predict_on']
+        else:
+            model.semi_test_cfg['predict_on'] = chosen
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
