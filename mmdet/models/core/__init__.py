@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = attach(
         'joints': 'by_batch empty_instances images_to_levels levels_to_images select_single_mlvl unmap',
         'labels': 'of_label',
         'mask_lookup': 'mask_shares mask_values',
+        'loss_dicts': 'rename_loss_dict reweight_loss_dict',
         'masks': 'crop_masks paste_masks',
         'panoptic_gt': 'things_and_stuff whole_masks',
         'query_masks': 'MaskTargets gt_of_masks targets_of_matching',
@@ -36,6 +37,9 @@ __getattr__, __dir__, __all__ = attach(
             'image_shapes padded_detections rescale_fields rescaled_fields select_topk split_images suppressed'
         ),
         'precision': 'as_float32 in_float32 widened',
+        'pseudo_labels': (
+            'filter_gt_instances homographies jittered keep_instances project_boxes project_lists relative_spread'
+        ),
         'pyramid': 'PriorCache Priors flatten_levels flatten_outputs map_sizes multi_apply per_level split_levels',
         'rois': 'MatchedQueries Proposals RoISamples with_image',
         'sampling': 'as_masks as_slots draw hard_negatives rank_within',

@@ -15,24 +15,30 @@ from mmdet.models.core import (
     SigmoidGeometricMean,
     aligned_bilinear,
     empty_instances,
+    filter_gt_instances,
     images_to_levels,
     levels_to_images,
     multi_apply,
+    rename_loss_dict,
+    reweight_loss_dict,
     select_single_mlvl,
     sigmoid_geometric_mean,
     unfold_wo_center,
     unmap,
     unpack_gt_instances,
 )
-from mmdet.structures.bbox import BaseBoxes, get_box_wh
+from mmdet.structures.bbox import BaseBoxes
 
 __all__ = [
     'SigmoidGeometricMean',
     'aligned_bilinear',
     'empty_instances',
+    'filter_gt_instances',
     'images_to_levels',
     'levels_to_images',
     'multi_apply',
+    'rename_loss_dict',
+    'reweight_loss_dict',
     'select_single_mlvl',
     'sigmoid_geometric_mean',
     'unfold_wo_center',
@@ -74,19 +80,6 @@ def _pick(results: dict | list | Tensor, keep: Tensor) -> Any:
     )
 
 
-def filter_gt_instances(
-    batch_data_samples: Sequence, score_thr: float | None = None, wh_thr: tuple[float, float] | None = None
-) -> Sequence:
-    """Keep, in place, the ground truths (or pseudo labels) that score above and are larger than the thresholds."""
-    for sample in batch_data_samples:
-        if score_thr is not None and len(sample.gt_instances):
-            sample.gt_instances = sample.gt_instances[sample.gt_instances.scores > score_thr]
-        if wh_thr is not None and len(sample.gt_instances):
-            width, height = get_box_wh(sample.gt_instances.bboxes)
-            sample.gt_instances = sample.gt_instances[(width > wh_thr[0]) & (height > wh_thr[1])]
-    return batch_data_samples
-
-
 def samplelist_boxtype2tensor(batch_data_samples: Sequence) -> Sequence:
     """Replace, in place, the box containers of ground truths, ignored regions and predictions by their tensors."""
     for sample in batch_data_samples:
@@ -96,19 +89,6 @@ def samplelist_boxtype2tensor(batch_data_samples: Sequence) -> Sequence:
             if isinstance(boxes, BaseBoxes):
                 instances.bboxes = boxes.tensor
     return batch_data_samples
-
-
-def rename_loss_dict(prefix: str, losses: dict) -> dict:
-    """The losses with ``prefix`` before each name."""
-    return {prefix + name: value for name, value in losses.items()}
-
-
-def reweight_loss_dict(losses: dict, weight: float) -> dict:
-    """Multiply, in place, what has 'loss' in its name, tensors or lists of them; accuracies stay."""
-    for name, value in losses.items():
-        if 'loss' in name:
-            losses[name] = [item * weight for item in value] if isinstance(value, Sequence) else value * weight
-    return losses
 
 
 def interpolate_as(
