@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Number
-from typing import Any
+from typing import Any, Self
 
 import torch
-from mmengine.model import ImgDataPreprocessor
+from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -21,7 +21,13 @@ from mmdet.structures.mask.windows import move_together
 
 from .batch_augments import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
 
-__all__ = ['BatchFixedSizePad', 'BatchResize', 'BatchSyncRandomResize', 'DetDataPreprocessor']
+__all__ = [
+    'BatchFixedSizePad',
+    'BatchResize',
+    'BatchSyncRandomResize',
+    'DetDataPreprocessor',
+    'MultiBranchDataPreprocessor',
+]
 
 
 @MODELS.register_module()
@@ -191,6 +197,64 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             pad = (0, max(sample.batch_input_shape[1] - width, 0), 0, max(sample.batch_input_shape[0] - height, 0))
             padded = torch.nn.functional.pad(seg, pad, value=self.seg_pad_value)
             sample.gt_sem_seg = PixelData(metainfo=sample.gt_sem_seg.metainfo, sem_seg=padded)
+
+
+def _of_inner(name: str) -> Any:
+    """An attribute of the preprocessor inside."""
+    return property(
+        lambda self: getattr(self.data_preprocessor, name),
+        lambda self, value: setattr(self.data_preprocessor, name, value),
+        doc='As of the preprocessor inside.',
+    )
+
+
+@MODELS.register_module()
+class MultiBranchDataPreprocessor(BaseDataPreprocessor):
+    """Batches of several branches (semi-supervised learning), each prepared on its own.
+
+    Args:
+        data_preprocessor: Config of what prepares a batch, of each branch in training and the only one in testing.
+    """
+
+    num_labels, needed, semantic_labels = map(_of_inner, ('num_labels', 'needed', 'semantic_labels'))
+
+    def __init__(self, data_preprocessor: dict) -> None:
+        super().__init__()
+        self.data_preprocessor = MODELS.build(data_preprocessor)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """In training ``{key: {branch: value}}`` of ``{key: {branch: list}}``, whose lists have None for each picture
+        that has no part in the branch; in testing as the preprocessor inside.
+        """
+        if not training:
+            return self.data_preprocessor(data, training)
+        prepared: dict[str, dict] = {}
+        for branch in dict.fromkeys(branch for values in data.values() for branch in values):
+            part = {key: [v for v in values[branch] if v is not None] for key, values in data.items()}
+            for key, value in self.data_preprocessor(part, training).items():
+                prepared.setdefault(key, {})[branch] = value
+        return prepared
+
+    def groups_of_one_size(self, data: Any) -> list[list[int]]:
+        """As the preprocessor inside does it."""
+        return self.data_preprocessor.groups_of_one_size(data)
+
+    @property
+    def device(self) -> torch.device:
+        """That of the preprocessor inside."""
+        return self.data_preprocessor.device
+
+    def to(self, device: str | torch.device | None, *args: Any, **kwargs: Any) -> Self:
+        self.data_preprocessor.to(device, *args, **kwargs)
+        return self
+
+    def cuda(self, *args: Any, **kwargs: Any) -> Self:
+        self.data_preprocessor.cuda(*args, **kwargs)
+        return self
+
+    def cpu(self, *args: Any, **kwargs: Any) -> Self:
+        self.data_preprocessor.cpu(*args, **kwargs)
+        return self
 
 
 def boxes_to_tensors(sample: DetDataSample) -> None:

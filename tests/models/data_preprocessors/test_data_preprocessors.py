@@ -11,6 +11,7 @@ from mmdet.models.data_preprocessors import (
     BatchResize,
     BatchSyncRandomResize,
     DetDataPreprocessor,
+    MultiBranchDataPreprocessor,
     to_device,
 )
 from mmdet.structures import DetDataSample
@@ -143,3 +144,31 @@ def test_batch_resize():
     inputs, samples = BatchResize((16, 8), pad_size_divisor=8)(torch.zeros(1, 3, 4, 6), [plain(4, 6)])
     assert inputs.shape[-2:] == (8, 16) and samples[0].img_shape == (8, 12)
     assert samples[0].scale_factor == (2.0, 2.0) and samples[0].gt_instances.bboxes[0].tolist() == [0, 0, 4, 4]
+
+
+def test_branches_are_prepared_each_on_its_own(default_scope):
+    preprocessor = MultiBranchDataPreprocessor(dict(type='DetDataPreprocessor', mean=[1] * 3, std=[2] * 3))
+    one, two, three = (torch.full((3, side, 6), 5, dtype=torch.uint8) for side in (4, 8, 2))
+    data = dict(
+        inputs=dict(sup=[one, None, two], teacher=[None, three, None]),
+        data_samples=dict(sup=[sample(4), None, sample(8)], teacher=[None, sample(2), None]),
+    )
+    out = preprocessor(data, training=True)
+    assert {branch: tuple(images.shape) for branch, images in out['inputs'].items()} == dict(
+        sup=(2, 3, 8, 6), teacher=(1, 3, 2, 6)
+    )
+    assert [s.batch_input_shape for s in out['data_samples']['sup']] == [(8, 6)] * 2
+    assert out['data_samples']['teacher'][0].batch_input_shape == (2, 6)
+    assert out['inputs']['teacher'].unique().tolist() == [2]
+    plain = preprocessor(dict(inputs=[one, two], data_samples=[sample(4), sample(8)]))
+    assert plain['inputs'].shape == (2, 3, 8, 6) and len(plain['data_samples']) == 2
+    assert preprocessor.groups_of_one_size(dict(inputs=[one, two, one])) == [[0, 2], [1]]
+
+
+def test_the_device_of_branches_is_that_of_the_preprocessor_inside(default_scope):
+    preprocessor = MultiBranchDataPreprocessor(dict(type='DetDataPreprocessor', mean=[1] * 3, std=[2] * 3))
+    assert preprocessor.to('meta') is preprocessor
+    assert preprocessor.device == preprocessor.data_preprocessor.device == torch.device('meta')
+    assert preprocessor.data_preprocessor.mean.is_meta
+    holder = torch.nn.ModuleList([MultiBranchDataPreprocessor(dict(type='DetDataPreprocessor'))])
+    assert holder[0].cpu() is holder[0] and holder[0].device == torch.device('cpu')
