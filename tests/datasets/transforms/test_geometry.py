@@ -1,10 +1,12 @@
 """Where boxes, masks, keypoints and pixels go: literal tables."""
 
+import random
+
 import numpy as np
 import pytest
 
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.bbox import HorizontalBoxes, bbox_project
 
 
 def fixed(cfg, **methods):
@@ -236,3 +238,44 @@ def test_a_random_size_needs_its_range_when_it_is_drawn(sample):
         resize(sample())
     resize.ratio_range = (1.0, 1.0)
     assert resize(sample())['img_shape'] == (30, 40)
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(type='Resize', scale=(120, 120), keep_ratio=True),
+        dict(type='Resize', scale=(40, 90)),
+        dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+        dict(type='RandomFlip', prob=1.0, direction='vertical'),
+        dict(type='RandomFlip', prob=1.0, direction='diagonal'),
+        dict(type='RandomCrop', crop_size=(0.8, 0.8), crop_type='relative'),
+        dict(type='Expand', mean=(0, 0, 0), ratio_range=(2, 3), prob=1.0),
+        dict(type='Rotate', prob=1.0, min_mag=20.0, max_mag=20.0, reversal_prob=0.5, img_border_value=0),
+        dict(type='ShearX', prob=1.0, min_mag=15.0, max_mag=15.0, reversal_prob=0.5, img_border_value=0),
+        dict(type='ShearY', prob=1.0, min_mag=15.0, max_mag=15.0, reversal_prob=0.5, img_border_value=0),
+        dict(type='TranslateX', prob=1.0, min_mag=0.1, max_mag=0.1, reversal_prob=0.5, img_border_value=0),
+        dict(type='TranslateY', prob=1.0, min_mag=0.1, max_mag=0.1, reversal_prob=0.5, img_border_value=0),
+        dict(type='RandomAffine', scaling_ratio_range=(0.9, 1.1), max_rotate_degree=5, border_val=(0, 0, 0)),
+    ],
+    ids=lambda cfg: f'{cfg["type"]} {cfg.get("direction", "")}',
+)
+def test_the_picture_goes_where_the_matrix_says(cfg, sample):
+    """Two transforms one after another; a bright spot is where their matrix takes it, as is its box."""
+    np.random.seed(3)
+    random.seed(3)
+    results = sample([[36, 26, 44, 34]])
+    results['img'][:] = 0
+    results['img'][26:34, 36:44] = 200
+    for part in (cfg, dict(type='Resize', scale_factor=1.5)):
+        results = TRANSFORMS.build(part)(results)
+    y, x = results['img'][..., 0].nonzero()
+    weights = results['img'][y, x, 0].astype(float)
+    spot = np.average(x + 0.5, weights=weights), np.average(y + 0.5, weights=weights)
+    matrix = results['homography_matrix']
+    assert matrix.shape == (3, 3) and matrix.dtype == np.float32
+    moved = matrix @ [40, 30, 1]
+    assert np.abs(spot - moved[:2] / moved[2]).max() < 1.5
+    projected = bbox_project(np.array([[36, 26, 44, 34]], np.float32), matrix, results['img_shape'])
+    assert np.allclose(results['gt_bboxes'].numpy(), projected, atol=1.5)
+    packed = TRANSFORMS.build(dict(type='PackDetInputs', meta_keys=('img_shape', 'homography_matrix')))(results)
+    assert np.array_equal(packed['data_samples'].homography_matrix, matrix)
