@@ -254,6 +254,38 @@ def test_crowdhuman_as_coco(crowd, capsys):
         tool('dataset_converters/crowdhuman2coco').main(['-i', str(crowd / 'val'), '-o', str(crowd)])
 
 
+def test_split_of_coco(tmp_path, capsys):
+    content = dict(
+        info={},
+        images=[dict(id=10 * i) for i in range(40)],
+        annotations=[dict(id=i, image_id=10 * (i % 40)) for i in range(80)],
+        categories=[dict(id=1, name='cat')],
+    )
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'instances_train2017.json').write_text(json.dumps(content))
+    main = tool('misc/split_coco').main
+    folders = ['--data-root', str(tmp_path), '--out-dir', str(tmp_path / 'semi')]
+    main([*folders, '--labeled-percent', '10', '2.5', '--fold', '2'])
+    names = {path.name for path in (tmp_path / 'semi').iterdir()}
+    starts = [f'instances_train2017.{fold}@{percent}' for fold in (1, 2) for percent in ('10', '2.5')]
+    assert names == {f'{start}{end}.json' for start in starts for end in ('', '-unlabeled')}
+    first, rest = (
+        json.loads((tmp_path / 'semi' / f'instances_train2017.1@10{end}.json').read_text())
+        for end in ('', '-unlabeled')
+    )
+    # np.random.seed(1); np.random.choice(range(40), size=4)
+    assert [image['id'] for image in first['images']] == [80, 90, 120, 370]
+    assert len(rest['images']) == 36 and first['categories'] == rest['categories'] == content['categories']
+    for part in (first, rest):
+        ids = [image['id'] for image in part['images']]
+        assert part['annotations'] == [row for row in content['annotations'] if row['image_id'] in ids]
+    assert 'instances_train2017.1@10: 4 pictures with labels, 36 without' in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match='--data-root must be the folder of COCO'):
+        main(['--data-root', str(tmp_path / 'none')])
+    with pytest.raises(ValueError, match='must lie between 0 and 100, not 0'):
+        main([*folders, '--labeled-percent', '0'])
+
+
 def test_sizes_of_crowdhuman(crowd, capsys):
     main = tool('misc/get_crowdhuman_id_hw').main
     main([str(crowd / 'config.py'), '--dataset', 'val'])
