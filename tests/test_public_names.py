@@ -70,10 +70,6 @@ TO_COME = {
         'mmdet.models.dense_heads': 'boxinst_head yolact_head',
         'mmdet.models.detectors': 'boxinst yolact',
     },
-    'semi-supervised learning': {
-        'mmdet.models.data_preprocessors': 'data_preprocessor:MultiBranchDataPreprocessor',
-        'mmdet.models.detectors': 'semi_base soft_teacher',
-    },
 }
 # reason -> as above: what stays absent
 LEFT_OUT = {

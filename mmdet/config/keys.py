@@ -44,7 +44,7 @@ MODEL_KEYS: dict[str, str] = {
     'upsample_cfg': 'mode scale_factor align_corners recompute_scale_factor antialias',
     'init_cfg': 'checkpoint prefix map_location',
     'tta_cfg': 'nms max_per_img merge vote_thr score_thr scale_ranges',
-    'semi_test_cfg': 'predict_on forward_on',
+    'semi_test_cfg': 'predict_on forward_on extract_feat_on',
     'semi_train_cfg': (
         'freeze_teacher sup_weight unsup_weight pseudo_label_initial_score_thr rpn_pseudo_thr cls_pseudo_thr '
         'reg_pseudo_thr jitter_times jitter_scale min_pseudo_bbox_wh'

@@ -88,6 +88,16 @@ def batch_for(detector, model):
     return batch
 
 
+def branches(batch):
+    """The first picture with labels, the second without, for a teacher and a student."""
+    for sample in batch['data_samples']:
+        sample.set_metainfo(dict(homography_matrix=np.eye(3, dtype=np.float32)))
+    out = {}
+    for key, (first, second) in batch.items():
+        out[key] = dict(sup=[first, None], unsup_teacher=[None, second], unsup_student=[None, copy.deepcopy(second)])
+    return out
+
+
 def one_step(model, unused=()):
     """Problems of a model, as text; none if it learns and predicts.
 
@@ -96,7 +106,10 @@ def one_step(model, unused=()):
     detector = build(model)
     batch = batch_for(detector, model)
     detector.train()
-    data = detector.data_preprocessor(copy.deepcopy(batch), True)
+    training_batch = copy.deepcopy(batch)
+    if 'semi_train_cfg' in model:
+        training_batch = branches(training_batch)
+    data = detector.data_preprocessor(training_batch, True)
     loss, logged = detector.parse_losses(detector(**data, mode='loss'))
     loss.backward()
     problems = [

@@ -12,10 +12,12 @@ __getattr__, __dir__, __all__ = attach(
         'detr': 'ConditionalDETR DABDETR DETR',
         'panoptic_two_stage_segmentor': 'PanopticFPN TwoStagePanopticSegmentor',
         'maskformer': 'Mask2Former MaskFormer',
+        'soft_teacher': 'SoftTeacher',
         'sparse_rcnn': 'QueryInst SparseRCNN',
         'dino': 'DINO',
         'lwdetr': 'LWDETR',
         'rtdetr': 'DFINE RTDETR',
+        'semi_base': 'SemiBaseDetector',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'

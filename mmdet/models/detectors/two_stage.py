@@ -77,7 +77,7 @@ class TwoStageDetector(BaseDetector):
             return self.roi_head.loss(x, _given_proposals(batch_data_samples), batch_data_samples)
         proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
         losses, proposals = self.rpn_head.loss_and_predict(
-            x, _class_agnostic(batch_data_samples), proposal_cfg=proposal_cfg
+            x, class_agnostic(batch_data_samples), proposal_cfg=proposal_cfg
         )
         losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
         losses.update(self.roi_head.loss(x, proposals, batch_data_samples))
@@ -110,7 +110,7 @@ def _given_proposals(samples: SampleList) -> list[InstanceData]:
     return [sample.proposals for sample in samples]
 
 
-def _class_agnostic(samples: SampleList) -> SampleList:
+def class_agnostic(samples: SampleList) -> SampleList:
     """Samples whose ground truths all have label 0. Boxes are shared, not copied."""
     agnostic = []
     for sample in samples:
@@ -215,4 +215,4 @@ class RPN(SingleStageDetector):
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        return self.bbox_head.loss(self.extract_feat(batch_inputs), _class_agnostic(batch_data_samples))
+        return self.bbox_head.loss(self.extract_feat(batch_inputs), class_agnostic(batch_data_samples))

@@ -384,7 +384,7 @@ TABLE = {
 }
 
 
-def build(name):
+def config_of(name):
     kind, roi_head, train = TABLE[name]
     proposal = dict(nms_pre=50, max_per_img=20, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0)
     config = dict(
@@ -430,8 +430,12 @@ def build(name):
     config['test_cfg']['rcnn'].update(SUBDIVISION if name == 'Mask points' else {})
     if name in OTHER_RPN:
         config['rpn_head'], config['train_cfg']['rpn'] = OTHER_RPN[name]
+    return ConfigDict(copy.deepcopy(config))
+
+
+def build(name):
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(copy.deepcopy(config)))
+    model = MODELS.build(config_of(name))
     if name in MATCHING:
         model.rpn_head.init_weights()  # whole images, not boxes with negative sides
     return model
