@@ -21,6 +21,8 @@ from mmdet.utils.key_maps import COCO_IDS
 
 transformers = pytest.importorskip('transformers', reason='transformers, with whose models ours are compared')
 
+pytestmark = pytest.mark.usefixtures('default_scope')
+
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location('peers', ROOT / 'benchmarks' / 'transformers_peers.py')
 peers = importlib.util.module_from_spec(spec)

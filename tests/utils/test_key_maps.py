@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 
 from mmdet.config import load_config
 from mmdet.engine.weights import load_weights
 from mmdet.utils.key_maps import COCO_IDS, translate_state_dict
+
+pytestmark = pytest.mark.usefixtures('default_scope')
 
 CONFIGS = {
     'retinanet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -49,7 +50,6 @@ def build(kind, options):
 
     from mmdet.registry import MODELS
 
-    init_default_scope('mmdet')
     root = Path(__file__).resolve().parents[2] / 'configs'
     cfg = load_config(root / CONFIGS[kind], options)
     if 'neck' in cfg.model and 'norm_cfg' in cfg.model.neck and cfg.model.neck.norm_cfg.type == 'BN':
