@@ -87,7 +87,7 @@ class SoftTeacher(SemiBaseDetector):
         batch_info = dict(
             feat=x,
             img_shape=[meta['img_shape'] for meta in metas],
-            homography_matrix=homographies(metas),
+            homography_matrix=homographies(metas).to(x[0].device, torch.float32),
             metainfo=metas,
         )
         return self._to_loaded_pictures(batch_data_samples), batch_info
@@ -125,7 +125,7 @@ class SoftTeacher(SemiBaseDetector):
     def _background_scores(self, regions: Any, samples: SampleList, batch_info: dict) -> Tensor:
         """The teacher's, for the rows of the student's regions."""
         to_student = homographies([sample.metainfo for sample in samples])
-        matrices = batch_info['homography_matrix'] @ torch.linalg.inv(to_student)
+        matrices = homographies(batch_info['metainfo']) @ torch.linalg.inv(to_student)
         boxes = project_boxes(regions.boxes, matrices, batch_info['img_shape'])
         head = self.teacher.roi_head
         outs = head._bbox_forward(batch_info['feat'], regions.pack(with_image(boxes)))

@@ -154,7 +154,7 @@ def test_background_weighs_as_much_as_the_teacher_believes_in_it(packed):
         found = InstanceData(priors=list(proposals)[i].bboxes)
         assigned = head.bbox_assigner.assign(found, gt, None)
         drawn.append(head.bbox_sampler.sample(assigned, found, gt))
-        matrix = info['homography_matrix'][i] @ np.linalg.inv(own.homography_matrix.astype(np.float64))
+        matrix = info['metainfo'][i]['homography_matrix'] @ np.linalg.inv(own.homography_matrix.astype(np.float64))
         projected.append(InstanceData(bboxes=bbox_project(drawn[-1].priors, matrix, IMAGE)))
     assert any(len(result.pos_inds) for result in drawn) and any(len(result.neg_inds) for result in drawn)
     rois = bbox2roi([result.priors for result in drawn])
