@@ -1,5 +1,6 @@
 """The quickstart configs: sound, and a training step of each on a picture of its own."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +46,22 @@ def test_training_step_and_prediction(name, default_scope):
     cfg = load_config(FOLDER / name)
     model = MODELS.build(cfg.model)
     picture = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8)
-    data = model.data_preprocessor(dict(inputs=[picture], data_samples=[sample(128, 160)]), training=True)
+    batch = dict(inputs=[picture], data_samples=[sample(128, 160)])
+    if 'semi_train_cfg' in cfg.model:
+        batch['data_samples'][0].set_metainfo(dict(homography_matrix=np.eye(3)))
+        branches = cfg.branch_field
+        batch = {key: {branch: copy.deepcopy(value) for branch in branches} for key, value in batch.items()}
+    data = model.data_preprocessor(batch, training=True)
     losses = model(**data, mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
-    frozen = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    learners = model.student if hasattr(model, 'student') else model
+    frozen = [name for name, parameter in learners.named_parameters() if parameter.grad is None]
     assert frozen == [], 'from scratch every parameter is trained'
     model.eval()
+    if hasattr(model, 'student'):
+        data = {key: value['sup'] for key, value in data.items()}
     with torch.no_grad():
         (result,) = model(**data, mode='predict')
     classes = cfg.val_dataloader.dataset.metainfo.classes
