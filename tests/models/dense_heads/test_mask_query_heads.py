@@ -197,7 +197,7 @@ def test_ground_truth_of_things_and_stuff():
 
 def solved_without_looking(monkeypatch):
     """What happens on the host, replaced by what knows the shapes alone."""
-    empty = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    empty = lambda host, shapes, counts, copies: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
     monkeypatch.setattr(set_matching, 'solve_on_host', empty)
     found = lambda flags: [[0, 1] for _ in range(len(flags))]
     monkeypatch.setattr(panoptic_gt, 'places_on_host', found)

@@ -26,7 +26,7 @@ def samples():
 @pytest.mark.parametrize('name', NAMES)
 def test_the_host_never_waits(name, monkeypatch):
     """But for a matching, which it solves: once, for all stages and images."""
-    free = lambda host, shapes, counts: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    free = lambda host, shapes, counts, copies: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
     monkeypatch.setattr(set_matching, 'solve_on_host', free)
     real, pictures = samples(), images()
     with FakeTensorMode(allow_non_fake_inputs=True):
