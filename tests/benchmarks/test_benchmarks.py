@@ -16,6 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
 TINY = {
     'targets': '--batch 2 --boxes 5 --size 96 128 --rounds 1',
     'many_objects': '--heads FCOSHead --objects 20 --size 96 128',
+    'set_matching': '--batch 2 --layers 2 --queries 20 --boxes 3 --rounds 1',
     'query_masks': '--points 16 --size 64 64 --objects 2',
     'postprocess': '--size 96 128 --rounds 1',
     'data_loading': '--images {images} --rounds 1 --to-device --stages',

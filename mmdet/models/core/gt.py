@@ -86,6 +86,11 @@ class PaddedGT:
         """The ground truths of one slice of the G axis."""
         return PaddedGT(self.boxes[:, part], self.labels[:, part], self.mask[:, part], self.counts)
 
+    def images(self, part: slice) -> PaddedGT:
+        """Those of some images."""
+        fields: dict[str, Any] = {n: None if value is None else value[part] for n, value in vars(self).items()}
+        return PaddedGT(**fields)
+
     def normalized(self, sizes: Tensor) -> PaddedGT:
         """With boxes as cx, cy, w, h in parts of the images; ``sizes (B, 4)`` are width, height, width, height."""
         return replace(self, boxes=bbox_xyxy_to_cxcywh(self.boxes / sizes[:, None].to(self.boxes)))

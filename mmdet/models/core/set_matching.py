@@ -21,6 +21,9 @@ from .precision import as_float32
 NARROW_FROM = 4096
 """With more queries than this only those that can be matched travel to the host."""
 
+CPU_PAIRS = 2**18
+"""Pairs of queries and ground truths whose costs a CPU computes at once, so that its cache holds them."""
+
 LARGE_COST = 1e8
 """Stands for costs that are not finite, so that a diverged network is matched and its loss tells the tale."""
 
@@ -54,6 +57,21 @@ class QueryPairs:
         """``scores``, ``bboxes`` and ``masks``, those that are there."""
         given = dict(scores=self.scores, bboxes=self.bboxes, masks=self.masks)
         return {name: value for name, value in given.items() if value is not None}
+
+    def parts(self) -> list[QueryPairs]:
+        """The same in parts that are fast to compute with, one after the other: on a CPU some problems each."""
+        some = next(iter(self.predictions.values()))
+        problems, queries = some.shape[:2]
+        step = max(1, CPU_PAIRS // (queries * self.gt.mask.shape[1]))
+        if some.device.type != 'cpu' or type(some) is not Tensor or step >= problems:
+            return [self]
+        return [self._part(slice(start, start + step)) for start in range(0, problems, step)]
+
+    def _part(self, part: slice) -> QueryPairs:
+        cut = lambda value: None if value is None else value[part]
+        values = {name: cut(getattr(self, name)) for name in ('scores', 'bboxes', 'masks', 'sizes', 'usable')}
+        fields = {name: value[part] for name, value in self.fields.items()}
+        return QueryPairs(self.gt.images(part), **values, metas=self.metas[part], fields=fields)
 
     def of_gt(self, name: str) -> Tensor:
         """``(N, G, ...)`` a field of the ground truths, padded from what each image has."""
@@ -210,12 +228,15 @@ def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_
     """``(L,)`` a loss of every layer.
 
     Args:
-        loss: A loss module, called once.
+        loss: A loss module, called once; of classes once for each layer, whose sum takes one pass through memory.
         pred: ``(L, B, Q, D)``.
         target: ``(L, B, Q, ...)``, or a tuple of such.
         weight: ``(L, B, Q, ...)``.
         avg_factor: ``(L,)``, what the sum of each layer is divided by.
     """
+    if isinstance(target, Tensor) and target.dim() < pred.dim():
+        each_layer = zip(pred, target.flatten(1), weight.flatten(1), avg_factor)
+        return torch.stack([loss(p.flatten(0, 1), t, w, avg_factor=factor) for p, t, w, factor in each_layer])
     layers, rows = len(pred), pred.shape[1] * pred.shape[2]
     flat = lambda value: value.flatten(0, 2)
     target = tuple(map(flat, target)) if isinstance(target, tuple) else flat(target)

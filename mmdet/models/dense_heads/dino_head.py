@@ -92,8 +92,11 @@ class DINOHead(DeformableDETRHead):
         any."""
         if dn_meta is None:
             return all_layers_cls_scores, all_layers_bbox_preds, None, None
-        count, outputs = dn_meta['num_denoising_queries'], (all_layers_cls_scores, all_layers_bbox_preds)
-        return *(value[:, :, count:] for value in outputs), *(value[:, :, :count] for value in outputs)
+        count = dn_meta['num_denoising_queries']
+        sizes = [count, all_layers_cls_scores.shape[2] - count]
+        dn_scores, scores = all_layers_cls_scores.split(sizes, 2)
+        dn_boxes, boxes = all_layers_bbox_preds.split(sizes, 2)
+        return scores, boxes, dn_scores, dn_boxes
 
     def loss_dn(
         self,

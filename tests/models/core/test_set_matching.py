@@ -111,6 +111,16 @@ def test_tokens_that_the_mask_leaves_out_cost_nothing():
     torch.testing.assert_close(cost(InstanceData(scores=logits), gt), 2 * focal[..., used].sum(-1))
 
 
+def test_costs_in_parts_are_those_of_all_problems(monkeypatch):
+    pairs, *_ = batch([3, 0, 1, 2])
+    pairs.of_gt('masks')
+    assigner = HungarianAssigner([COSTS[name] for name in ('focal', 'l1 centres', 'giou', 'dice')])
+    whole = assigner.cost(pairs)
+    monkeypatch.setattr(set_matching, 'CPU_PAIRS', 2 * 7 * 3)
+    assert len(pairs.parts()) == 2
+    torch.testing.assert_close(assigner.cost(pairs), whole)
+
+
 @pytest.mark.parametrize('narrow_from', [4096, 3], ids=['whole', 'narrow'])
 def test_ground_truths_may_get_several_queries(narrow_from, monkeypatch):
     monkeypatch.setattr(set_matching, 'NARROW_FROM', narrow_from)

@@ -43,7 +43,7 @@ class HungarianAssigner(BaseAssigner):
 
     def cost(self, pairs: QueryPairs) -> Tensor:
         """``(N, Q, G)`` total costs."""
-        return sum_of_costs(self.match_costs, pairs)
+        return torch.cat([sum_of_costs(self.match_costs, part) for part in pairs.parts()])
 
     @torch.no_grad()
     def assign_groups(self, groups: Iterable[QueryPairs]) -> list[Assignment]:

@@ -48,7 +48,8 @@ class TopkHungarianAssigner(TaskAlignedAssigner):
         Returns:
             Assignments with overlaps as their quality, and ``assign_metrics (N, Q)`` among their extras.
         """
-        costs = [sum_of_costs((self.cls_cost, self.reg_cost, self.iou_cost), pairs) for pairs in groups]
+        each = self.cls_cost, self.reg_cost, self.iou_cost
+        costs = [torch.cat([sum_of_costs(each, part) for part in pairs.parts()]) for pairs in groups]
         counts = [pairs.gt.counts for pairs in groups]
         copies = [
             [min(self.topk, cost.shape[1] // max(count, 1)) for count in group] for cost, group in zip(costs, counts)
