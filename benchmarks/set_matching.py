@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 
 import report
+import two_sides
 
 CLASSES = 80
 SIZE = (800, 1333)
@@ -177,46 +176,10 @@ def loop(outs, gts, meta):
 
 
 def compare(args: argparse.Namespace) -> dict:
-    import torch
-
     head, outs, gts, metas, meta = make_case(args)
-    sides = {'batched': lambda: head.loss_by_feat(*outs, gts, metas, meta), 'loop': lambda: loop(outs, gts, meta)}
-    wait = torch.cuda.synchronize if args.device.startswith('cuda') else lambda: None
-
-    def run(side):
-        """Losses, and seconds of forward and backward."""
-        for leaf in outs:
-            leaf.grad = None
-        wait()
-        start = time.perf_counter()
-        losses = sides[side]()
-        wait()
-        middle = time.perf_counter()
-        sum(losses.values()).backward()
-        wait()
-        return losses, middle - start, time.perf_counter() - middle
-
-    losses, *_ = run('batched')
-    grads = [leaf.grad for leaf in outs]
-    expected, *_ = run('loop')
-    assert losses.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(losses[key], value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f'{k}: {m}')
-    for grad, leaf in zip(grads, outs):
-        torch.testing.assert_close(grad, leaf.grad, rtol=1e-4, atol=1e-7)
-    del grads
-
-    times: dict = {side: [] for side in sides}
-    for _ in range(args.rounds):
-        for side in sides:
-            times[side].append(run(side)[1:])
-    for side, values in times.items():
-        forward, backward = (statistics.median(column) for column in zip(*values))
-        print(f'{side:8s} forward {forward * 1000:9.1f} ms   backward {backward * 1000:8.1f} ms')
-    ratio = statistics.median(sum(slow) / sum(ours) for ours, slow in zip(times['batched'], times['loop']))
-    print(f'losses and gradients equal; loop / batched = {ratio:.2f}', flush=True)
-    ours, slow = (statistics.median(map(sum, times[side])) for side in ('batched', 'loop'))
-    return report.row('DINOHead: matching and losses', ours, 's', slow, 'loop over layers and images')
+    batched, plain = lambda: head.loss_by_feat(*outs, gts, metas, meta), lambda: loop(outs, gts, meta)
+    part, peer = 'DINOHead: matching and losses', 'loop over layers and images'
+    return two_sides.compare('DINOHead', batched, plain, outs, args.rounds, args.device, part, peer)
 
 
 def main() -> None:

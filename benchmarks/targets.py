@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 
 import report
+import two_sides
 
 STRIDES = [8, 16, 32, 64, 128]
 COMMON = dict(num_classes=80, in_channels=8, feat_channels=8, stacked_convs=0)
@@ -313,51 +312,15 @@ LOOPS = {'RetinaHead': retina_loop, 'FCOSHead': fcos_loop, 'ATSSHead': atss_loop
 
 
 def compare(name: str, args: argparse.Namespace) -> dict:
-    import torch
-
     head, outs, gts, metas = make_case(name, args)
     leaves = [level for levels in outs for level in levels]
 
     def batched():
         return {k: sum(v) if isinstance(v, list) else v for k, v in head.loss_by_feat(*outs, gts, metas).items()}
 
-    sides = {'batched': batched, 'loop': lambda: LOOPS[name](head, outs, gts, metas)}
-
-    def run(side, backward=True):
-        """Losses, and seconds of forward and backward."""
-        for leaf in leaves:
-            leaf.grad = None
-        wait = torch.cuda.synchronize if args.device.startswith('cuda') else lambda: None
-        wait()
-        start = time.perf_counter()
-        losses = sides[side]()
-        wait()
-        middle = time.perf_counter()
-        sum(losses.values()).backward()
-        wait()
-        return losses, middle - start, time.perf_counter() - middle
-
-    losses, *_ = run('batched')
-    grads = [leaf.grad for leaf in leaves]
-    expected, *_ = run('loop')
-    for key, value in expected.items():
-        torch.testing.assert_close(losses[key], value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f'{name} {k}: {m}')
-    for grad, leaf in zip(grads, leaves):
-        assert leaf.grad is not None
-        torch.testing.assert_close(grad, leaf.grad, rtol=1e-4, atol=1e-7)
-    del grads
-
-    times: dict = {side: [] for side in sides}
-    for _ in range(args.rounds):
-        for side in sides:
-            times[side].append(run(side)[1:])
-    for side, values in times.items():
-        forward, backward = (statistics.median(column) for column in zip(*values))
-        print(f'{name:11s} {side:8s} forward {forward * 1000:9.1f} ms   backward {backward * 1000:8.1f} ms')
-    ratio = statistics.median(sum(loop) / sum(ours) for ours, loop in zip(times['batched'], times['loop']))
-    print(f'{name:11s} losses and gradients equal; loop / batched = {ratio:.2f}', flush=True)
-    batched, loop = (statistics.median(map(sum, times[side])) for side in ('batched', 'loop'))
-    return report.row(f'{name}: targets and losses', batched, 's', loop, 'loop over images')
+    loop = lambda: LOOPS[name](head, outs, gts, metas)
+    part, peer = f'{name}: targets and losses', 'loop over images'
+    return two_sides.compare(name, batched, loop, leaves, args.rounds, args.device, part, peer)
 
 
 def main() -> None:
