@@ -79,7 +79,7 @@ class LWDETRHead(DeformableDETRHead):
         """
         gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
         outs = self(hidden_states, references)
-        return self.loss_by_feat(*outs, enc_outputs_class, enc_outputs_coord, gt_instances, metas)
+        return self.loss_by_feat(*(*outs, enc_outputs_class, enc_outputs_coord, gt_instances, metas))
 
     def loss_by_feat(  # type: ignore[override]
         self,
