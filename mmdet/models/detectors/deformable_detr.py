@@ -130,7 +130,9 @@ class DeformableDETR(DetectionTransformer):
             ratios = maps[0].new_ones(len(maps[0]), len(maps), 2)
         else:
             ratios = torch.stack([self.get_valid_ratio(mask) for mask in masks], 1)
-        where = dict(spatial_shapes=torch.tensor(shapes), level_start_index=torch.tensor(starts), valid_ratios=ratios)
+        # Where a graph is made of the steps, numbers stay numbers: it cannot look into a tensor.
+        on_host = (lambda numbers: numbers) if torch.compiler.is_compiling() else torch.tensor
+        where = dict(spatial_shapes=on_host(shapes), level_start_index=on_host(starts), valid_ratios=ratios)
         mask = None if masks is None else torch.cat([mask.flatten(1) for mask in masks], 1)
         return torch.cat([cells_of(level) for level in maps], 1), mask, where
 

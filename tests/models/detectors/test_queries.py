@@ -212,6 +212,26 @@ def test_bare_outputs(name, training):
     assert again.shape[2] == queries or (training and name == 'DDQDETR')  # then dense ones are there, too
 
 
+class LastLayer(torch.nn.Module):
+    """Logits and boxes of the last layer alone."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        scores, boxes = self.model(images, mode='tensor')[:2]
+        return scores[-1], boxes[-1]
+
+
+@pytest.mark.parametrize('name', ['RTDETR', 'RTDETR with discrete samples', 'DFINE', 'LWDETR', 'LWDETR with DINOv2'])
+def test_export(name):
+    network, images = LastLayer(build(name).eval()), torch.randn(2, 3, *PADDED)
+    exported = torch.export.export(network, (images,), strict=False).module()
+    other = torch.randn(2, 3, *PADDED)
+    torch.testing.assert_close(exported(other), network(other))
+
+
 @pytest.mark.parametrize('name', DETECTORS)
 def test_the_transformer_never_looks_at_the_data(name):
     model = build(name)
