@@ -131,7 +131,7 @@ class Endless:
     __hash__ = None
 
 
-GENERIC = {'INF': Endless(), 'math': math, 'torch': torch, 'np': np, 'nn': torch.nn, 'dict': dict}
+GENERIC = {'INF': Endless(), 'math': math, 'torch': torch, 'np': np, 'nn': torch.nn, 'dict': dict, 'Ellipsis': ...}
 
 
 def matches(entry: str, module: str, name: str) -> bool:

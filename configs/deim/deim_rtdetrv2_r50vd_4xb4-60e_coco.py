@@ -6,18 +6,18 @@ max_epochs = 60
 plain_epochs = 8
 
 # Dense one-to-one matching: Mosaic and MixUp put more objects into a picture from the fifth epoch to the middle.
-load = [
+load_pipeline = [
     dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
     dict(type='LoadAnnotations', with_bbox=True),
 ]
-pack = [
+pack_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='Resize', scale=(640, 640), keep_ratio=False),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='PackDetInputs'),
 ]
 dense_pipeline = [
-    *load,
+    *load_pipeline,
     dict(type='CachedMosaic', img_scale=(640, 640), pad_val=114.0, max_cached_images=40, prob=0.5),
     dict(
         type='CachedMixUp',
@@ -28,7 +28,7 @@ dense_pipeline = [
         prob=0.5,
     ),
     dict(type='RandomApply', prob=0.5, transforms=[dict(type='PhotoMetricDistortion')]),
-    *pack,
+    *pack_pipeline,
 ]
 
 train_cfg = dict(max_epochs=max_epochs)
@@ -49,5 +49,9 @@ custom_hooks = [
     _base_.custom_hooks[0],
     dict(type='PipelineSwitchHook', switch_epoch=4, switch_pipeline=dense_pipeline),
     dict(type='PipelineSwitchHook', switch_epoch=max_epochs // 2, switch_pipeline=_base_.train_pipeline),
-    dict(type='PipelineSwitchHook', switch_epoch=max_epochs - plain_epochs, switch_pipeline=[*load, *pack]),
+    dict(
+        type='PipelineSwitchHook',
+        switch_epoch=max_epochs - plain_epochs,
+        switch_pipeline=[*load_pipeline, *pack_pipeline],
+    ),
 ]

@@ -23,7 +23,7 @@ _TEST = (
 )
 _ATTENTION = (
     'embed_dims num_heads num_levels num_points im2col_step dropout batch_first attn_drop proj_drop dropout_layer '
-    'norm_cfg init_cfg value_proj_ratio cross_attn bias'
+    'norm_cfg init_cfg value_proj_ratio cross_attn bias method offset_scale'
 )
 _LAYERS = 'num_layers layer_cfg return_intermediate post_norm_cfg num_cp init_cfg text_layer_cfg fusion_layer_cfg'
 # In a model: an unknown key is a mistake where every class of the model is ours
@@ -53,7 +53,7 @@ MODEL_KEYS: dict[str, str] = {
     'group_cfg': 'dynamic num_groups num_dn_queries',
     'positional_encoding': 'num_feats normalize offset temperature scale eps init_cfg',
     'encoder': _LAYERS,
-    'decoder': f'{_LAYERS} query_dim query_scale_type with_modulated_hw_attn',
+    'decoder': f'{_LAYERS} query_dim query_scale_type with_modulated_hw_attn eval_idx',
     'transformer_decoder': _LAYERS,
     'layer_cfg': 'self_attn_cfg cross_attn_cfg cross_attn_text_cfg ffn_cfg norm_cfg init_cfg',
     'text_layer_cfg': 'self_attn_cfg ffn_cfg norm_cfg init_cfg',

@@ -40,6 +40,7 @@ class Mask2FormerHead(MaskFormerHead):
         num_transformer_feat_level: How many levels the layers attend to in turn, the coarsest first.
         enforce_decoder_input_project: Whether the levels are projected even where channels do not ask for it.
         train_cfg: Has ``num_points``, ``oversample_ratio`` and ``importance_sample_ratio``, too.
+        strides: Accepted; has no effect.
     """
 
     decoder_class = Mask2FormerTransformerDecoder
@@ -77,6 +78,7 @@ class Mask2FormerHead(MaskFormerHead):
         train_cfg: OptConfigType = None,
         test_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
+        strides: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         self.num_transformer_feat_level = num_transformer_feat_level

@@ -50,7 +50,7 @@ def test_dense_heads(name, rescale, batched, monkeypatch):
     assert all(len(result) for result in expected)
 
 
-@pytest.mark.parametrize('name', two_stage_table.TABLE)
+@pytest.mark.parametrize('name', [name for name in two_stage_table.TABLE if name != 'Panoptic FPN'])  # gives no boxes
 def test_two_stage_detectors(name, batched, monkeypatch):
     model = two_stage_table.build(name).eval()
     run = lambda: [
