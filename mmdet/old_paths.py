@@ -25,7 +25,7 @@ MERGED = {
             'atss autoassign centernet cornernet ddod fcos fovea fsaf gfl nasfcos paa reppoints_detector retinanet '
             'rtmdet tood vfnet yolo yolof yolox'
         ),
-        'single_stage_instance_seg': 'condinst solo solov2',
+        'single_stage_instance_seg': 'boxinst condinst solo solov2 yolact',
         'two_stage': (
             'cascade_rcnn crowddet fast_rcnn faster_rcnn grid_rcnn htc mask_rcnn mask_scoring_rcnn point_rend rpn scnet'
         ),

@@ -65,11 +65,6 @@ TO_COME = {
     'data sets and metrics': {
         'mmdet.datasets': 'dsdl',
     },
-    'masks and panoptic segmentation': {
-        'mmdet.models.data_preprocessors': 'data_preprocessor:BoxInstDataPreprocessor',
-        'mmdet.models.dense_heads': 'boxinst_head yolact_head',
-        'mmdet.models.detectors': 'boxinst yolact',
-    },
 }
 # reason -> as above: what stays absent
 LEFT_OUT = {

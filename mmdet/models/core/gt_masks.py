@@ -30,13 +30,14 @@ class GTMasks:
         bits: ``(bytes,)`` uint8, see ``mmdet.structures.mask.MaskWindows``.
         table: ``(N, 5)`` int32: x1, y1, width, height and first byte of each mask.
         starts: Place of each image's first mask among the N.
-        height: No mask has more rows.
+        height, width: Of the largest picture.
     """
 
     bits: Tensor
     table: Tensor
     starts: list[int]
     height: int
+    width: int
 
     @classmethod
     def of(cls, masks: Sequence[BaseInstanceMasks | Tensor], device: torch.device) -> GTMasks:
@@ -50,8 +51,9 @@ class GTMasks:
         table = torch.cat(tables)
         if not len(table):
             table = table.new_zeros(1, 5)
-        height = max(image.shape[1] if isinstance(image, Tensor) else image.height for image in masks)
-        return cls(torch.nn.functional.pad(bits, (0, 1)), table, starts, height)
+        shapes = [image.shape[1:] if isinstance(image, Tensor) else (image.height, image.width) for image in masks]
+        height, width = (max(sides) for sides in zip(*shapes))
+        return cls(torch.nn.functional.pad(bits, (0, 1)), table, starts, height, width)
 
     def rows(self, gt_inds: Tensor) -> Tensor:
         """Places ``(B, S)`` among the N masks of 0-based ground truths ``(B, S)`` of each image."""

@@ -12,12 +12,13 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserKeyError, UserValueError
+from mmdet.models.core import rgb_to_lab, unfold_wo_center
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.bbox import BaseBoxes, get_box_tensor
 from mmdet.structures.ground_truth import check_ground_truth
 from mmdet.structures.mask import BitmapMasks
-from mmdet.structures.mask.windows import move_together
+from mmdet.structures.mask.windows import MaskWindows, move_together
 
 from .batch_augments import BatchFixedSizePad, BatchResize, BatchSyncRandomResize
 
@@ -25,6 +26,7 @@ __all__ = [
     'BatchFixedSizePad',
     'BatchResize',
     'BatchSyncRandomResize',
+    'BoxInstDataPreprocessor',
     'DetDataPreprocessor',
     'MultiBranchDataPreprocessor',
 ]
@@ -197,6 +199,76 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             pad = (0, max(sample.batch_input_shape[1] - width, 0), 0, max(sample.batch_input_shape[0] - height, 0))
             padded = torch.nn.functional.pad(seg, pad, value=self.seg_pad_value)
             sample.gt_sem_seg = PixelData(metainfo=sample.gt_sem_seg.metainfo, sem_seg=padded)
+
+
+@MODELS.register_module()
+class BoxInstDataPreprocessor(DetDataPreprocessor):
+    """Gives each box a mask that fills it, and the picture the pairs of neighbouring pixels of like colour.
+
+    In training ``gt_instances`` get ``masks``, and ``pairwise_masks (n, K, h, w)``: whether a pixel and each of its K
+    neighbours are alike, the same for all boxes of a picture.
+
+    Args:
+        mask_stride: Stride of the pairs' pixels.
+        pairwise_size, pairwise_dilation: Size of the neighbourhood of a pixel and the steps within it.
+        pairwise_color_thresh: Likeness from which on they are alike (Eq. 5).
+        bottom_pixels_removed: Rows at the bottom, of a picture of the batch's height, that are not looked at: in COCO
+            they hold frames.
+    """
+
+    def __init__(
+        self,
+        *arg: Any,
+        mask_stride: int = 4,
+        pairwise_size: int = 3,
+        pairwise_dilation: int = 2,
+        pairwise_color_thresh: float = 0.3,
+        bottom_pixels_removed: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*arg, **kwargs)
+        self.mask_stride, self.bottom_pixels_removed = mask_stride, bottom_pixels_removed
+        self.pairwise_size, self.pairwise_dilation = pairwise_size, pairwise_dilation
+        self.pairwise_color_thresh = pairwise_color_thresh
+
+    def get_images_color_similarity(self, inputs: Tensor, image_masks: Tensor) -> Tensor:
+        """Likeness ``(B, K, h, w)`` of pixels ``(B, 3, h, w)`` and their neighbours.
+
+        It is 0 at pixels that have no neighbour where masks ``(B, h, w)`` are 1.
+        """
+        size, step = self.pairwise_size, self.pairwise_dilation
+        distance = (inputs[:, :, None] - unfold_wo_center(inputs, size, step)).norm(dim=1)
+        near = unfold_wo_center(image_masks.reshape(len(inputs), 1, *inputs.shape[2:]).to(inputs), size, step)
+        return (-0.5 * distance).exp() * near.amax(2)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        if not training:
+            return super().forward(data, training)
+        check_ground_truth(data['data_samples'], self.num_labels, self.needed)  # which may take boxes out
+        shapes = self._get_pad_shape(data)
+        height, width = (max(sides) for sides in zip(*shapes))
+        for sample in data['data_samples']:
+            boxes = get_box_tensor(sample.gt_instances.bboxes)
+            sample.gt_instances.masks = BitmapMasks([], height, width).with_windows(
+                MaskWindows.filled(boxes.detach().cpu().numpy(), height, width)
+            )
+        data = super().forward(data, training)
+        stride, start = self.mask_stride, self.mask_stride // 2
+        images, samples = data['inputs'], data['data_samples']
+        seen = torch.zeros(len(images), *images.shape[2:], device=images.device)
+        for place, sample in zip(seen, samples):
+            rows, columns = sample.img_shape[:2]
+            removed = int(self.bottom_pixels_removed * rows / images.shape[2])
+            place[: rows - removed, :columns] = 1
+        colours = images * self.std + self.mean if self._enable_normalize else images
+        small = torch.nn.functional.avg_pool2d(colours.float(), stride).clamp(0, 255).floor()
+        similarity = self.get_images_color_similarity(
+            rgb_to_lab(small / 255).float(), seen[:, start::stride, start::stride]
+        )
+        alike = (similarity >= self.pairwise_color_thresh).float()
+        for sample, pairs in zip(samples, alike):
+            sample.gt_instances.pairwise_masks = pairs.expand(len(sample.gt_instances.bboxes), -1, -1, -1)
+        return data
 
 
 def _of_inner(name: str) -> Any:

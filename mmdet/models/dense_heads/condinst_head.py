@@ -406,9 +406,7 @@ class CondInstMaskHead(BaseMaskHead):
         return preds.values, targets[rows], infos.used
 
     @by_batch
-    def _get_targets_single(
-        self, mask_preds: Tensor, gt_instances: InstanceData, positive_info: InstanceData
-    ) -> tuple[Tensor, Tensor | None, int]:
+    def _get_targets_single(self, mask_preds: Tensor, gt_instances: InstanceData, positive_info: InstanceData) -> tuple:
         """Logits of those positives of one image that are trained, their masks, and their number.
 
         The masks are None where there is no object.
@@ -419,8 +417,8 @@ class CondInstMaskHead(BaseMaskHead):
         infos = Slots({name: value[None] for name, value in positive_info.items()}, used)
         index, chosen = self._trained(infos, len(gt_instances))
         keep = index[0][chosen[0]]
-        pairs = self._pairs([mask_preds[keep]], [gt_instances], [positive_info[keep]])
-        return pairs[0][0], pairs[1][0].to(mask_preds.dtype), len(keep)
+        preds, *targets, _ = self._pairs([mask_preds[keep]], [gt_instances], [positive_info[keep]])
+        return preds[0], *(value[0].to(mask_preds.dtype) for value in targets), len(keep)
 
     # --------------------------------------------------------------------------------------------------- inference
 

@@ -124,3 +124,33 @@ def instances_of_each_image(
         factors = [None] * len(levels) if score_factors is None else select_single_mlvl(score_factors, b)
         results.append(head._predict_by_feat_single(*maps, mask_feat[b], factors, levels, meta, cfg, *options))
     return results
+
+
+def hard_losses_of_each_image(head, flat: Sequence[Tensor], anchors: Tensor, targets: DenseTargets) -> tuple[list, ...]:
+    """Losses by an own ``OHEMloss_by_feat_single`` of YOLACT."""
+    columns = (*flat, anchors, *(getattr(targets, name) for name in joints.TARGETS))
+    calls = [head.OHEMloss_by_feat_single(*image, avg_factor=targets.avg_factor) for image in zip(*columns)]
+    return tuple(map(list, zip(*calls)))
+
+
+def prototype_losses(head, mask_preds, segm_preds, gt_instances: Sequence, metas: list[dict], infos) -> dict:
+    """Losses by an own ``_get_targets_single`` of YOLACT, lists by image."""
+    lists = [masks.permute(1, 2, 0) for masks in mask_preds]
+    cropped = head.crop_mask_preds(lists, metas, infos)
+    masks, segms, total = [], [], 0
+    for b, (preds, instances, meta, info) in enumerate(zip(cropped, gt_instances, metas, infos)):
+        segm = None if segm_preds is None else segm_preds[b]
+        preds, targets, segm_targets, count, boxes = head._get_targets_single(preds, segm, instances, info)
+        total += count
+        if count and targets is not None:
+            used = torch.ones(1, count, dtype=torch.bool, device=preds.device)
+            loss = head._mask_loss(preds[None], targets[None], boxes[None], used, [meta]) * count
+        else:
+            loss = preds.sum() * 0
+        masks.append(loss)
+        if segm is not None:
+            known = segm_targets is not None
+            wanted = segm_targets if known else torch.zeros_like(segm)
+            segms.append(head._segm_loss(segm[None], wanted[None], [int(known)]) / len(metas))
+    losses = dict(loss_mask=[loss / max(total, 1) for loss in masks])
+    return dict(losses, loss_segm=segms) if segms else losses

@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = attach(
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '
             'RetinaFace RetinaNet SingleStageDetector TOOD VFNet YOLOF YOLOV3 YOLOX'
         ),
-        'single_stage_instance_seg': 'CondInst SOLO SOLOv2 SingleStageInstanceSegmentor',
+        'single_stage_instance_seg': 'BoxInst CondInst SOLO SOLOv2 SingleStageInstanceSegmentor YOLACT',
         'trident_faster_rcnn': 'TridentFasterRCNN',
         'two_stage': (
             'CascadeRCNN CrowdDet FastRCNN FasterRCNN GridRCNN HybridTaskCascade MaskRCNN MaskScoringRCNN PointRend '

@@ -85,6 +85,11 @@ class SingleStageInstanceSegmentor(BaseDetector):
 
 
 @MODELS.register_module()
+class BoxInst(SingleStageInstanceSegmentor):
+    """`BoxInst: High-Performance Instance Segmentation with Box Annotations <https://arxiv.org/abs/2012.02310>`_"""
+
+
+@MODELS.register_module()
 class CondInst(SingleStageInstanceSegmentor):
     """`Conditional Convolutions for Instance Segmentation <https://arxiv.org/abs/2003.05664>`_"""
 
@@ -97,3 +102,8 @@ class SOLO(SingleStageInstanceSegmentor):
 @MODELS.register_module()
 class SOLOv2(SingleStageInstanceSegmentor):
     """`SOLOv2: Dynamic and Fast Instance Segmentation <https://arxiv.org/abs/2003.10152>`_"""
+
+
+@MODELS.register_module()
+class YOLACT(SingleStageInstanceSegmentor):
+    """`YOLACT: Real-time Instance Segmentation <https://arxiv.org/abs/1904.02689>`_"""

@@ -45,6 +45,18 @@ class MaskWindows:
         return cls(torch.from_numpy(bits), torch.from_numpy(table))
 
     @classmethod
+    def filled(cls, boxes: np.ndarray, height: int, width: int) -> MaskWindows:
+        """All pixels that boxes ``(N, 4)`` touch in a picture of ``height`` and ``width``."""
+        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] + 1], 1).astype(np.int64)
+        x1, y1, x2, y2 = corners.clip(0, np.array([width, height] * 2)).T
+        parts, table, start = [np.zeros(0, np.uint8)], np.zeros((len(boxes), 5), np.int32), 0
+        for row, x, y, columns, rows in zip(table, x1, y1, x2 - x1, y2 - y1, strict=True):
+            row[:] = x, y, max(columns, 0), max(rows, 0), start
+            parts.append(np.tile(np.packbits(np.ones(row[2], bool)), row[3]))
+            start += len(parts[-1])
+        return cls(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(table))
+
+    @classmethod
     def from_tensor(cls, masks: Tensor) -> MaskWindows:
         """Whole bitmaps ``(N, h, w)``, inside where not 0, on their device and without a look at them."""
         count, height, width = masks.shape

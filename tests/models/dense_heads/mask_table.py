@@ -4,7 +4,20 @@ import copy
 
 import numpy as np
 import torch
-from head_table import FOCAL, GN, IMAGE, NUM_CLASSES, POINTS, TEST_CFG, rtmdet, samples
+from head_table import (
+    FOCAL,
+    GN,
+    IMAGE,
+    MAX_IOU,
+    NUM_CLASSES,
+    POINTS,
+    STDS,
+    TEST_CFG,
+    THREE_ANCHORS,
+    anchors,
+    rtmdet,
+    samples,
+)
 from mmengine.config import ConfigDict
 
 from mmdet.models.detectors import SingleStageDetector, SingleStageInstanceSegmentor
@@ -51,6 +64,29 @@ def condinst(bbox_head='CondInstBboxHead', mask_head='CondInstMaskHead', feature
     )
 
 
+def yolact(boxes=None, **masks):
+    head = anchors(
+        dict(MAX_IOU, gt_max_assign_all=False),
+        type='YOLACTHead',
+        num_classes=NUM_CLASSES,
+        in_channels=8,
+        feat_channels=8,
+        num_protos=4,
+        bbox_coder=STDS,
+    )
+    head.update(boxes or {}, anchor_generator=dict(THREE_ANCHORS, strides=[8, 16, 32]))
+    given = dict(type='YOLACTProtonet', num_classes=NUM_CLASSES, in_channels=8, num_protos=4, loss_mask_weight=6.125)
+    layers = dict(proto_channels=(8, None, 4), proto_kernel_sizes=(3, -2, 1), max_masks_to_train=100)
+    cfg = dict(nms_pre=20, score_thr=0.0, iou_thr=0.5, top_k=20, max_per_img=10, mask_thr=0.5, mask_thr_binary=0.5)
+    return dict(
+        bbox_head=head,
+        mask_head=dict(given, **layers, **masks),
+        train_cfg=dict(head.pop('train_cfg'), sampler=dict(type='PseudoSampler'), neg_pos_ratio=3, allowed_border=-1),
+        test_cfg=cfg,
+        strides=[8, 16, 32],
+    )
+
+
 def rtmdet_ins(kind, **head):
     head = rtmdet(type=kind, stacked_convs=1, loss_mask=dict(DICE, eps=5e-6), **head)
     head['anchor_generator'] = dict(POINTS, strides=[8, 16, 32])
@@ -74,6 +110,11 @@ MASK_HEADS = {
         dcn_cfg=dict(type='DCNv2'),
     ),
     'CondInst': condinst(max_masks_to_train=300),
+    'BoxInst': condinst('BoxInstBboxHead', 'BoxInstMaskHead', topk_masks_per_img=64),
+    'YOLACT': yolact(),
+    'YOLACT without hard negatives': yolact(
+        dict(use_ohem=False, loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False)), with_seg_branch=False
+    ),
     'RTMDetInsHead': rtmdet_ins('RTMDetInsHead', with_objectness=True),
     'RTMDetInsSepBNHead': rtmdet_ins('RTMDetInsSepBNHead'),
     'CondInst best': condinst(topk_masks_per_img=3, mask_out_stride=8),
@@ -128,5 +169,8 @@ def masked_samples(*kinds):
             ((x - (x1 + x2) / 2) / (x2 - x1)) ** 2 + ((y - (y1 + y2) / 2) / (y2 - y1)) ** 2 <= 0.25
             for x1, y1, x2, y2 in gt.bboxes.tolist()
         ]
+        # What BoxInst learns from: each pixel is like its neighbours to one side.
+        sides = torch.arange(8).view(8, 1, 1) < 4
+        gt.pairwise_masks = sides.float().expand(len(gt.bboxes), 8, IMAGE[0] // 4, IMAGE[1] // 4)
         gt.masks = BitmapMasks(np.array(bitmaps, np.uint8).reshape(-1, *IMAGE), *IMAGE)
     return found
