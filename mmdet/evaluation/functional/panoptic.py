@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from multiprocessing import Pool, cpu_count
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import cpu_count
 
 import numpy as np
 from mmengine.logging import print_log as log
@@ -188,8 +189,9 @@ def pq_compute_multi_core(
     if workers == 1:
         return pq_compute_single_core(*arguments[0])
     stat = PQStat()
-    with Pool(workers) as pool:
-        for part in pool.starmap(pq_compute_single_core, arguments):
+    # Workers that are told to end do so; a signal may be held by a handler that they inherit.
+    with ProcessPoolExecutor(workers) as pool:
+        for part in pool.map(pq_compute_single_core, *zip(*arguments)):
             stat += part
     return stat
 
