@@ -167,7 +167,7 @@ def test_targets_are_finite_where_encoding_is_not():
 
 def test_point_targets():
     labels, boxes = torch.arange(6).view(2, 3), torch.rand(2, 3, 4)
-    lists = joints.point_target_lists(labels, boxes, [2, 1])
+    lists = joints.point_target_lists([labels, boxes], [2, 1])
     assert [level.tolist() for level in lists[0]] == [[0, 1, 3, 4], [2, 5]]
     head = SimpleNamespace(get_targets=lambda points, instances: lists)
     priors = Priors(torch.rand(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), [2, 1])
