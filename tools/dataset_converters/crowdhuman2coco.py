@@ -15,11 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 from mmdet.errors import UserFileError, UserValueError
-from mmdet.utils.pictures import picture_size
 
 
 def convert(folder: Path, split: str) -> dict:
     """The COCO file of one split."""
+    from mmdet.utils.pictures import picture_size  # torch comes with it, and --help waits for none
+
     images, annotations = [], []
     path = folder / f'annotation_{split}.odgt'
     for number, line in enumerate(path.read_text().splitlines(), 1):
