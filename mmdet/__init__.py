@@ -17,6 +17,8 @@ _AfterImport(
         'mmengine.fileio': 'mmdet.utils.downloads:register_http',
         'mmengine.fileio.handlers': 'mmdet.config.safe_yaml:register_safe_yaml',
         'mmengine.runner.checkpoint': 'mmdet.utils.checkpoint:register_loaders',
+        'mmengine.utils.dl_utils.misc': 'mmdet.python_repairs:supply_find_loader',
+        'mmcv.utils.ext_loader': 'mmdet.python_repairs:supply_find_loader',
     }
 ).install()
 

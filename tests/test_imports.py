@@ -18,7 +18,7 @@ ROOT = Path(mmdet.__file__).parent
 # What a package may import of ours, besides itself. The row with the longest prefix of a module's name decides; the
 # packages and modules of a folder in SPLIT have one row each, so that a new one fails until it is drawn here.
 SPLIT = ('', 'models')
-GROUND = {'lazy', 'names_3x', 'old_paths', 'version', 'installation', 'errors'}
+GROUND = {'lazy', 'names_3x', 'old_paths', 'version', 'installation', 'errors', 'python_repairs'}
 BELOW_MODELS = GROUND | {'registry', 'utils', 'structures', 'ops'}
 # From the lowest up: each sees those before it
 BRICKS = ['models.core', 'models.losses', 'models.task_modules', 'models.layers']
@@ -30,6 +30,7 @@ ARROWS = {
     'old_paths': {'lazy'},
     'version': set(),
     'installation': set(),
+    'python_repairs': set(),
     'registry': GROUND,
     'utils': GROUND | {'registry'},
     'structures': GROUND | {'registry', 'utils'},
@@ -71,6 +72,8 @@ ARROWS = {
     'testing': GROUND | {'registry', 'utils', 'structures'},
     # what users and scripts start
     'apis': {''},
+    'cli': {''},
+    '__main__': {'cli'},
 }
 
 

@@ -91,6 +91,58 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_train_arguments(parser: argparse.ArgumentParser, config: str = 'config file') -> None:
+    """Those of ``tools/train.py`` and ``mmdet train``; ``config`` is what to say of the first."""
+    parser.add_argument('config', help=config)
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by (real batch size) / (auto_scale_lr.base_batch_size of the config)',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='continue from a checkpoint; without a path, from the newest readable one of the work dir',
+    )
+    add_common_arguments(parser)
+
+
+def add_test_arguments(parser: argparse.ArgumentParser, config: str = 'config file', **checkpoint: Any) -> None:
+    """Those of ``tools/test.py`` and ``mmdet val``."""
+    parser.add_argument('config', help=config)
+    parser.add_argument('checkpoint', **{'help': 'checkpoint file or URL', **checkpoint})
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder, inside the work dir, for pictures with the predictions drawn')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each picture')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--optimize',
+        choices=['fuse', 'bf16'],
+        help='fuse: fold batch norms into convolutions; bf16: also run the network in bfloat16',
+    )
+    add_common_arguments(parser)
+
+
+def check_test_arguments(args: argparse.Namespace) -> None:
+    """Stop at a file for predictions that would not be read again."""
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UserValueError(f'--out must end with .pkl or .pickle, not {args.out!r}')
+
+
+def add_doctor_arguments(parser: argparse.ArgumentParser, config: str = 'config file') -> None:
+    """Those of ``tools/dataset_doctor.py`` and ``mmdet doctor``."""
+    parser.add_argument('config', help=config)
+    parser.add_argument('--json', metavar='FILE', help='also write everything that was found as JSON')
+    parser.add_argument('--html', metavar='FILE', help='also write a page with the worst pictures drawn')
+    parser.add_argument('--limit', type=int, default=10, help='problems of each kind to print')
+    parser.add_argument('--no-images', action='store_true', help='do not open the images')
+    parser.add_argument('--workers', type=int, default=4, help='threads that read images')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as for training')
+
+
 def export_local_rank(args: argparse.Namespace) -> None:
     """Put ``--local_rank`` where torch looks for it; a process of a launcher ends with it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

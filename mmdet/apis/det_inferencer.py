@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import os
@@ -21,9 +20,8 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 
-import mmdet
-from mmdet.config import building, load_config
-from mmdet.errors import UserFileError, UserTypeError, UserValueError
+from mmdet.config import building, config_files, load_config
+from mmdet.errors import UserTypeError, UserValueError
 from mmdet.registry import INFERENCERS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of, encode_mask_results, mask2bbox
@@ -441,43 +439,9 @@ def with_progress(batches: Iterable, total: int) -> Iterator:
             _BAR.release()
 
 
-# Short names under which published models are known.
-_ALIASES = {
-    f'{config}-{size[0]}': f'{config}_{size}_8xb{16 if (config, size) == ("rtmdet-ins", "x") else 32}-300e_coco'
-    for config in ('rtmdet', 'rtmdet-ins')
-    for size in ('tiny', 's', 'm', 'l', 'x')
-}
-
-
 def _as_config(model: str | Path | Config | dict) -> Config:
     if isinstance(model, (Config, dict)):
         return as_config(model)
     if not isinstance(model, (str, Path)):
         raise UserTypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
-    if Path(model).suffix in ('.py', '.json', '.yml', '.yaml'):
-        return load_config(model)
-    return load_config(find_config(str(model)))
-
-
-def config_files() -> dict[str, Path]:
-    """The configs that lie beside the package or are installed with it, by name."""
-    package = Path(mmdet.__file__).resolve().parent
-    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
-        if folder.is_dir():
-            return {file.stem: file for file in sorted(folder.rglob('*.py')) if '_base_' not in file.parts}
-    return {}
-
-
-def find_config(name: str) -> Path:
-    """The file of a config that is given by its name alone.
-
-    Raises:
-        FileNotFoundError: with the nearest names.
-    """
-    known = config_files()
-    for stem in (_ALIASES.get(name, name), name.replace('-', '_')):
-        if stem in known:
-            return known[stem]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f' Did you mean {" or ".join(near)}?' if near else ''
-    raise UserFileError(f'{name!r} is neither a config file nor the name of one of our configs.{hint}')
+    return load_config(model)

@@ -75,7 +75,7 @@ def prepare(args: argparse.Namespace) -> Any:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+        cfg.work_dir = os.path.join('work_dirs', Path(cfg.filename or args.config).stem)
     args.work_dir = cfg.work_dir
     if args.compile and not isinstance(cfg.get('compile'), dict):
         cfg.compile = True
@@ -124,7 +124,7 @@ def train(args: argparse.Namespace) -> None:
         cfg.resume, cfg.load_from = True, args.resume
     from mmdet.checks.config_check import require_sound
 
-    require_sound(cfg, args.config, _print_once)
+    require_sound(cfg, cfg.filename or args.config, _print_once)
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
     build_runner(cfg).train()
 
@@ -201,3 +201,17 @@ def _use_tta(cfg: Any) -> None:
     for dataset in datasets:
         dataset['pipeline'] = cfg.tta_pipeline
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """``tools/dataset_doctor.py``"""
+    from mmdet.checks import as_html, as_json, as_text, examine
+    from mmdet.config import load_config
+
+    diagnosis = examine(load_config(args.config, args.cfg_options), not args.no_images, args.workers)
+    print(as_text(diagnosis, args.limit))
+    for path, write in ((args.json, as_json), (args.html, as_html)):
+        if path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(write(diagnosis), encoding='utf-8')
+    return int(diagnosis.has_errors)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmdet.config.files import PREFIX, packaged_config, resolve_config
 from mmdet.config.loading import load_config, uses_read_base
 from mmdet.errors import UserValueError
 
@@ -19,7 +20,7 @@ def diff_to_base(cfg: Any, path: str | Path, other: str | Path | None = None) ->
         other: The config to compare with; by default the files that ``path`` inherits from.
     """
     if other is None:
-        before = merged_bases(Path(path))
+        before = merged_bases(resolve_config(path))
         if before is None:
             raise UserValueError(f'{path} inherits from no other file; name one to compare with')
     else:
@@ -36,7 +37,7 @@ def diff_to_base(cfg: Any, path: str | Path, other: str | Path | None = None) ->
 
 def _leaves(node: Any, where: str = '') -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict) and node:
-        for key in node:
+        for key in [key for key in node if key != '_scope_']:  # which bases of packages are marked with
             yield from _leaves(dict.__getitem__(node, key), f'{where}.{key}' if where else str(key))
     elif isinstance(node, (list, tuple)) and any(isinstance(item, dict) for item in node):
         for index, item in enumerate(node):
@@ -54,8 +55,10 @@ def merged_bases(path: Path) -> dict | None:
         return None
     merged: dict | None = None
     for name in _base_names(source):
-        file = (path.parent / name).resolve()
-        if '::' not in name and file.is_file():
+        if '::' in name and not name.startswith(PREFIX):
+            continue  # of another package
+        file = packaged_config(name) if name.startswith(PREFIX) else (path.parent / name).resolve()
+        if file.is_file():
             values = load_config(file)._cfg_dict
             merged = values if merged is None else Config._merge_a_into_b(values, merged)
     return merged

@@ -7,6 +7,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from mmdet.config.files import config_root, resolve_config
 from mmdet.config.mmengine_repairs import repair_mmengine
 from mmdet.config.version2 import is_v2, translate_v2
 from mmdet.errors import UserError, UserFileError, UserImportError, UserValueError
@@ -16,7 +17,8 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
     """Read a config file, with the files that it inherits from.
 
     Args:
-        path: A ``.py`` (classic or lazy), ``.json`` or ``.yaml`` config. A Python config is a program and is run.
+        path: A ``.py`` (classic or lazy), ``.json`` or ``.yaml`` config, ``mmdet::family/config.py``, or the
+            name of one of our configs. A Python config is a program and is run.
         cfg_options: Values by dotted key that overwrite those of the file.
 
     Returns:
@@ -30,7 +32,7 @@ def load_config(path: str | Path, cfg_options: dict | None = None) -> Any:
         UserValueError: the file cannot be run or parsed, or ``cfg_options`` do not fit it.
     """
     repair_mmengine()
-    path = Path(path).expanduser()
+    path = resolve_config(path)
     if not path.is_file():
         raise UserFileError(_missing(path))
     from mmdet.config.overrides import lost_options, variable_options
@@ -100,8 +102,9 @@ def _missing(path: Path) -> str:
     message = f'There is no config file {str(path)!r}.'
     root = next((parent for parent in path.parents if parent.name == 'configs' and parent.is_dir()), None)
     if root is None:
-        root = Path(__file__).resolve().parents[2] / 'configs'
-        if not root.is_dir():
+        try:
+            root = config_root()
+        except UserFileError:
             root = path.parent
     if not root.is_dir():
         return message

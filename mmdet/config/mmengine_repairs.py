@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from mmdet.config.files import PREFIX, packaged_config
 from mmdet.registry import stands_in_for
 
 
@@ -20,6 +21,20 @@ def repair_mmengine() -> None:
     module.get_installed_path, module.is_installed = installed_path, is_installed
     module.RemoveAssignFromAST, module.ImportTransformer = ClassicFile, LazyFile
     module.import_modules_from_strings = import_custom_modules
+    theirs = module.Config._get_cfg_path
+    if theirs is not _base_path:
+        _of_other_packages.setdefault('path', theirs)
+        module.Config._get_cfg_path = staticmethod(_base_path)
+
+
+_of_other_packages: dict[str, Callable[[str, str], tuple[str, str | None]]] = {}
+
+
+def _base_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+    """Path and scope of what a config inherits from; ours is found in a checkout as in an installation."""
+    if cfg_path.startswith(PREFIX):
+        return str(packaged_config(cfg_path)), 'mmdet'
+    return _of_other_packages['path'](cfg_path, filename)
 
 
 def import_custom_modules(imports: Any, allow_failed_imports: bool = False) -> Any:

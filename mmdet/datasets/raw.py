@@ -22,6 +22,8 @@ class RawBox:
         segmentation: A COCO segmentation.
         crowd: Whether it covers a crowd.
         xywh: The four numbers of a file that gives corner, width and height.
+        difficult: Whether the file marks it as one that a detector need not find.
+        score: Of a prediction.
     """
 
     xyxy: tuple[float, float, float, float]
@@ -30,6 +32,8 @@ class RawBox:
     segmentation: Any = None
     crowd: bool = False
     xywh: tuple[float, float, float, float] | None = None
+    difficult: bool = False
+    score: float | None = None
 
 
 @dataclass

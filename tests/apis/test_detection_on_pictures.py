@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 
 from mmdet.apis import DetInferencer, async_inference_detector, inference_detector, init_detector
-from mmdet.apis.det_inferencer import find_config
 from mmdet.apis.inference import available_device, dataset_meta, inference_pipeline, list_inputs, stored_config
+from mmdet.config import find_config
 from mmdet.errors import UserValueError
 from mmdet.structures import DetDataSample
 

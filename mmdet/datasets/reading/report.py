@@ -44,6 +44,7 @@ _TABLE = {
         'not among the classes',
         'orphan image id',
         'orphan category id',
+        'shape of another kind',
     ),
     ('left out', 'masks'): (
         'polygon without three points',
