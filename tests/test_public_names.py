@@ -46,9 +46,7 @@ TO_COME = {
         'mmdet.visualization': 'local_visualizer:TrackLocalVisualizer local_visualizer:random_color',
     },
     'language: GLIP, Grounding DINO, captions, referring expressions': {
-        'mmdet.datasets': 'coco_caption dod flickr30k mdetr_style_refcoco odvg refcoco',
-        'mmdet.datasets.samplers': 'custom_sample_size_sampler',
-        'mmdet.datasets.transforms': 'text_transformers transformers_glip',
+        'mmdet.datasets': 'coco_caption',
         'mmdet.engine.hooks': 'visualization_hook:GroundingVisualizationHook visualization_hook:draw_all_character',
         'mmdet.evaluation.metrics': (
             'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric '

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,18 +86,34 @@ class RawAnnotations:
             self.faults.append(RawFault(finding.kind, finding.where, detail, picture))
 
 
-def parsed_annotations(dataset: BaseDataset) -> RawAnnotations:
-    """The samples that a dataset loads, in the same form, where its reader tells no more."""
+def parsed_annotations(
+    dataset: BaseDataset, name_of: Callable[[dict, dict], str | None] | None = None
+) -> RawAnnotations:
+    """The samples that a dataset loads, in the same form, where its reader tells no more.
+
+    Args:
+        name_of: Names the class of an instance of a sample, where ``bbox_label`` does not number the classes of the
+            ``metainfo``. What it names are the categories.
+    """
     samples = dataset.load_data_list()
     classes = list(dataset.metainfo.get('classes') or ())
     raw = RawAnnotations(str(dataset.ann_file), classes)
+    pictures = {}
     for sample in samples:
         size = (sample['width'], sample['height']) if 'width' in sample and 'height' in sample else None
         picture = RawPicture(str(sample.get('img_id', sample['img_path'])), sample['img_path'], size)
         raw.pictures.append(picture)
+        pictures[sample.get('img_id')] = picture
         for number, instance in enumerate(sample.get('instances', ()), start=1):
             label, (x1, y1, x2, y2) = instance['bbox_label'], instance['bbox']
             category = classes[label] if 0 <= label < len(classes) else None
+            if name_of is not None:
+                category = name_of(sample, instance)
             crowd = bool(instance.get('ignore_flag', 0))
             picture.boxes.append(RawBox((x1, y1, x2, y2), category, f'object {number}', instance.get('mask'), crowd))
+    if name_of is not None:
+        found = (box.category for picture in raw.pictures for box in picture.boxes)
+        raw.categories = list(dict.fromkeys(name for name in found if name is not None))
+        raw.report = getattr(dataset, 'report', raw.report)
+        raw.take_faults(pictures)
     return raw

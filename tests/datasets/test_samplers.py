@@ -8,6 +8,7 @@ from mmengine.dataset import DefaultSampler
 from mmdet.datasets.samplers import (
     AspectRatioBatchSampler,
     ClassAwareSampler,
+    CustomSampleSizeSampler,
     GroupMultiSourceSampler,
     MultiDataAspectRatioBatchSampler,
     MultiDataSampler,
@@ -139,3 +140,54 @@ def test_sizes_may_be_numpy_numbers():
     sampler = GroupMultiSourceSampler(Measured(Toy('lplp'), Toy('pl')), 3, [1, 2], seed=0)
     batch = list(islice(sampler, 3))
     assert len({sampler.dataset.sizes[index] for index in batch}) == 1
+
+
+def taken(sampler, epoch=0):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_a_given_number_of_each_part():
+    parts = Several(Toy('pppp'), Toy('lllllll'), Toy('pp'))
+    sampler = CustomSampleSizeSampler(parts, [-1, 3, 0], seed=1)
+    first = taken(sampler)
+    assert len(sampler) == len(first) == 7
+    assert {i for i in first if i < 4} == {0, 1, 2, 3} and sum(4 <= i < 11 for i in first) == 3
+    # seven samples, three at a time: each comes once before any comes again
+    passes = [i for epoch in range(7) for i in taken(sampler, epoch) if i >= 4]
+    assert set(Counter(passes).values()) == {3}
+    again = CustomSampleSizeSampler(parts, [-1, 3, 0], seed=1)
+    assert taken(again, 5) == taken(sampler, 5) != taken(sampler, 4)
+    assert taken(CustomSampleSizeSampler(parts, [-1, 3, 0], seed=2), 5) != taken(sampler, 5)
+
+
+def test_shares_of_each_part():
+    parts = Several(Toy('p' * 10), Toy('l' * 11))
+    sampler = CustomSampleSizeSampler(parts, [0.5, 0.3], ratio_mode=True, seed=0)
+    assert sampler.dataset_size == [5, 3] and len(taken(sampler)) == 8
+    assert len(set(taken(sampler))) == 8
+
+
+@pytest.mark.parametrize('round_up, lengths', [(True, [3, 3]), (False, [3, 2])])
+def test_parts_on_several_ranks(monkeypatch, round_up, lengths):
+    parts, found = Several(Toy('pppp'), Toy('lll')), []
+    for rank in range(2):
+        monkeypatch.setattr(
+            'mmdet.datasets.samplers.custom_sample_size_sampler.get_dist_info', lambda rank=rank: (rank, 2)
+        )
+        sampler = CustomSampleSizeSampler(parts, [2, -1], seed=3, round_up=round_up)
+        found.append(taken(sampler, 2))
+        assert len(sampler) == lengths[rank]
+    assert list(map(len, found)) == lengths
+    assert len(set(found[0]) | set(found[1])) == 5
+
+
+@pytest.mark.parametrize(
+    'sizes, ratio, words',
+    [([1], False, 'one entry'), ([9, 1], False, 'has 4 samples'), ([1.5, 1], True, 'ratios'), ([0.5, 1], False, '0.5')],
+)
+def test_numbers_of_samples_that_do_not_fit(sizes, ratio, words):
+    with pytest.raises(ValueError, match=words):
+        CustomSampleSizeSampler(Several(Toy('pppp'), Toy('lll')), sizes, ratio_mode=ratio, seed=0)
+    with pytest.raises(TypeError, match='ConcatDataset'):
+        CustomSampleSizeSampler(Toy('pp'), [1], seed=0)

@@ -5,6 +5,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         'batch_sampler': 'AspectRatioBatchSampler MultiDataAspectRatioBatchSampler',
         'class_aware_sampler': 'ClassAwareSampler',
+        'custom_sample_size_sampler': 'CustomSampleSizeSampler',
         'multi_data_sampler': 'MultiDataSampler',
         'multi_source_sampler': 'GroupMultiSourceSampler MultiSourceSampler',
     },

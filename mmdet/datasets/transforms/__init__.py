@@ -19,7 +19,9 @@ __getattr__, __dir__, __all__ = attach(
         'mix': 'CachedMixUp CachedMosaic CopyPaste MixUp Mosaic',
         'resize': 'FixScaleResize FixShapeResize RandomChoiceResize RandomResize Resize ResizeShortestEdge',
         'spatial': 'Expand MinIoURandomCrop Pad RandomCrop RandomFlip RandomShift SegRescale',
+        'text_transformers': 'LoadTextAnnotations RandomSamplingNegPos',
         'third_party': 'Albu Corrupt',
+        'transformers_glip': 'GTBoxSubOne_GLIP RandomFlip_GLIP',
         'wrappers': 'AutoAugment MultiBranch ProposalBroadcaster RandAugment RandomOrder',
     },
 )
