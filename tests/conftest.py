@@ -52,3 +52,30 @@ def one_graph():
     torch._dynamo.reset()
     yield lambda module, *args: torch.compile(module, fullgraph=True, backend='eager')(*args)
     torch._dynamo.reset()
+
+
+@pytest.fixture(scope='session')
+def tiny_bert(tmp_path_factory) -> str:
+    """A folder with a BERT of two narrow layers, random weights and few words besides all letters."""
+    transformers = pytest.importorskip('transformers', reason='transformers, by which texts are read')
+    folder = tmp_path_factory.mktemp('bert')
+    letters = 'abcdefghijklmnopqrstuvwxyz0123456789'
+    words = [
+        '[PAD]',
+        '[UNK]',
+        '[CLS]',
+        '[SEP]',
+        '[MASK]',
+        *".?,-'_/()",
+        *letters,
+        *(f'##{letter}' for letter in letters),
+    ]
+    words += ['cat', 'dog', 'red', 'remote', 'control', 'traffic', 'light', 'person', 'the']
+    (folder / 'vocab.txt').write_text('\n'.join(words) + '\n')
+    (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    config = transformers.BertConfig(vocab_size=len(words), max_position_embeddings=512, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(config).save_pretrained(folder)
+    return str(folder)

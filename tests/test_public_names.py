@@ -52,7 +52,7 @@ TO_COME = {
             'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric '
             'ov_coco_metric refexp_metric refseg_metric'
         ),
-        'mmdet.models': 'language_models* utils.vlfuse_helper layers.transformer.grounding_dino_layers',
+        'mmdet.models': 'utils.vlfuse_helper layers.transformer.grounding_dino_layers',
         'mmdet.models.dense_heads': 'atss_vlfusion_head grounding_dino_head',
         'mmdet.models.detectors': 'glip grounding_dino',
         'mmdet.models.layers.transformer': 'utils:get_text_sine_pos_embed',
