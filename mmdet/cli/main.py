@@ -18,6 +18,7 @@ COMMANDS = {
     'train': 'train by a config',
     'val': 'measure a trained detector',
     'doctor': 'look for mistakes in the data of a config',
+    'convert': 'write annotations in another format',
 }
 """Name of a sub-command, which is that of its module, and its line in the help."""
 
