@@ -46,7 +46,6 @@ TO_COME = {
         'mmdet.visualization': 'local_visualizer:TrackLocalVisualizer local_visualizer:random_color',
     },
     'language: GLIP, Grounding DINO, captions, referring expressions': {
-        'mmdet.datasets': 'coco_caption',
         'mmdet.engine.hooks': 'visualization_hook:GroundingVisualizationHook visualization_hook:draw_all_character',
         'mmdet.evaluation.metrics': (
             'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric '
@@ -59,9 +58,6 @@ TO_COME = {
         'mmdet.models.task_modules': (
             'assigners.iou2d_calculator:*GLIP coders.delta_xywh_bbox_coder:*[Gg][Ll][Ii][Pp]'
         ),
-    },
-    'data sets and metrics': {
-        'mmdet.datasets': 'dsdl',
     },
 }
 # reason -> as above: what stays absent

@@ -234,12 +234,12 @@ class BoxInstDataPreprocessor(DetDataPreprocessor):
     def get_images_color_similarity(self, inputs: Tensor, image_masks: Tensor) -> Tensor:
         """Likeness ``(B, K, h, w)`` of pixels ``(B, 3, h, w)`` and their neighbours.
 
-        It is 0 at pixels that have no neighbour where masks ``(B, h, w)`` are 1.
+        It is 0 for a neighbour that does not lie where masks ``(B, h, w)`` are 1.
         """
         size, step = self.pairwise_size, self.pairwise_dilation
         distance = (inputs[:, :, None] - unfold_wo_center(inputs, size, step)).norm(dim=1)
         near = unfold_wo_center(image_masks.reshape(len(inputs), 1, *inputs.shape[2:]).to(inputs), size, step)
-        return (-0.5 * distance).exp() * near.amax(2)
+        return (-0.5 * distance).exp() * near[:, 0]
 
     def forward(self, data: dict, training: bool = False) -> dict:
         if not training:

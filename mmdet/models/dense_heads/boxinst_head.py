@@ -63,7 +63,7 @@ class BoxInstMaskHead(CondInstMaskHead):
     def loss_by_feat(  # type: ignore[override]  # the arguments of 3.x
         self, mask_preds, batch_gt_instances, batch_img_metas, positive_infos, **kwargs: Any
     ) -> dict:
-        """``loss_mask_project``, the mean over all positives, and ``loss_mask_pairwise``, the mean over the images."""
+        """``loss_mask_project``, the mean over all positives, and ``loss_mask_pairwise``, that over all pairs."""
         preds, targets, similar, used = self._all_pairs(mask_preds, batch_gt_instances, positive_infos)
         similar = similar if similar.dim() == 5 else similar[:, :, None]  # of pictures without an object
 
@@ -77,12 +77,12 @@ class BoxInstMaskHead(CondInstMaskHead):
 
         count = used.sum().clamp(min=1)
         size = len(preds) * preds[0, 0].numel() * 8 * (self.pairwise_size**2 - 1)
-        close = in_parts(pairs, size, preds, similar, used).sum(1)
-        number = (similar.sum((2, 3, 4)) * used).sum(1).clamp(min=1)
+        close = in_parts(pairs, size, preds, similar, used).sum()
+        number = (similar.sum((2, 3, 4)) * used).sum().clamp(min=1)
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
         return dict(
             loss_mask_project=(extents(preds, targets) * used).sum() / count,
-            loss_mask_pairwise=(close / number).mean() * min(iteration / self.warmup_iters, 1.0),
+            loss_mask_pairwise=close / number * min(iteration / self.warmup_iters, 1.0),
         )
 
     def _pairs(self, mask_preds, gt_instances: InstanceList, infos) -> tuple[Tensor, ...]:

@@ -75,7 +75,9 @@ def test_pairs_of_like_colour(preprocessor):
     assert left[4, 2:8].all() and not left[4, 8:10].any() and left[4, 10:].all()
     assert right[4, :6].all() and not right[4, 6:8].any() and right[4, 8:14].all()
     assert not pairs[1][0, :, :, 14:].any()  # padding alone
-    assert pairs[1][0, 3, 12, 4] == 1 and not pairs[1][0, :, 14:].any()  # the rows at the bottom have no neighbour
+    beside, above = pairs[1][0, 3, :, 4], pairs[1][0, 1, :, 4]  # of 16 rows the last four are not looked at
+    assert beside[:12].all() and not beside[12:].any()
+    assert not above[:2].any() and above[2:14].all() and not above[14:].any()
 
 
 def test_nothing_is_added_in_testing(preprocessor):
