@@ -20,7 +20,7 @@ model = dict(
         num_heads=12,
         patch_size=16,
         pretrain_size=224,
-        out_indices=(0, 2, 4),
+        out_indices=(1, 3, 5),
         window_blocks=(0, 2, 4),
         num_windows=4,
         drop_path_rate=0.0,
@@ -91,11 +91,18 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[48], gamma=0.1)]
+# Sec. 4.1: 0.00015 for the last block of the backbone, times 0.7 for the decoder and twice for the backbone, and 0.8 from
+# block to block.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0001, weight_decay=0.0001),
     clip_grad=dict(max_norm=0.1, norm_type=2),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.5)), norm_decay_mult=0.0, bias_decay_mult=0.0),
+    constructor='LearningRateDecayOptimizerConstructor',
+    paramwise_cfg=dict(
+        decay_rate=0.8,
+        decay_type='layer_wise',
+        custom_keys=dict(backbone=dict(lr_mult=0.735), decoder=dict(lr_mult=0.7)),
+    ),
 )
 auto_scale_lr = dict(base_batch_size=32)
 

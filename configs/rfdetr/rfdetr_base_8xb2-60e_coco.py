@@ -36,4 +36,5 @@ test_pipeline = [
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
+optim_wrapper = dict(paramwise_cfg=dict(num_layers=12))
 auto_scale_lr = dict(base_batch_size=16)

@@ -59,6 +59,15 @@ _CONVNEXT: Rows = [
 ]
 _BACKBONES = [*_RESNET, *_SWIN, *_CONVNEXT]
 
+_PLAIN = r'(?:(?:backbone|vitdet)\.)?'
+_PLAIN_BLOCK = rf'{_PLAIN}encoder\.layer\.(\d+)'
+_VITDET: Rows = [
+    (rf'{_PLAIN}embeddings\.position_embeddings', r'backbone.pos_embed'),
+    (rf'{_PLAIN}embeddings\.projection\.(.+)', r'backbone.patch_embed.proj.\1'),
+    (rf'{_PLAIN_BLOCK}\.attention\.(.+)', r'backbone.blocks.\1.attn.\2'),
+    (rf'{_PLAIN_BLOCK}\.(norm\d\..+|mlp\..+)', r'backbone.blocks.\1.\2'),
+]
+
 _MODEL = r'(?:detr\.)?model'
 _ENCODER, _DECODER = rf'{_MODEL}\.encoder\.layers\.(\d+)', rf'{_MODEL}\.decoder\.layers\.(\d+)'
 
@@ -228,6 +237,7 @@ HUB_TABLES: dict[str, Rows] = {
     'transformers ResNet': _RESNET,
     'transformers Swin': _SWIN,
     'transformers ConvNeXt': _CONVNEXT,
+    'transformers ViTDet': _VITDET,
     'transformers DETR': _DETR,
     'transformers Conditional DETR': _CONDITIONAL,
     'transformers DAB-DETR': _DAB,

@@ -120,6 +120,27 @@ _DETECTRON2 = [
     (r'roi_heads\.res5\.(\d+)\.shortcut\.norm\.(.+)', r'roi_head.shared_head.layer4.\1.downsample.1.\2'),
     (r'roi_heads\.res5\.(\d+)\.conv(\d)\.weight', r'roi_head.shared_head.layer4.\1.conv\2.weight'),
     (r'roi_heads\.res5\.(\d+)\.conv(\d)\.norm\.(.+)', r'roi_head.shared_head.layer4.\1.bn\2.\3'),
+    # ViTDet: a pyramid whose levels are apart, and norms after the convolutions of the heads
+    (r'backbone\.net\.(.+)', r'backbone.\1'),
+    (r'backbone\.simfp_2\.([013])\.(weight|bias)', r'neck.fpn1.\1.\2'),
+    (r'backbone\.simfp_3\.0\.(weight|bias)', r'neck.fpn2.0.\1'),
+    *[
+        (rf'backbone\.simfp_{level}\.{first + place}\.{theirs}', rf'neck.{convs}.{level - 2}.{ours}')
+        for level, first in ((2, 4), (3, 1), (4, 0), (5, 1))
+        for place, convs in enumerate(('lateral_convs', 'fpn_convs'))
+        for theirs, ours in (('weight', 'conv.weight'), (r'norm\.(.+)', r'ln.\1'))
+    ],
+    (r'proposal_generator\.rpn_head\.conv\.conv(\d)\.(.+)', r'rpn_head.rpn_conv.\1.conv.\2'),
+    *[
+        (rf'roi_heads\.{theirs}(\d)\.{kind}', rf'roi_head.{ours}.{{\1-1}}.{name}')
+        for theirs, ours in (
+            (r'box_head\.conv', r'bbox_head.shared_convs'),
+            (r'mask_head\.mask_fcn', r'mask_head.convs'),
+        )
+        for kind, name in (('weight', 'conv.weight'), (r'norm\.(.+)', r'ln.\2'))
+    ],
+    (r'roi_heads\.box_head\.(\d)\.conv(\d)\.weight', r'roi_head.bbox_head.\1.shared_convs.{\2-1}.conv.weight'),
+    (r'roi_heads\.box_head\.(\d)\.conv(\d)\.norm\.(.+)', r'roi_head.bbox_head.\1.shared_convs.{\2-1}.ln.\3'),
     (r'backbone\.fpn_lateral(\d)\.(.+)', r'neck.lateral_convs.{\1-LOW}.conv.\2'),
     (r'backbone\.fpn_output(\d)\.(.+)', r'neck.fpn_convs.{\1-LOW}.conv.\2'),
     (r'backbone\.top_block\.p(\d)\.(.+)', r'neck.fpn_convs.{\1-3}.conv.\2'),

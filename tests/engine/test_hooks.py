@@ -14,6 +14,7 @@ from torch import nn
 from toy_runs import build, toy_config
 
 from mmdet.engine.optimizers.optim_wrapper import AmpOptimWrapper, NonFiniteLossError, OptimWrapper
+from mmdet.registry import MODELS
 
 
 class Stop(Exception):
@@ -410,8 +411,6 @@ def test_nonfinite_loss_does_not_reach_the_optimizer():
 def test_averages_equal_mmengine(name, update_buffers, default_scope):
     from mmengine import model as theirs
 
-    from mmdet.registry import MODELS
-
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     ours = MODELS.build(dict(type=name, model=model, update_buffers=update_buffers))
@@ -428,7 +427,6 @@ def test_averages_equal_mmengine(name, update_buffers, default_scope):
 
 
 def test_exp_momentum_ema(default_scope):
-    from mmdet.registry import MODELS
 
     model = nn.Linear(1, 1, bias=False)
     ema = MODELS.build(dict(type='ExpMomentumEMA', model=model, momentum=0.1, gamma=2))
@@ -462,48 +460,6 @@ def test_quadratic_warmup(default_scope):
     assert [momentum for _, momentum in values] == pytest.approx([0.8 * e for e in expected])
     with pytest.raises(ValueError, match='needs its end'):
         PARAM_SCHEDULERS.build(dict(type='QuadraticWarmupLR', optimizer=optimizer))
-
-
-@pytest.mark.parametrize(
-    ('name', 'layer', 'stage'),
-    [
-        ('backbone.downsample_layers.0.0.weight', 0, 0),
-        ('backbone.downsample_layers.2.0.weight', 3, 0),
-        ('backbone.stages.0.1.gamma', 1, 1),
-        ('backbone.stages.2.7.gamma', 5, 3),
-        ('backbone.stages.3.0.gamma', 12, 4),
-        ('neck.lateral_convs.0.conv.weight', 13, 13),
-    ],
-)
-def test_layers_of_convnext(name, layer, stage):
-    from mmdet.engine.optimizers import layer_decay_optimizer_constructor as module
-
-    assert module.get_layer_id_for_convnext(name, 12) == layer
-    assert module.get_stage_id_for_convnext(name, 14) == stage
-
-
-def test_layer_decay_groups(default_scope):
-    from mmengine.optim import build_optim_wrapper
-
-    class ConvNeXt(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stages = nn.ModuleList([nn.ModuleList([nn.Linear(2, 2)])])
-
-    model = nn.Module()
-    model.backbone, model.neck = ConvNeXt(), nn.Linear(2, 2)
-    cfg = dict(
-        constructor='LearningRateDecayOptimizerConstructor',
-        paramwise_cfg=dict(decay_rate=0.5, decay_type='layer_wise', num_layers=2),
-        optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1),
-    )
-    groups = {g['group_name']: g for g in build_optim_wrapper(model, cfg).optimizer.param_groups}
-    assert {name: (g['lr'], g['weight_decay']) for name, g in groups.items()} == {
-        'layer_1_decay': (0.25, 0.1),
-        'layer_1_no_decay': (0.25, 0.0),
-        'layer_3_decay': (1.0, 0.1),
-        'layer_3_no_decay': (1.0, 0.0),
-    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,14 @@ CONFIGS = {
     'ssd': 'ssd/ssd300_coco.py',
     'c4': 'mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py',
     'cascade': 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+    'vitdet': 'vitdet/mask-rcnn_vit-b-mae_lsj-100e_coco.py',
+}
+SMALL_VITDET = {
+    'model.backbone.depth': 2,
+    'model.backbone.embed_dim': 48,
+    'model.backbone.window_block_indexes': [0],
+    'model.neck.backbone_channel': 48,
+    'model.neck.in_channels': [12, 24, 48, 48],
 }
 GN, BN = dict(type='GN', num_groups=32), dict(type='BN')
 CONV4 = dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=BN)
@@ -130,7 +138,23 @@ def detectron2_names(own, kind):
     """State dicts of detectron2's zoo, by its names, with values to recognise them."""
     import re
 
+    vitdet = [
+        (r'backbone\.(.+)', r'backbone.net.\1'),
+        (r'neck\.fpn1\.(.+)', r'backbone.simfp_2.\1'),
+        (r'neck\.fpn2\.(.+)', r'backbone.simfp_3.\1'),
+        *[
+            (rf'neck\.{convs}\.{level}\.{kind}\.(.+)', rf'backbone.simfp_{level + 2}.{place}.{norm}\1')
+            for convs, places in (('lateral_convs', (4, 1, 0, 1)), ('fpn_convs', (5, 2, 1, 2)))
+            for level, place in enumerate(places)
+            for kind, norm in (('conv', ''), ('ln', 'norm.'))
+        ],
+        (r'rpn_head\.rpn_conv\.(\d)\.conv\.(.+)', r'proposal_generator.rpn_head.conv.conv\1.\2'),
+        (r'roi_head\.bbox_head\.shared_convs\.(\d)\.conv\.(.+)', r'roi_heads.box_head.conv<\1+1>.\2'),
+        (r'roi_head\.bbox_head\.shared_convs\.(\d)\.ln\.(.+)', r'roi_heads.box_head.conv<\1+1>.norm.\2'),
+        (r'roi_head\.mask_head\.convs\.(\d)\.ln\.(.+)', r'roi_heads.mask_head.mask_fcn<\1+1>.norm.\2'),
+    ]
     renames = [
+        *(vitdet if kind == 'vitdet' else []),
         (r'backbone\.(conv1)\.weight', r'backbone.bottom_up.stem.conv1.weight'),
         (r'backbone\.bn1\.(.+)', r'backbone.bottom_up.stem.conv1.norm.\1'),
         (r'backbone\.layer(\d)\.(\d+)\.downsample\.0\.(.+)', r'backbone.bottom_up.res<\1+1>.\2.shortcut.\3'),
@@ -186,9 +210,9 @@ def detectron2_names(own, kind):
     return result
 
 
-@pytest.mark.parametrize('kind', ['retinanet', 'faster', 'mask', 'c4', 'cascade'])
+@pytest.mark.parametrize('kind', ['retinanet', 'faster', 'mask', 'c4', 'cascade', 'vitdet'])
 def test_detectron2_names_fill_the_model(kind):
-    model = build(kind, {})
+    model = build(kind, SMALL_VITDET if kind == 'vitdet' else {})
     own = {
         name: torch.rand_like(value) if value.dtype.is_floating_point else value
         for name, value in model.state_dict().items()

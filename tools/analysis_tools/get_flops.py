@@ -28,8 +28,12 @@ def count(model, data):
     from torch.utils.flop_counter import FlopCounterMode
 
     data = model.data_preprocessor(data)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)  # the counter looks for gradients of what modules are given, also of parameters
     with torch.no_grad(), FlopCounterMode(display=False, depth=1) as counter:
         model(**data, mode='tensor')
+    for parameter in trained:
+        parameter.requires_grad_(True)
     counts = {name: sum(kinds.values()) // 2 for name, kinds in counter.get_flop_counts().items()}
     result = {'': counts.pop('Global', 0)}
     root = type(model).__name__

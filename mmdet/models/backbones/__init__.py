@@ -25,5 +25,6 @@ __getattr__, __dir__, __all__ = attach(
         'timm_backbone': 'TIMMBackbone',
         'trident_resnet': 'TridentResNet',
         'vit': 'DINOv2 WindowedViT',
+        'vitdet': 'ViT',
     },
 )

@@ -21,6 +21,16 @@ from mmdet.registry import MODELS
 from .base import TransformerBackbone, height_and_width
 
 
+def resized_positions(places: Tensor, grid: tuple[int, int], size: Sequence[int], antialias: bool = False) -> Tensor:
+    """``(1, *size, C)`` of the learned positions ``(1, T, C)`` of the cells of ``grid``, row by row."""
+    places = places.unflatten(1, grid)
+    if tuple(size) == grid:
+        return places
+    maps = places.permute(0, 3, 1, 2).float()
+    maps = F.interpolate(maps, tuple(size), mode='bicubic', align_corners=False, antialias=antialias)
+    return maps.permute(0, 2, 3, 1).to(places.dtype)
+
+
 class SelfAttention(BaseModule):
     """Attention among all tokens of a row of the batch.
 
@@ -106,7 +116,7 @@ class WindowedViT(TransformerBackbone):
         mlp_ratio: float = 4.0,
         patch_size: int = 16,
         pretrain_size: int | Sequence[int] = 224,
-        out_indices: Sequence[int] = (1, 3, 4, 8),
+        out_indices: Sequence[int] = (2, 4, 5, 9),
         window_blocks: Sequence[int] = (0, 1, 3, 6, 7, 9),
         num_windows: int = 4,
         key_bias: bool = False,
@@ -148,12 +158,7 @@ class WindowedViT(TransformerBackbone):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """``(1, height, width, C)``."""
-        places = self.pos_embed[:, 1:].unflatten(1, self.grid)
-        if (height, width) == self.grid:
-            return places
-        maps = places.permute(0, 3, 1, 2).float()
-        maps = F.interpolate(maps, (height, width), mode='bicubic', align_corners=False, antialias=self.antialias)
-        return maps.permute(0, 2, 3, 1).to(places.dtype)
+        return resized_positions(self.pos_embed[:, 1:], self.grid, (height, width), self.antialias)
 
     def _tokens(self, cells: Tensor) -> Tensor:
         """Tokens ``(B * W * W, 0 or 1 + T, C)`` of ``(B * W * W, T, C)``."""

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = attach(
         'nasfcos_fpn': 'NASFCOS_FPN',
         'pafpn': 'PAFPN',
         'rfp': 'RFP',
+        'simple_fpn': 'SimpleFPN',
         'ssd_neck': 'SSDNeck',
         'ssh': 'SSH',
         'yolo_neck': 'YOLOV3Neck',

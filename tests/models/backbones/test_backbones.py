@@ -28,6 +28,7 @@ from mmdet.models.backbones import (
     ResNeXt,
     SwinTransformer,
     TridentResNet,
+    ViT,
     WindowedViT,
 )
 from mmdet.registry import MODELS
@@ -42,6 +43,7 @@ PVT = dict(embed_dims=8, num_layers=[1, 1, 1, 2], pretrain_img_size=64)
 SAC = dict(type='SAC', use_deform=True)
 CONVNEXT = dict(arch=dict(depths=(1, 1, 2, 1), channels=(8, 16, 24, 32)), gap_before_final_norm=False)
 VIT = dict(embed_dims=12, depth=3, num_heads=2, patch_size=8, pretrain_size=32, window_blocks=(0,), num_windows=2)
+VITDET = dict(img_size=64, patch_size=8, embed_dim=12, depth=2, num_heads=2, pretrain_img_size=32, use_rel_pos=True)
 SWIN = dict(embed_dims=8, depths=(2, 2, 1, 1), num_heads=(1, 2, 2, 4), window_size=4)
 
 # class, arguments, channels and strides of the outputs
@@ -59,6 +61,7 @@ BACKBONES = [
     (HGNetV2, dict(arch='B0', out_indices=(0, 1, 2, 3), use_lab=True), (64, 256, 512, 1024), (4, 8, 16, 32)),
     (WindowedViT, dict(VIT, out_indices=(0, 2)), (12, 12), (8, 8)),
     (DINOv2, dict(VIT, out_indices=(1, 2), drop_path_rate=0.1), (12, 12), (8, 8)),
+    (ViT, dict(VITDET, window_size=3, window_block_indexes=(0,), drop_path_rate=0.1), (12,), (8,)),
     (ResNeXt, dict(depth=50, groups=2, base_width=8, base_channels=16), (64, 128, 256, 512), (4, 8, 16, 32)),
     (Res2Net, dict(depth=50, base_channels=16, base_width=8), (64, 128, 256, 512), (4, 8, 16, 32)),
     (
@@ -252,6 +255,9 @@ def test_initial_weights():
         (lambda: HRNet(dict(stage1=STAGES['stage1'])), KeyError, 'stage2'),
         (lambda: SwinTransformer(patch_size=2), ValueError, 'patch_size'),
         (lambda: MobileNetV2(out_indices=(8,)), ValueError, '8'),
+        (lambda: ViT(depth=2, window_block_indexes=(2,)), ValueError, 'among 0 to 1'),
+        (lambda: ViT(depth=2, window_block_indexes=(1,)), ValueError, 'window_size must be at least 1'),
+        (lambda: ViT(embed_dim=12, num_heads=2, depth=1)(torch.zeros(1, 3, 40, 32)), ValueError, 'pad_size_divisor'),
         (lambda: ConvNeXt('teeny'), KeyError, "'teeny', only atto"),
         (lambda: ConvNeXt(dict(depths=[1], channels=[8, 16])), ValueError, 'equally many stages'),
         (lambda: ConvNeXt(out_indices=(4,)), ValueError, 'stages 0 to 3'),

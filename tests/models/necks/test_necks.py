@@ -24,6 +24,7 @@ from mmdet.models.necks import (
     DyHead,
     FPN_DropBlock,
     HybridEncoder,
+    SimpleFPN,
     SSDNeck,
     YOLOV3Neck,
 )
@@ -123,6 +124,28 @@ def test_outputs_and_gradients(cls, kwargs, sizes):
     assert not unused
     for given, fresh in zip(inputs, features(), strict=True):
         assert torch.equal(given, fresh)  # the inputs are not written to
+
+
+def test_simple_pyramid_of_one_map():
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 4, 6)
+    neck = SimpleFPN(32, [8, 16, 32, 32], 8, 5, norm_cfg=dict(type='LN2d'))
+    outs = neck((x,))
+    assert [tuple(out.shape[1:]) for out in outs] == [(8, 16, 24), (8, 8, 12), (8, 4, 6), (8, 2, 3), (8, 1, 2)]
+    sum(out.square().mean() for out in outs).backward()
+    assert all(p.grad is not None for p in neck.parameters())
+    alone = neck(x)  # without a sequence around it
+    assert all(torch.equal(a, b) for a, b in zip(outs, alone, strict=True))
+    pooled = torch.nn.functional.max_pool2d(x, 2)
+    torch.testing.assert_close(outs[3], neck.fpn_convs[3](neck.lateral_convs[3](pooled)))
+    torch.testing.assert_close(outs[4], outs[3][:, :, ::2, ::2])
+    assert all(conv.conv.bias is None for conv in (*neck.lateral_convs, *neck.fpn_convs))
+    with pytest.raises(ValueError, match=r'backbone_channel=32, in_channels says \[8, 8, 8, 8\]'):
+        SimpleFPN(32, [8, 8, 8, 8], 8, 5)
+    with pytest.raises(ValueError, match='at least 4, got 3'):
+        SimpleFPN(32, [8, 16, 32, 32], 8, 3)
+    with pytest.raises(ValueError, match=r'one map of 32 channels, the backbone gives maps of \[32, 32\]'):
+        neck((x, x))
 
 
 @pytest.mark.parametrize('refine_type', [None, 'conv', 'non_local'])
@@ -274,6 +297,7 @@ FIRST |= {
     C2fProjector: (dict(in_channels=[8, 8], out_channels=8, scales=(1.0,)), [8] * 2),
     BFP: (dict(in_channels=8, num_levels=4, refine_level=1, refine_type='non_local'), [8] * 4),
     DyHead: (dict(in_channels=16, out_channels=16, num_blocks=1, zero_init_offset=False), [16] * 4),
+    SimpleFPN: (dict(backbone_channel=16, in_channels=[4, 8, 16, 16], out_channels=8, num_outs=5), [16]),
     RFP: (
         dict(
             rfp_steps=2, rfp_backbone=RECURSIVE, aspp_out_channels=2, in_channels=[16, 32], out_channels=8, num_outs=2
@@ -307,7 +331,7 @@ def test_one_graph(cls, one_graph):
     if channels is None:  # the pyramid that looks at the picture again
         image = torch.randn(1, 3, 64, 64)
         inputs = image, *neck.rfp_modules[0](image)
-    elif cls is C2fProjector:  # of maps of one size
+    elif cls in (C2fProjector, SimpleFPN):  # of maps of one size
         inputs = features(channels, SIZES[:1] * len(channels))
     else:
         inputs = features(channels)
