@@ -102,7 +102,7 @@ _TORCHVISION_SSD = [
     (r'head\.classification_head\.module_list\.(\d)\.(.+)', r'bbox_head.cls_convs.\1.0.\2'),
     (r'head\.regression_head\.module_list\.(\d)\.(.+)', r'bbox_head.reg_convs.\1.0.\2'),
 ]
-_DETECTRON2 = [
+DETECTRON2 = [
     (r'(?:backbone\.bottom_up|backbone)\.stem\.conv1\.weight', r'backbone.conv1.weight'),
     (r'(?:backbone\.bottom_up|backbone)\.stem\.conv1\.norm\.(.+)', r'backbone.bn1.\1'),
     (
@@ -256,7 +256,7 @@ _TABLES = {
     'torchvision RetinaNet': _TORCHVISION_RETINANET,
     'torchvision FCOS': _TORCHVISION_FCOS,
     'torchvision SSD': _TORCHVISION_SSD,
-    'detectron2': _DETECTRON2,
+    'detectron2': DETECTRON2,
     **HUB_TABLES,
     **REALTIME_TABLES,
 }
@@ -287,6 +287,21 @@ def translate_state_dict(weights: Weights, own: Weights) -> tuple[OrderedDict[st
             if name in own and re.fullmatch(pattern, name):
                 best[name] = layout(value, name, own)
     return best, source
+
+
+def rename(weights: Weights, rows: list[tuple[str, str]], **numbers: int) -> OrderedDict[str, Tensor]:
+    """Each weight under the name that the first pattern gives which matches its whole name; others are dropped.
+
+    ``numbers`` are those that replacements such as ``{\\1-LOW}`` name.
+    """
+    patterns = [(re.compile(pattern), replacement) for pattern, replacement in rows]
+    renamed: OrderedDict[str, Tensor] = OrderedDict()
+    for name, value in weights.items():
+        matches = ((pattern.fullmatch(name), replacement) for pattern, replacement in patterns)
+        target = next((_calculate(match.expand(replacement), numbers) for match, replacement in matches if match), None)
+        if target is not None:
+            renamed[target] = value
+    return renamed
 
 
 @functools.cache

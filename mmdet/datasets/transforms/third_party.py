@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Callable
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -18,6 +19,17 @@ from .fields import select_instances, set_image
 from .moving import BOX_PARAMETERS, moving_transforms
 
 
+def corrupt_function() -> Callable:
+    """``corrupt`` of the package ``imagecorruptions``, of which ``imagecorruptions-imaug`` is the kept fork."""
+    try:
+        from imagecorruptions import corrupt
+    except ImportError as error:
+        raise UserImportError(
+            f'Corrupt needs imagecorruptions: pip install imagecorruptions-imaug ({error})'
+        ) from error
+    return corrupt
+
+
 @TRANSFORMS.register_module()
 class Corrupt(BaseTransform):
     """One of the corruptions of arXiv:1907.07484, from the package ``imagecorruptions``."""
@@ -27,14 +39,9 @@ class Corrupt(BaseTransform):
         self.severity = severity
 
     def transform(self, results: dict) -> dict:
-        try:
-            from imagecorruptions import corrupt
-        except ImportError as error:
-            raise UserImportError(f'Corrupt needs imagecorruptions: pip install imagecorruptions ({error})') from error
         img = results['img']
-        results['img'] = corrupt(img.astype(np.uint8), corruption_name=self.corruption, severity=self.severity).astype(
-            img.dtype
-        )
+        corrupted = corrupt_function()(img.astype(np.uint8), corruption_name=self.corruption, severity=self.severity)
+        results['img'] = corrupted.astype(img.dtype)
         return results
 
     def __repr__(self) -> str:
