@@ -1,4 +1,4 @@
-"""The converters as they are called; what they make of names is in tests/utils/test_old_weights.py."""
+"""The converters as they are called; what they make of names is in tests/apis/test_old_weights.py."""
 
 import pickle
 

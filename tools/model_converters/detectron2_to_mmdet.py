@@ -31,7 +31,7 @@ def main(argv=None):
         '--config', help='take the names and orders of the detector of this config in place of a prefix'
     )
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import tensors_of
+    from mmdet.apis.old_weights import tensors_of
 
     def convert(content):
         weights = tensors_of(content, 'model')

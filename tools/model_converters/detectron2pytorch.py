@@ -14,7 +14,7 @@ def main(argv=None):
     parser.add_argument('dst', help='file to write, such as resnet50.pth')
     parser.add_argument('depth', type=int, choices=[50, 101], help='of the ResNet')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import from_detectron, tensors_of
+    from mmdet.apis.old_weights import from_detectron, tensors_of
 
     convert_file(args.src, args.dst, lambda content: from_detectron(tensors_of(content, 'blobs'), args.depth))
 

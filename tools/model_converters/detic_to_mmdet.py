@@ -16,7 +16,7 @@ def main(argv=None):
     parser.add_argument('--src', required=True, help='official file')
     parser.add_argument('--dst', required=True, help='file to write')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import from_detic, tensors_of
+    from mmdet.apis.old_weights import from_detic, tensors_of
 
     convert_file(args.src, args.dst, lambda content: from_detic(tensors_of(content, 'model')))
 

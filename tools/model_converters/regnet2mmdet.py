@@ -13,7 +13,7 @@ def main(argv=None):
     parser.add_argument('src', help='file of pycls, .pyth')
     parser.add_argument('dst', help='file to write, such as resnet50.pth')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import from_pycls, tensors_of
+    from mmdet.apis.old_weights import from_pycls, tensors_of
 
     convert_file(args.src, args.dst, lambda content: from_pycls(tensors_of(content, 'model_state')))
 

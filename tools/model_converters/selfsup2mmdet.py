@@ -14,7 +14,7 @@ def main(argv=None):
     parser.add_argument('dst', help='file to write, such as resnet50.pth')
     parser.add_argument('--selfsup', choices=['moco', 'swav'], required=True, help='how it was trained')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import from_self_supervision, tensors_of
+    from mmdet.apis.old_weights import from_self_supervision, tensors_of
 
     convert = lambda content: from_self_supervision(tensors_of(content, 'state_dict'), args.selfsup)
     convert_file(args.src, args.dst, convert)

@@ -13,8 +13,8 @@ def main(argv=None):
     parser.add_argument('src', help='official file')
     parser.add_argument('dst', help='file to write, such as resnet50.pth')
     args = parser.parse_args(argv)
+    from mmdet.apis.old_weights import tensors_of
     from mmdet.models.backbones.swin import swin_converter
-    from mmdet.utils.old_weights import tensors_of
 
     convert_file(args.src, args.dst, lambda content: swin_converter(tensors_of(content, 'state_dict', 'model')))
 

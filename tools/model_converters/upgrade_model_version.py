@@ -17,7 +17,7 @@ def main(argv=None):
     parser.add_argument('out_file', help='checkpoint to write')
     parser.add_argument('--num-classes', type=int, default=81, help='of the data set, the background included')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import tensors_of, upgrade_version, version_of
+    from mmdet.apis.old_weights import tensors_of, upgrade_version, version_of
 
     def convert(checkpoint):
         weights = upgrade_version(tensors_of(checkpoint, 'state_dict'), args.num_classes, version_of(checkpoint))

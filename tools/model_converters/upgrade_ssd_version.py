@@ -13,7 +13,7 @@ def main(argv=None):
     parser.add_argument('in_file', help='checkpoint to read')
     parser.add_argument('out_file', help='checkpoint to write')
     args = parser.parse_args(argv)
-    from mmdet.utils.old_weights import tensors_of, upgrade_ssd
+    from mmdet.apis.old_weights import tensors_of, upgrade_ssd
 
     def convert(checkpoint):
         return dict(meta=checkpoint.get('meta', {}), state_dict=upgrade_ssd(tensors_of(checkpoint, 'state_dict')))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mmdet.apis import old_weights
 from mmdet.errors import UserKeyError, UserValueError
 from mmdet.models.backbones import RegNet, ResNet, SwinTransformer
-from mmdet.utils import old_weights
 
 
 def values(*names, rows=2):
