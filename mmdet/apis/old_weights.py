@@ -1,6 +1,6 @@
 """Weights of other releases and of older versions, as files of ours: what ``tools/model_converters`` do.
 
-Each function takes and gives a state dict. Files are read by :func:`mmdet.utils.checkpoint.read_file`, which runs no code.
+Each function takes and gives a state dict. Files are read by :func:`.checkpoint.read_file`, which runs no code in them.
 """
 
 from __future__ import annotations
