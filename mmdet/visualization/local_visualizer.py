@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dist import is_main_process, master_only
@@ -22,9 +21,10 @@ from mmdet.utils import above_score_threshold, resolve_score_thresholds
 from mmdet.utils.log_packages import require_packages
 from mmdet.utils.score_thresholds import ScoreThresholds
 
+from .canvas import draw_boxes, draw_labels, draw_points, mask_centers, tint_masks
 from .palette import Color, get_adaptive_scales, get_palette, jitter_color
 from .sheet import write_image
-from .text import DRAWING, missing_letters, plain_text, text_width
+from .text import DRAWING, missing_letters, plain_text
 from .text import font_families as families_of
 from .window import require_display
 
@@ -57,6 +57,10 @@ class DetLocalVisualizer(Visualizer):
         text_color: Of labels, on dark ground; ``None`` takes the palette.
         line_width: At most; small pictures get thinner lines.
         alpha: Opacity of boxes and masks.
+        font_file: A font for labels; letters that it lacks, and all without one, are of fonts of the system.
+
+    Samples are drawn by OpenCV and Pillow. What the methods of :class:`mmengine.visualization.Visualizer` draw
+    (``draw_lines``, ``draw_texts`` and others) lies on a figure of matplotlib, which is made at their first call.
     """
 
     def __init__(
@@ -70,15 +74,75 @@ class DetLocalVisualizer(Visualizer):
         mask_color: str | Color | Sequence[Color] | None = None,
         line_width: int | float = 3,
         alpha: float = 0.8,
+        font_file: str | None = None,
     ) -> None:
         require_packages(vis_backends)
+        self._on_figure = False
         super().__init__(name=name, image=image, vis_backends=vis_backends, save_dir=save_dir)
+        self.font_file = font_file
         self.bbox_color = bbox_color
         self.text_color = text_color
         self.mask_color = mask_color
         self.line_width = line_width
         self.alpha = alpha
         self.dataset_meta = {}
+
+    @property
+    def ax_save(self) -> Any:
+        """The axes of the figure, with the picture as it has been drawn so far."""
+        if not self._on_figure and getattr(self, '_image', None) is not None:
+            self._on_figure = True
+            super().set_image(self._image)
+        return self._axes
+
+    @ax_save.setter
+    def ax_save(self, axes: Any) -> None:
+        self._axes = axes
+
+    @master_only
+    def set_image(self, image: np.ndarray) -> None:
+        """Take a picture (h, w, 3), RGB, to draw on a copy of it."""
+        self._take(np.array(image, dtype=np.uint8, order='C'))
+
+    def _take(self, image: np.ndarray) -> None:
+        """As :meth:`set_image`, to draw on the picture itself."""
+        self._image = image
+        self.height, self.width = image.shape[:2]
+        self._default_font_size = max(np.sqrt(self.height * self.width) // 90, 10)
+        self._on_figure = False
+
+    @master_only
+    def get_image(self) -> np.ndarray:
+        """The picture (h, w, 3), RGB, with all that was drawn."""
+        return self._pixels().copy()
+
+    def _pixels(self) -> np.ndarray:
+        """The picture to draw on, with what lies on the figure."""
+        if getattr(self, '_image', None) is None:
+            raise UserValueError('there is no picture to draw on: call set_image first')
+        if self._on_figure:
+            self.set_image(super().get_image())
+        return self._image
+
+    def draw_bboxes(
+        self,
+        bboxes: np.ndarray | torch.Tensor,
+        edge_colors: str | tuple | list = 'g',
+        line_styles: str | list = '-',
+        line_widths: int | float | list = 2,
+        face_colors: str | tuple | list = 'none',
+        alpha: int | float = 0.8,
+    ) -> DetLocalVisualizer:
+        """Boxes (n, 4) or (4,), as of :class:`mmengine.visualization.Visualizer`; tuples of RGB are fast colours."""
+        boxes = _to_numpy(bboxes).reshape(-1, 4).astype(np.float64)
+        colors = [edge_colors] * len(boxes) if isinstance(edge_colors, tuple) else edge_colors
+        is_plain = isinstance(colors, list) and all(isinstance(color, tuple) for color in colors)
+        if not (is_plain and line_styles == '-' and face_colors == 'none' and isinstance(line_widths, (int, float))):
+            return super().draw_bboxes(boxes, edge_colors, line_styles, line_widths, face_colors, alpha)
+        image = self._pixels()
+        width = max(round(min(max(line_widths, 1), self._default_font_size / 4)), 1)
+        draw_boxes(image, boxes, colors, width, alpha)
+        return self
 
     def _draw_instances(
         self,
@@ -93,7 +157,7 @@ class DetLocalVisualizer(Visualizer):
             finite = np.isfinite(_to_numpy(get_box_tensor(instances.bboxes)).astype(np.float64)).all(-1)
             instances = instances if finite.all() else instances[finite]
         if len(instances) == 0:
-            return self.get_image()
+            return self._pixels()
         labels = _to_numpy(instances.labels) if 'labels' in instances else np.zeros(len(instances), dtype=np.int64)
         num_colors = int(labels.max()) + 1
         positions = sizes = None
@@ -101,16 +165,14 @@ class DetLocalVisualizer(Visualizer):
         if 'masks' in instances:
             masks = bitmaps_of(instances.masks).astype(bool)
             colors = get_palette(palette if self.mask_color is None else self.mask_color, num_colors)
-            image = _blend_masks(image, masks, _jittered(colors, labels), self.alpha * 0.6)
-            self.set_image(image)
-            positions, sizes = _mask_centers(masks)
+            tint_masks(self._pixels(), masks, _jittered(colors, labels), self.alpha * 0.6)
 
         boxes = None
         if 'bboxes' in instances:
             boxes = _to_numpy(get_box_tensor(instances.bboxes)).astype(np.float64)
             boxes = boxes.clip(0, [self.width, self.height] * 2)
             boxes[:, 2:] = np.maximum(boxes[:, :2], boxes[:, 2:])
-        if boxes is not None and (boxes.any() or positions is None):
+        if boxes is not None and (boxes.any() or 'masks' not in instances):
             colors = get_palette(palette if self.bbox_color is None else self.bbox_color, num_colors)
             shown = boxes.clip(0, [self.width - 1, self.height - 1] * 2)  # the far edges lie beyond the last pixel
             self.draw_bboxes(
@@ -121,14 +183,17 @@ class DetLocalVisualizer(Visualizer):
             )
             positions = shown[:, :2]
             sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        elif 'masks' in instances:
+            positions, sizes = mask_centers(masks)
 
         for name in ('landmarks', 'keypoints'):
             if name in instances:
                 self._draw_landmarks(_to_numpy(instances.get(name)), sizes)
         if 'labels' in instances and positions is not None:
             texts = self._label_texts(instances, labels, classes)
-            self._draw_labels(texts, positions, sizes, labels, palette)
-        return self.get_image()
+            bars = None if boxes is None else self.bbox_color or palette or 'random'
+            self._draw_labels(texts, positions, sizes, labels, palette, bars)
+        return self._pixels()
 
     @staticmethod
     def _label_texts(instances: InstanceData, labels: np.ndarray, classes: Sequence[str] | None) -> list[str]:
@@ -149,24 +214,26 @@ class DetLocalVisualizer(Visualizer):
         areas: np.ndarray,
         labels: np.ndarray,
         palette: Sequence[Color] | None,
+        bars: str | Color | Sequence[Color] | None = None,
     ) -> None:
-        """Text at ``positions`` (x, y) on dark ground, kept inside the picture."""
-        colors = get_palette(palette if self.text_color is None else self.text_color, int(labels.max()) + 1)
+        """Text at ``positions`` (x, y) on dark ground, inside the picture and beside other labels.
+
+        ``bars`` is the palette of a bar at the left of each label, which tells whose it is.
+        """
+        count = int(labels.max()) + 1
+        colors = get_palette(palette if self.text_color is None else self.text_color, count)
         side = np.sqrt(self.width * self.height)
-        # 13 points suit a picture of 800 x 1333; a small one has no room for them, and below 6.5 nothing is legible.
-        largest = max(float(np.clip(side / 32, 7.5, 13)), side / 90)
-        for text, position, scale, label in zip(texts, positions, get_adaptive_scales(areas), labels, strict=True):
-            points = max(largest * scale, 6.5)
-            pixels = points * self.dpi / 72
-            x = min(position[0] + 2, max(self.width - pixels * text_width(text) - 4, 0))
-            y = min(position[1] + 2, max(self.height - 1.3 * pixels, 0))
-            self.draw_texts(
-                text,
-                np.array([[max(x, 0), max(y, 0)]]),
-                colors=colors[label],
-                font_sizes=points,
-                bboxes=[{'facecolor': 'black', 'alpha': 0.75, 'pad': 0.7, 'edgecolor': 'none'}],
-            )
+        # 18 pixels suit a picture of 800 x 1333; a small one has no room for them, and below 9 nothing is legible.
+        largest = max(float(np.clip(side / 23, 10, 18)), side / 65)
+        draw_labels(
+            self._pixels(),
+            texts,
+            positions + 2,
+            np.maximum(largest * get_adaptive_scales(areas), 9),
+            [colors[label] for label in labels],
+            None if bars is None else [get_palette(bars, count)[label] for label in labels],
+            self.font_file,
+        )
 
     def _draw_landmarks(self, landmarks: np.ndarray, areas: np.ndarray | None) -> None:
         """Points (n, K, 2 or 3) or flat (n, 2K), a colour for each of the K."""
@@ -175,12 +242,9 @@ class DetLocalVisualizer(Visualizer):
             areas = np.full(len(landmarks), 32.0**2)
         for points, area in zip(landmarks[..., :2], areas, strict=True):
             radius = float(np.clip(np.sqrt(max(area, 0)) / 30, 1.0, max(self.height, self.width) / 100 + 1))
-            for k, point in enumerate(points):
-                if radius <= point[0] < self.width - radius and radius <= point[1] < self.height - radius:
-                    color = LANDMARK_COLORS[k % len(LANDMARK_COLORS)]
-                    self.draw_circles(
-                        point, np.array([radius]), face_colors=color, edge_colors=color, line_widths=1, alpha=1.0
-                    )
+            inside = (points >= radius).all(-1) & (points < (self.width - radius, self.height - radius)).all(-1)
+            colors = [LANDMARK_COLORS[k % len(LANDMARK_COLORS)] for k in np.flatnonzero(inside)]
+            draw_points(self._pixels(), points[inside], radius, colors)
 
     def _draw_sem_seg(
         self,
@@ -237,12 +301,12 @@ class DetLocalVisualizer(Visualizer):
         masks = np.stack(masks)
         varied = _jittered(colors, labels)
         shown = [varied[i] if jitter else colors[label] for i, (label, jitter) in enumerate(zip(labels, jittered))]
-        image = _blend_masks(image, masks, shown, self.alpha * 0.75)
         self.set_image(image)
+        tint_masks(self._pixels(), masks, shown, self.alpha * 0.75)
         if named.any():
-            positions, areas = _mask_centers(masks[named])
+            positions, areas = mask_centers(masks[named])
             self._draw_labels(_class_names(labels[named], classes), positions, areas, labels[named], palette)
-        return self.get_image()
+        return self._pixels()
 
     def draw_texts(
         self,
@@ -282,7 +346,7 @@ class DetLocalVisualizer(Visualizer):
         pred_score_thr: ScoreThresholds = 0.3,
     ) -> np.ndarray:
         """(h, w, 3) RGB, twice as wide with ground truth and predictions; see :meth:`add_datasample`."""
-        image = image.clip(0, 255).astype(np.uint8)
+        image = image if image.dtype == np.uint8 else image.clip(0, 255).astype(np.uint8)
         meta: Any = self.dataset_meta or {}
         if isinstance(meta, (list, tuple)):  # of the data sets of a ConcatDataset, which have different classes
             meta = meta[getattr(data_sample, 'dataset_index', 0)]
@@ -296,9 +360,11 @@ class DetLocalVisualizer(Visualizer):
                 thresholds = resolve_score_thresholds(pred_score_thr, classes)
                 panels.append(self._draw_sample(image, data_sample, 'pred', classes, palette, thresholds))
         panels = [panel for panel in panels if panel is not None]
-        drawn = np.concatenate(panels, axis=1) if panels else image
-        self.set_image(drawn)
-        return drawn
+        if len(panels) == 1:
+            self._take(panels[0])
+        else:
+            self.set_image(np.concatenate(panels, axis=1) if panels else image)
+        return self.get_image()
 
     @master_only
     @one_at_a_time
@@ -376,37 +442,3 @@ def _to_numpy(value) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         return (value.float() if value.dtype is torch.bfloat16 else value).detach().cpu().numpy()
     return np.asarray(value)
-
-
-def _blend_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], alpha: float) -> np.ndarray:
-    """A copy of the image with each mask (n, h, w) tinted and outlined; the last lies on top."""
-    image = image.copy()
-    for mask, color in zip(masks, colors, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not len(rows):
-            continue
-        area = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        part, inside = image[area], mask[area]
-        part[inside] = (part[inside] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(image, outlines, -1, tuple(int(channel) for channel in color), 1, cv2.LINE_AA)
-    return image
-
-
-def _mask_centers(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) centre (x, y) and (n,) area of the largest connected part of each mask.
-
-    Where the centre is not in the part itself, it is the pixel farthest from its border.
-    """
-    centers, areas = np.zeros((len(masks), 2)), np.zeros(len(masks))
-    for i, mask in enumerate(masks):
-        _, parts, stats, middles = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        if len(stats) > 1:
-            largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
-            centers[i], areas[i] = middles[largest], stats[largest, cv2.CC_STAT_AREA]
-            x, y = centers[i].round().astype(int)
-            if parts[y, x] != largest:
-                part = np.pad((parts == largest).astype(np.uint8), 1)  # a border of the picture is one of the part
-                depth = cv2.distanceTransform(part, cv2.DIST_L2, 3)[1:-1, 1:-1]
-                centers[i] = np.unravel_index(depth.argmax(), depth.shape)[::-1]
-    return centers, areas

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from mmengine.logging import print_log
 
+from mmdet.errors import UserFileError
+
 MISSING = '?'
 PLACEHOLDERS = ('last resort', 'lastresort', 'fallback', 'blank')  # fonts of frames in place of letters
 _said: set[str] = set()
@@ -19,9 +21,45 @@ DRAWING = threading.RLock()
 
 def plain_text(text: str) -> str:
     """``text`` for matplotlib to write as it is: dollars open no formula, letters that no font has are ``?``."""
+    return _with_letters(text).replace('$', r'\$')
+
+
+def _with_letters(text: str) -> str:
     text = ''.join(' ' if unicodedata.category(letter) == 'Cc' else letter for letter in str(text))
     lost = missing_letters(text)
-    return ''.join(MISSING if letter in lost else letter for letter in text).replace('$', r'\$')
+    return ''.join(MISSING if letter in lost else letter for letter in text) if lost else text
+
+
+def font_runs(text: str, font_file: str | None = None) -> list[tuple[str, str]]:
+    """The parts of a line of text, each with a font file that has its letters, as few as one for all of them.
+
+    Args:
+        font_file: The font of the letters that it has, before those of the system.
+    """
+    letters = frozenset(str(text))
+    if font_file is not None:
+        _require_font(font_file)
+    own = [font_file] if font_file is not None else []
+    if own and frozenset(map(ord, letters)) <= _letters_of(own[0]):
+        return [(own[0], str(text))]
+    text = _with_letters(text)
+    files = [*own, _default_file(), *_fallback(_beyond_default(text))[0]]
+    for file in files:
+        if all(ord(letter) in _letters_of(file) for letter in text):
+            return [(file, text)]
+    runs: list[tuple[str, str]] = []
+    for letter in text:
+        last = runs[-1][0] if runs else None
+        if last is not None and (ord(letter) in _letters_of(last) or unicodedata.combining(letter)):
+            runs[-1] = (last, runs[-1][1] + letter)
+        else:
+            runs.append((next((file for file in files if ord(letter) in _letters_of(file)), files[0]), letter))
+    return runs
+
+
+def _require_font(path: str) -> None:
+    if not _letters_of(path):
+        raise UserFileError(f'{path!r} is not a font file (.ttf, .otf or .ttc) that can be drawn with')
 
 
 def class_names(names: Iterable) -> list[str]:
@@ -29,14 +67,9 @@ def class_names(names: Iterable) -> list[str]:
     return [f'class {label}' if missing_letters(str(name)) else str(name) for label, name in enumerate(names)]
 
 
-def text_width(text: str) -> float:
-    """Width in sizes of the font, about."""
-    return sum(1.0 if unicodedata.east_asian_width(letter) in 'WF' else 0.58 for letter in text)
-
-
 def font_families(texts: str | Iterable[str]) -> list[str]:
     """Families; matplotlib takes each letter from the first that has it: its own, then others of the system."""
-    return ['sans-serif', *_fallback(_beyond_default(texts))[0]]
+    return ['sans-serif', *map(_family, _fallback(_beyond_default(texts))[0])]
 
 
 def missing_letters(texts: str | Iterable[str]) -> frozenset[str]:
@@ -78,27 +111,31 @@ _ASCII = frozenset(map(chr, range(32, 127)))
 
 
 @functools.cache
-def _default() -> frozenset[int]:
+def _default_file() -> str:
     from matplotlib.font_manager import FontProperties, findfont
 
-    return _letters_of(findfont(FontProperties(family=['sans-serif'])))
+    return str(findfont(FontProperties(family=['sans-serif'])))
+
+
+def _default() -> frozenset[int]:
+    return _letters_of(_default_file())
 
 
 @functools.lru_cache(256)
 def _fallback(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families that have ``letters``, as few as a greedy choice finds, and the letters that none has."""
+    """Font files that have ``letters``, as few as a greedy choice finds, and the letters that none has."""
     if not letters - _ASCII:
         return (), frozenset()
-    families, rest = [], set(map(ord, letters))
+    files, rest = [], set(map(ord, letters))
     fonts = _fonts()
     while rest:
         best = max(fonts, key=lambda font: len(_letters_of(font) & rest), default=None)
         found = _letters_of(best) & rest if best is not None else frozenset()
         if not found:
             break
-        families.append(_family(best))
+        files.append(best)
         rest -= found
-    return tuple(families), frozenset(map(chr, rest))
+    return tuple(files), frozenset(map(chr, rest))
 
 
 def _fonts() -> Sequence[str]:

@@ -122,3 +122,13 @@ def test_reading_path(config, tmp_path):
     assert loss['files'] <= files and loss['files'] < loss['moves'] <= moves
     table = run('reading_path', f'"{path}" --size 128 160 --walk loss', tmp_path)
     assert f'{path.stem}  loss' in table and 'models/detectors/' in table.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_drawing(tmp_path):
+    printed = run('drawing', f'--repeat 1 --out {tmp_path / "out"}', tmp_path)
+    assert '21 boxes: mmdet' in printed
+    found = json.loads((tmp_path / 'out' / 'drawing.json').read_text())
+    assert (
+        all(row['mmdet'] > 0 for row in found.values()) and (tmp_path / 'out' / 'drawing_mmdet_21_boxes.png').is_file()
+    )

@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import INSTANCE_OFFSET, BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer, draw_sheet, get_palette, jitter_color, palette_val
-from mmdet.visualization.local_visualizer import _mask_centers
+from mmdet.visualization.canvas import mask_centers
 from mmdet.visualization.palette import get_adaptive_scales
 
 H, W = 60, 80
@@ -180,7 +180,7 @@ def test_names_of_a_map_below_its_objects(visualizer, gray, tmp_path, monkeypatc
 def test_names_lie_on_their_segments():
     ring = np.ones((1, 41, 61), dtype=bool)
     ring[:, 8:38, 5:45] = False
-    (x, y), area = (value[0] for value in _mask_centers(ring))
+    (x, y), area = (value[0] for value in mask_centers(ring))
     assert ring[0, int(y), int(x)] and x > 45 and area == ring.sum()
 
 

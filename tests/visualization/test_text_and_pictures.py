@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer, LoadedPictures, text
-from mmdet.visualization.text import class_names, font_families, missing_letters, plain_text, text_width
+from mmdet.visualization.text import class_names, font_families, missing_letters, plain_text
 from mmdet.visualization.window import require_display
 
 GRAY = np.full((120, 160, 3), 128, dtype=np.uint8)
@@ -101,10 +101,6 @@ def test_letters_that_no_font_has(messages):
 def test_damaged_fonts_are_passed_over(tmp_path):
     (tmp_path / 'broken.ttf').write_bytes(b'no font')
     assert text._letters_of(str(tmp_path / 'broken.ttf')) == frozenset()
-
-
-def test_widths():
-    assert text_width('人') == 1 and text_width('ab') == pytest.approx(1.16)
 
 
 def test_nothing_is_taken_from_the_global_random_numbers():

@@ -12,6 +12,8 @@ import json
 import os
 import sys
 
+sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+
 
 class MMdetHandler:
     """The handler: TorchServe calls :meth:`initialize` once and :meth:`handle` with a batch of requests.
