@@ -114,8 +114,8 @@ def greedy_nms(boxes: Tensor, groups: Tensor, sizes: Tensor, threshold: float, l
 
 @greedy_nms.register_fake
 def _(boxes: Tensor, groups: Tensor, sizes: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
-    places = boxes.new_empty(len(boxes), limit, dtype=torch.long)
-    return places, boxes.new_empty(len(boxes), dtype=torch.long)
+    places = boxes.new_empty(boxes.shape[0], limit, dtype=torch.long)
+    return places, boxes.new_empty(boxes.shape[0], dtype=torch.long)
 
 
 def _greedy_by_blocks(

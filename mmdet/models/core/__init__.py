@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = attach(
             'Slots aligned_bilinear dynamic_logits in_parts parameter_counts pick_slots rows_at '
             'split_parameters unfold_wo_center with_coordinates'
         ),
+        'fixed_results': 'FixedInstances fixed_instances fixed_suppressed stacked unstacked',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',
         'gt_masks': 'GTMasks',
         'heatmap': ('gaussian_heatmaps gaussian_radius highest_cells local_maxima raise_by_class values_at_cells'),

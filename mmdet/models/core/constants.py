@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,4 +12,19 @@ def constant(values: float | Sequence, like: Tensor) -> Tensor:
 
     ``like.new_tensor`` lets the host wait until a GPU has done everything before; this does not.
     """
+    if torch.compiler.is_exporting() and _is_symbolic(values):
+        return _stacked(values, like)
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
+def _is_symbolic(values: Any) -> bool:
+    """Whether a size that is not known while a graph is traced is among the numbers."""
+    if isinstance(values, (list, tuple)):
+        return any(map(_is_symbolic, values))
+    return isinstance(values, (torch.SymInt, torch.SymFloat))
+
+
+def _stacked(values: Any, like: Tensor) -> Tensor:
+    if isinstance(values, (list, tuple)):
+        return torch.stack([_stacked(value, like) for value in values])
+    return torch.scalar_tensor(values, dtype=like.dtype, device=like.device)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserValueError
+from mmdet.ops.fixed_size import is_fixed_size
 
 from .gt import pad_batch
 from .ordering import stable_topk
@@ -79,6 +80,8 @@ class Slots:
         """A batch of what may be a list by image; of instances the fields ``names``, as far as there are any."""
         if isinstance(found, Slots):
             return found
+        if is_fixed_size():
+            return cls({name: found[0][name] for name in names if name in found[0]}, found[0].scores > 0)
         used = pad_batch([torch.ones(len(x), dtype=torch.bool, device=_device(x, names)) for x in found])
         if not names:
             return cls(pad_batch(list(found)) + sum(x.sum() for x in found) * 0, used)  # empty ones have gradients too
@@ -128,6 +131,8 @@ def in_parts(function: Callable[..., Tensor], size: int, *slots: Tensor, budget:
         size: Values that the backward pass needs of one slot of all images.
         budget: Of such values at once.
     """
+    if is_fixed_size():
+        return function(*slots)
     step = max(1, (ACTIVATION_BUDGET if budget is None else budget) // max(1, size))
     if slots[0].shape[1] <= step:
         return function(*slots)
@@ -177,7 +182,7 @@ def dynamic_logits(
         points, reach: ``(B, S, 2)`` xy and ``(B, S)``, in pixels.
         locations: x ``(w,)`` and y ``(h,)`` of the cells, in pixels.
     """
-    batch = len(params)
+    batch = params.shape[0]
     weights, biases = split_parameters(params, *counts)
     # The way is linear in x and y: the first layer of all slots of a picture is one product with maps that they share.
     x, y = locations
@@ -236,4 +241,4 @@ def with_coordinates(maps: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
     x = torch.linspace(-1, 1, width, dtype=maps.dtype, device=maps.device)
     y = torch.linspace(-1, 1, height, dtype=maps.dtype, device=maps.device)[:, None]
-    return torch.cat([maps, x.expand(len(maps), 1, height, -1), y.expand(len(maps), 1, -1, width)], 1)
+    return torch.cat([maps, x.expand(maps.shape[0], 1, height, -1), y.expand(maps.shape[0], 1, -1, width)], 1)

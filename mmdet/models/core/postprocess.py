@@ -14,9 +14,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.ops.fixed_size import at_least, is_fixed_size, is_symbolic
 from mmdet.structures.bbox import BaseBoxes
 
 from .constants import constant
+from .fixed_results import fixed_instances, fixed_suppressed
 from .pyramid import Priors, split_levels
 
 
@@ -57,7 +59,7 @@ def gather_rows(level: Tensor, index: Tensor, dim: int) -> Tensor:
     """
     view = level.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2)  # (B, H, W, A, dim)
     width, anchors = view.shape[2], view.shape[3]
-    batch = torch.arange(len(view), device=level.device)[:, None]
+    batch = torch.arange(view.shape[0], device=level.device)[:, None]
     return view[batch, index // (width * anchors), index // anchors % width, index % anchors]
 
 
@@ -77,8 +79,10 @@ def select_topk(
     """
     maps = cls_score.unflatten(1, (-1, channels))  # (B, A, channels, H, W)
     num_priors = maps.shape[1] * maps.shape[3] * maps.shape[4]
-    if monotonic and 0 < nms_pre < num_priors:
+    if monotonic and nms_pre > 0 and (is_symbolic(num_priors) or nms_pre < num_priors):
         peaks = maps.amax(2).permute(0, 2, 3, 1).flatten(1)  # (B, H * W * A)
+        if is_symbolic(num_priors):
+            return _padded_topk(cls_score, channels, peaks, nms_pre, activate)
         candidates = peaks.topk(nms_pre, sorted=False).indices
         scores = activate(gather_rows(cls_score, candidates, channels).float())
     else:
@@ -86,12 +90,29 @@ def select_topk(
         scores = activate(maps.permute(0, 3, 4, 1, 2).flatten(1, 3).float())  # (B, P, C)
     num_classes = scores.shape[-1]
     flat = scores.flatten(1)
-    if 0 < nms_pre < flat.shape[1]:
+    if nms_pre > 0 and is_symbolic(flat.shape[1]):
+        top, order = at_least(flat, nms_pre, -1.0).topk(nms_pre)
+        order = order.clamp(max=flat.shape[1] - 1)
+    elif 0 < nms_pre < flat.shape[1]:
         top, order = flat.topk(nms_pre)
     else:
         top, order = flat.sort(1, descending=True)
     labels, position = order % num_classes, order // num_classes
     return top, labels, position if candidates is None else candidates.gather(1, position)
+
+
+def _padded_topk(
+    cls_score: Tensor, channels: int, peaks: Tensor, nms_pre: int, activate: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`select_topk` of a level whose size is not known yet: where it has fewer priors than ``nms_pre``, the rest
+    has a score of -1."""
+    top, candidates = at_least(peaks, nms_pre, -torch.inf).topk(nms_pre)
+    candidates = candidates.clamp(max=peaks.shape[1] - 1)
+    scores = activate(gather_rows(cls_score, candidates, channels).float())
+    scores = torch.where(top[..., None] > -torch.inf, scores, -1.0)
+    best, order = scores.flatten(1).topk(nms_pre)
+    num_classes = scores.shape[-1]
+    return best, order % num_classes, candidates.gather(1, order // num_classes)
 
 
 def best_candidates(
@@ -123,7 +144,7 @@ def best_candidates(
         rows = index[..., None].expand(-1, -1, grid.shape[-1])
         level = dict(scores=scores, labels=labels, level_ids=torch.full_like(labels, i))
         level['preds'] = gather_rows(bbox_pred, index, bbox_pred.shape[1] * channels // cls_score.shape[1])
-        level['priors'] = grid[0][index] if len(grid) == 1 else grid.gather(1, rows)
+        level['priors'] = grid[0][index] if grid.shape[0] == 1 else grid.gather(1, rows)
         if score_factors is not None:
             level['score_factors'] = gather_rows(score_factors[i], index, 1)[..., 0].sigmoid()
         levels.append(level)
@@ -164,7 +185,11 @@ def padded_detections(
     scores too little, and for suppression that is not the greedy one.
     """
     boxes, scores, options = fields['bboxes'], fields['scores'], greedy_options(test_cfg.nms)
-    if not with_nms or options is None or isinstance(boxes, BaseBoxes) or not batches_images(scores):
+    if is_fixed_size():
+        options = (dict(test_cfg.nms) if test_cfg.nms else None) if with_nms else {'type': 'outside'}
+        if options is None:
+            raise UserValueError("test_cfg has no 'nms', for example nms=dict(type='nms', iou_threshold=0.5)")
+    elif not with_nms or options is None or isinstance(boxes, BaseBoxes) or not batches_images(scores):
         return None
     fields, valid = dict(fields), scores > test_cfg.score_thr
     if rescale:
@@ -174,13 +199,16 @@ def padded_detections(
     if test_cfg.min_bbox_size >= 0:
         x1, y1, x2, y2 = fields['bboxes'].unbind(-1)
         valid = valid & (x2 - x1 > test_cfg.min_bbox_size) & (y2 - y1 > test_cfg.min_bbox_size)
-    return suppressed(fields, valid, options, None if options.pop('class_agnostic') else groups, test_cfg.max_per_img)
+    agnostic = options.pop('class_agnostic', False)
+    return suppressed(fields, valid, options, None if agnostic else groups, test_cfg.max_per_img)
 
 
 def suppressed(
     fields: dict[str, Tensor], valid: Tensor, options: dict, groups: str | None, limit: int | None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What greedy suppression keeps of candidates ``{name: (B, K, ...)}``, best first, and how many ``(B,)``."""
+    if is_fixed_size():
+        return fixed_suppressed(fields, valid, options, groups, limit)
     from mmdet.ops.padded_nms import padded_nms
 
     max_num = min((n for n in (options.pop('max_num', -1), limit or -1) if n > 0), default=-1)
@@ -196,6 +224,8 @@ def suppressed(
 
 def split_images(kept: dict[str, Tensor], counts: Tensor) -> list[InstanceData]:
     """The results of each image; the host waits once, for the counts."""
+    if is_fixed_size():
+        return [fixed_instances(kept, counts)]
     return [
         InstanceData(**{name: value[b, :count] for name, value in kept.items()})
         for b, count in enumerate(counts.tolist())
@@ -216,7 +246,7 @@ def greedy_options(nms: dict | None) -> dict | None:
 
 def batches_images(like: Tensor) -> bool:
     """Whether the images of a batch are suppressed together: where waiting for the device costs more than computing."""
-    return like.device.type != 'cpu'
+    return is_fixed_size() or like.device.type != 'cpu'
 
 
 def image_detections(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 def flatten_levels(levels: Sequence[Tensor], dim: int) -> Tensor:
     """Level maps ``[(B, A * dim, H, W), ...]`` as one ``(B, P, dim)``."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, dim) for level in levels], 1)
+    return torch.cat([level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, dim) for level in levels], 1)
 
 
 def flatten_outputs(*outputs: tuple[Sequence[Tensor], int]) -> list[Tensor]:

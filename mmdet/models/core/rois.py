@@ -14,9 +14,11 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.structures.bbox import BaseBoxes
 
 from .constants import constant
+from .fixed_results import fixed_instances
 from .gt import PaddedGT, pad_batch
 from .pyramid import Priors
 from .sampling import as_slots
@@ -227,7 +229,10 @@ class Proposals(Priors):
         return cls.pad(found)
 
     def _images(self) -> list[InstanceData]:
-        if self.images is None:
+        if self.images is None and is_fixed_size():
+            fields = dict(bboxes=self.boxes, **(self.fields or {}))
+            self.images = [fixed_instances(fields, self.valid.sum(1))]
+        elif self.images is None:
             rows = [torch.arange(self.boxes.shape[1], device=self.boxes.device)[valid] for valid in self.valid]
             values = dict(bboxes=self.boxes, **(self.fields or {}))
             self.images = [
@@ -247,5 +252,5 @@ class Proposals(Priors):
 
 def with_image(boxes: Tensor) -> Tensor:
     """``(B, S, 4)`` as RoIs ``(B, S, 5)`` whose first column is the image."""
-    images = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
+    images = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
     return torch.cat([images[:, None, None].expand(-1, boxes.shape[1], -1), boxes], -1)

@@ -118,11 +118,11 @@ class BaseDenseHead(BaseModule, metaclass=ABCMeta):
         generator = self.prior_generator if generator is None else generator
         levels = [get_box_tensor(level) for level in generator.grid_priors(sizes, device=device, **options)]
         if pads is None:
-            valid = torch.ones(1, sum(map(len, levels)), dtype=torch.bool, device=levels[0].device)
+            valid = torch.ones(1, sum(level.shape[0] for level in levels), dtype=torch.bool, device=levels[0].device)
         else:
             valid = torch.stack([torch.cat(generator.valid_flags(sizes, pad, device)) for pad in pads])
         strides = [stride[0] if isinstance(stride, (tuple, list)) else stride for stride in generator.strides]
-        return Priors(torch.cat(levels)[None], valid, [len(level) for level in levels], strides)
+        return Priors(torch.cat(levels)[None], valid, [level.shape[0] for level in levels], strides)
 
     def _assign(
         self, assigner, priors: Priors, gt: PaddedGT, predictions: dict | None = None, options: dict | None = None

@@ -35,6 +35,7 @@ from mmdet.models.core import (
     split_parameters,
 )
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig
 
@@ -428,6 +429,9 @@ class CondInstMaskHead(BaseMaskHead):
     ) -> InstanceList:
         """Put ``masks (n, H, W)`` into the detections of each image; with ``rescale`` boxes are brought to the original
         image as well."""
+        if is_fixed_size():
+            results_list[0].masks = mask_preds.values.sigmoid()  # of stride mask_out_stride
+            return results_list
         for preds, results, meta in zip(mask_preds, results_list, batch_img_metas):
             if len(results.bboxes):
                 results.masks = self._predict_by_feat_single(preds, results.bboxes, meta, rescale)

@@ -21,6 +21,7 @@ from mmdet.models.core import (
     QueryOutputs,
     by_batch,
     constant,
+    fixed_instances,
     float_outputs,
     in_float32,
     layer_losses,
@@ -32,6 +33,7 @@ from mmdet.models.layers.mlp import FFN, MLP
 from mmdet.models.layers.transformer.utils import inverse_sigmoid
 from mmdet.models.losses import IoUAwareBCELoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.models.task_modules.joints import match_groups
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
@@ -342,6 +344,8 @@ class DETRHead(BaseModule):
         boxes = (boxes * sizes).clamp(min=0).minimum(sizes)
         if rescale:
             boxes = rescaled_fields(dict(bboxes=boxes), metas)['bboxes']
+        if is_fixed_size():
+            return [fixed_instances(dict(bboxes=boxes, scores=scores, labels=labels))]
         return [InstanceData(bboxes=b, scores=s, labels=n) for b, s, n in zip(boxes, scores, labels)]
 
 

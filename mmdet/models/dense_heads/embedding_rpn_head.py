@@ -7,6 +7,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.errors import UserNotImplementedError, UserValueError
+from mmdet.models.core import fixed_instances
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -54,10 +56,18 @@ class EmbeddingRPNHead(BaseModule):
         boxes, features = self.init_proposal_bboxes.weight, self.init_proposal_features.weight
         sizes = image_sizes([sample.metainfo for sample in batch_data_samples], boxes.float())[:, None]
         proposals = bbox_cxcywh_to_xyxy(boxes.float()) * sizes
+        if is_fixed_size():
+            return [self._fixed_proposals(x[0].shape[0], proposals, sizes, features)]
         return [
             InstanceData(bboxes=box, imgs_whwh=size.expand(self.num_proposals, -1), features=features)
             for box, size in zip(proposals, sizes)
         ]
+
+    def _fixed_proposals(self, images: int, boxes: Tensor, sizes: Tensor, features: Tensor) -> InstanceData:
+        """The proposals of all images as the one result of a batch."""
+        rows = images, self.num_proposals, -1
+        fields = dict(bboxes=boxes.expand(rows), imgs_whwh=sizes.expand(rows), features=features.expand(rows))
+        return fixed_instances(fields)
 
     def loss(self, *args: Any, **kwargs: Any) -> dict:
         """Proposals have no loss of their own.

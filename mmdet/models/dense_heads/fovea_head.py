@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmdet.models.core import BestMatch, PaddedGT, Priors, by_batch, flatten_outputs, map_sizes, per_level
 from mmdet.models.task_modules.coders import clip_to_middles
 from mmdet.ops.deform_conv import DeformConv2d
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 
 from . import family_joints, joints
@@ -184,6 +185,10 @@ class FoveaHead(AnchorFreeHead):
 
     def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
         length = per_level(self.base_edge_list, sizes, preds)[:, None]
+        if is_fixed_size():
+            lengths = length.expand(*preds.shape[:2], 1)
+            flat = [values.flatten(0, 1) for values in (priors, preds, lengths)]
+            return self._bbox_decode(flat[0], flat[1], flat[2], shapes[0]).unflatten(0, preds.shape[:2])
         return torch.stack([self._bbox_decode(*image) for image in zip(priors, preds, [length] * len(preds), shapes)])
 
     def _bbox_decode(

@@ -18,6 +18,8 @@ from mmdet.models.core import (
     DenseTargets,
     TestCfg,
     by_batch,
+    fixed_instances,
+    fixed_suppressed,
     flatten_outputs,
     gather_rows,
     image_detections,
@@ -26,6 +28,7 @@ from mmdet.models.core import (
     split_by_mixture,
     split_levels,
 )
+from mmdet.ops.fixed_size import fixed_options, is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 
@@ -261,6 +264,8 @@ class PAAHead(ATSSHead):
             parts.append((grid[index], gather_rows(bbox_pred, index, self.reg_dim), pick(scores), pick(factor)))
         anchors, preds, scores, factors = (torch.cat(values, 1) for values in zip(*parts))
         boxes = self.bbox_coder.decode(anchors, preds, max_shape=image_shapes(metas))
+        if is_fixed_size():
+            return [self._fixed_results(boxes, (scores * factors).sqrt(), TestCfg.read(cfg))]
         return [
             self._bbox_post_process(
                 InstanceData(bboxes=boxes[b], scores=scores[b], score_factors=factors[b, :, 0]),
@@ -271,6 +276,21 @@ class PAAHead(ATSSHead):
             )
             for b, meta in enumerate(metas)
         ]
+
+    def _fixed_results(self, boxes: Tensor, scores: Tensor, test_cfg: TestCfg) -> InstanceData:
+        """The one result of a batch, from boxes ``(B, K, 4)`` and scores ``(B, K, C)``."""
+        top, index = scores.flatten(1).topk(min(fixed_options().candidates, scores[0].numel()))
+        anchor, labels = index // self.num_classes, index % self.num_classes
+        fields = dict(bboxes=boxes.gather(1, anchor[..., None].expand(-1, -1, 4)), scores=top, labels=labels)
+        valid, options = top > test_cfg.score_thr, dict(test_cfg.nms or {})
+        found = fixed_instances(*fixed_suppressed(fields, valid, options, 'labels', test_cfg.max_per_img))
+        if self.with_score_voting:
+            of_labels = found.labels.clamp(min=0)[:, None].expand(-1, scores.shape[1], -1)  # (B, K, M)
+            votes = scores.gather(2, of_labels).transpose(1, 2)
+            votes = votes * (votes > test_cfg.score_thr)
+            voted = _mean_by_overlap(bbox_overlaps(found.bboxes, boxes), votes, boxes)
+            found.bboxes = torch.where(found.labels[..., None] >= 0, voted, found.bboxes)
+        return found
 
     @by_batch
     def _bbox_post_process(
@@ -292,6 +312,11 @@ class PAAHead(ATSSHead):
     def _vote(self, detections: InstanceData, candidates: InstanceData) -> Tensor:
         """Boxes ``(n, 4)`` of ``detections`` as means of the ``candidates`` of their class (Eq. 9)."""
         overlap = bbox_overlaps(detections.bboxes, candidates.bboxes)
-        vote = (detections.labels[:, None] == candidates.labels) & (overlap > 0.01)
-        weight = torch.exp(-((1 - overlap) ** 2) / 0.025) * candidates.scores * vote
-        return weight @ candidates.bboxes / weight.sum(1, keepdim=True)
+        votes = candidates.scores * (detections.labels[:, None] == candidates.labels)
+        return _mean_by_overlap(overlap, votes, candidates.bboxes)
+
+
+def _mean_by_overlap(overlap: Tensor, votes: Tensor, boxes: Tensor) -> Tensor:
+    """Means ``(..., n, 4)`` of boxes ``(..., K, 4)`` by their overlaps and votes ``(..., n, K)``."""
+    weight = torch.exp(-((1 - overlap) ** 2) / 0.025) * votes * (overlap > 0.01)
+    return weight @ boxes / weight.sum(-1, keepdim=True)

@@ -127,7 +127,7 @@ class DeformableDETR(DetectionTransformer):
         shapes = [tuple(level.shape[-2:]) for level in maps]
         starts = [sum(height * width for height, width in shapes[:level]) for level in range(len(shapes))]
         if masks is None:
-            ratios = maps[0].new_ones(len(maps[0]), len(maps), 2)
+            ratios = maps[0].new_ones(maps[0].shape[0], len(maps), 2)
         else:
             ratios = torch.stack([self.get_valid_ratio(mask) for mask in masks], 1)
         # Where a graph is made of the steps, numbers stay numbers: it cannot look into a tensor.
@@ -171,7 +171,7 @@ class DeformableDETR(DetectionTransformer):
             waves = self.get_proposal_pos_embed(chosen, self.embed_dims // 2).to(memory.dtype)
             query_pos, query = self.pos_trans_norm(self.pos_trans_fc(waves)).chunk(2, -1)
         else:
-            embedding = self.query_embedding.weight.expand(len(memory), -1, -1)
+            embedding = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
             query_pos, query = embedding.chunk(2, -1)
             references = self.reference_points_fc(query_pos).sigmoid()
         queries = dict(query=query, query_pos=query_pos, memory=memory, reference_points=references)
@@ -244,7 +244,7 @@ class DeformableDETR(DetectionTransformer):
                 y, x = y / inside[:, :, 0].sum(1, keepdim=True), x / inside[:, 0].sum(1, keepdim=True)
             center = torch.stack([x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], -1)
             box = torch.cat([center, torch.full_like(center, 0.05 * 2.0**level)], -1)
-            boxes.append(box.flatten(1, 2).expand(len(memory), -1, -1))
+            boxes.append(box.flatten(1, 2).expand(memory.shape[0], -1, -1))
         proposals = torch.cat(boxes, 1)
         left_out = ~((proposals > 0.01) & (proposals < 0.99)).all(-1, keepdim=True)
         if memory_mask is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,10 +16,13 @@ from mmdet.models.core import (
     Proposals,
     RoISamples,
     empty_instances,
+    fixed_instances,
+    of_label,
     unpack_gt_instances,
     with_image,
 )
 from mmdet.models.task_modules.joints import assign_images, sample_regions
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -161,7 +165,8 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         head = self._last(self.bbox_head)
         if head.predicts_batch(rpn_results_list, rcnn_test_cfg):
             batch = Proposals.of(rpn_results_list)
-            counts = [batch.boxes.shape[1]] * len(batch)
+            rows = batch.boxes.shape[:2]
+            counts = [rows[0] * rows[1]] if is_fixed_size() else [rows[1]] * rows[0]
             outs = self._refine_roi(x, with_image(batch.boxes).flatten(0, 1), batch_img_metas, counts, **context)
             return head.predict_batch(*outs, batch.valid, batch_img_metas, rcnn_test_cfg, rescale)
         proposals = [results.bboxes for results in rpn_results_list]
@@ -207,6 +212,8 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         **context,
     ) -> InstanceList:
         """Put ``masks`` into the detections of each image."""
+        if is_fixed_size():
+            return [self._fixed_masks(x, results_list[0], **context)]
         boxes = [results.bboxes for results in results_list]
         rois = bbox2roi(boxes)
         if len(rois) == 0:
@@ -226,6 +233,17 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
             rescale=rescale,
             activate_map=activated,
         )
+
+    def _fixed_masks(self, x: tuple[Tensor, ...], results: InstanceData, **context) -> InstanceData:
+        """Put ``masks (B, M, h, w)``, probabilities inside of each box, into the one result of all images."""
+        rows = results.bboxes.shape[:2]
+        rois, labels = with_image(results.bboxes).flatten(0, 1), results.labels.clamp(min=0).flatten()
+        flat = fixed_instances(dict(bboxes=rois[:, 1:], scores=results.scores.flatten(), labels=labels))
+        preds, activated = self._predicted_masks(x, rois, [flat], **context)
+        preds = preds[:, 0] if preds.shape[1] == 1 else of_label(preds, labels)
+        results.masks = (preds if activated else preds.sigmoid()).float().unflatten(0, rows)
+        results.scores = flat.scores.unflatten(0, rows)  # which a head may weigh by the quality of the masks
+        return results
 
     def _predicted_masks(
         self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context

@@ -204,11 +204,12 @@ class CascadeRoIHead(BaseRoIHead):
             if head.custom_activation:
                 scores = head.loss_cls.get_activation(scores)
             stage_scores.append(scores)
-            if stage < self.num_stages - 1 and len(rois):
+            if stage < self.num_stages - 1 and rois.shape[0]:
                 labels = scores[:, :-1].argmax(1)
                 boxes = split_rows(bbox_preds, counts, head)
                 parts = zip(rois.split(counts), labels.split(counts), boxes, batch_img_metas)
-                rois = bbox2roi([head.regress_by_class(roi[:, 1:], *rest) for roi, *rest in parts])
+                moved = [head.regress_by_class(roi[:, 1:], *rest) for roi, *rest in parts]
+                rois = torch.cat([rois[:, :1], torch.cat(moved)], 1)
         scores = sum(stage_scores) / float(len(stage_scores))
         return rois.split(counts), scores.split(counts), split_rows(bbox_preds, counts, self.bbox_head[-1])
 

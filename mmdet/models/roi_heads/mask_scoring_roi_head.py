@@ -58,7 +58,7 @@ class MaskScoringRoIHead(StandardRoIHead):
     def _predicted_masks(
         self, x: tuple[Tensor, ...], rois: Tensor, results_list: InstanceList, **context
     ) -> tuple[Tensor, bool]:
-        outs, counts = self._mask_forward(x, rois), [len(results.labels) for results in results_list]
+        outs, counts = self._mask_forward(x, rois), [results.labels.shape[0] for results in results_list]
         labels = torch.cat([results.labels for results in results_list])
         ious = self.mask_iou_head(outs['mask_feats'], of_label(outs['mask_preds'], labels))
         self.mask_iou_head.predict_by_feat(ious.split(counts), results_list)

@@ -21,13 +21,17 @@ from mmdet.models.core import (
     QueryPairs,
     as_float32,
     by_batch,
+    fixed_instances,
     image_shapes,
     in_float32,
     rescaled_fields,
+    stacked,
+    unstacked,
     with_image,
 )
 from mmdet.models.task_modules.joints import as_matched, match_stages, sample_images
 from mmdet.models.task_modules.samplers import PseudoSampler
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi, get_box_tensor
@@ -105,18 +109,18 @@ class SparseRoIHead(CascadeRoIHead):
             decoded_bboxes=boxes.flatten(0, 1),
             object_feats=object_feats,
             attn_feats=attn_feats,
-            detached_cls_scores=list(scores.detach()),
-            detached_proposals=list(boxes.detach()),
+            detached_cls_scores=unstacked(scores.detach()),
+            detached_proposals=unstacked(boxes.detach()),
         )
 
     def _run_stage(
         self, stage: int, x: tuple[Tensor, ...], results_list: InstanceList, feats: Tensor, metas: list[dict]
     ) -> dict:
         """:meth:`_bbox_forward` with ``results_list``, from which the next stage starts."""
-        boxes = torch.stack([results.bboxes for results in results_list])
+        boxes = stacked([results.bboxes for results in results_list])
         outs = self._bbox_forward(stage, x, with_image(boxes).flatten(0, 1), feats, metas)
         outs['results_list'] = [
-            InstanceData(bboxes=boxes, imgs_whwh=results.imgs_whwh)
+            type(results)(bboxes=boxes, imgs_whwh=results.imgs_whwh)
             for boxes, results in zip(outs['detached_proposals'], results_list)
         ]
         return outs
@@ -263,12 +267,14 @@ class SparseRoIHead(CascadeRoIHead):
         scores = scores.flatten(1)  # (B, Q * classes)
         scores, index = scores.topk(min(cfg.get('max_per_img', scores.shape[1]), scores.shape[1]))  # (B, K)
         queries, labels = index // head.num_classes, index % head.num_classes
-        image = torch.arange(len(index), device=index.device)[:, None]
-        fields = dict(bboxes=torch.stack(outs['detached_proposals'])[image, queries], scores=scores, labels=labels)
+        image = torch.arange(index.shape[0], device=index.device)[:, None]
+        fields = dict(bboxes=stacked(outs['detached_proposals'])[image, queries], scores=scores, labels=labels)
         if rescale:
             fields.update(rescaled_fields(fields, metas))
         if self.with_mask:
             fields['attn_feats'] = outs['attn_feats'][image, queries]
+        if is_fixed_size():
+            return [fixed_instances(fields)]
         return [InstanceData(**{name: value[b] for name, value in fields.items()}) for b in range(len(metas))]
 
     def predict_mask(  # type: ignore[override]  # the context is in the results
@@ -280,6 +286,7 @@ class SparseRoIHead(CascadeRoIHead):
     ) -> InstanceList:
         """Put ``masks`` into the detections of each image, in the place of ``attn_feats``."""
         feats = torch.cat([results.pop('attn_feats') for results in results_list])
+        feats = feats.flatten(0, 1) if is_fixed_size() else feats
         return super().predict_mask(x, batch_img_metas, results_list, rescale, attn_feats=feats)
 
     def _predicted_masks(
@@ -305,4 +312,4 @@ class SparseRoIHead(CascadeRoIHead):
 
 def _features(results_list: InstanceList) -> Tensor:
     """``(B, Q, C)`` of the queries."""
-    return torch.stack([results.features for results in results_list])
+    return stacked([results.features for results in results_list])

@@ -35,6 +35,7 @@ from mmdet.models.layers import build_linear_layer
 from mmdet.models.losses.accuracy import accuracy
 from mmdet.models.task_modules.coders import clamp_boxes
 from mmdet.models.task_modules.joints import as_samples
+from mmdet.ops.fixed_size import fixed_options, is_fixed_size
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor, scale_boxes
 from mmdet.utils import ConfigType, InstanceList, OptMultiConfig
@@ -253,7 +254,7 @@ class BBoxHead(BaseModule):
             and hasattr(self.predict_by_feat, 'by_batch')
             and hasattr(self._predict_by_feat_single, 'by_batch')
             and batches_images(proposals.boxes)
-            and greedy_options(rcnn_test_cfg.nms) is not None
+            and (is_fixed_size() or greedy_options(rcnn_test_cfg.nms) is not None)
         )
 
     @in_float32
@@ -273,13 +274,16 @@ class BBoxHead(BaseModule):
         Args:
             rois, cls_scores, bbox_preds: Of each image equally many, N; ``valid (B, N)`` says which count.
         """
-        boxes = torch.stack(list(rois))[..., 1:]
-        scores = self.activate(torch.cat(list(cls_scores))).unflatten(0, boxes.shape[:2])
+        boxes = torch.cat(list(rois)).unflatten(0, valid.shape)[..., 1:]
+        scores = self.activate(torch.cat(list(cls_scores))).unflatten(0, valid.shape)
         shapes = image_shapes(batch_img_metas)
-        boxes, factors = self._decoded(boxes, _stacked(bbox_preds), shapes)
+        boxes, factors = self._decoded(boxes, _stacked(bbox_preds, valid.shape), shapes)
         scores = scores[..., :-1].float().masked_fill(~valid[..., None], -1).flatten(1)  # (B, N * C)
-        count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
-        scores, index = stable_topk(scores, max(count, 1))  # (B, K)
+        if is_fixed_size():
+            scores, index = scores.topk(min(fixed_options().candidates, scores.shape[1]))
+        else:
+            count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
+            scores, index = stable_topk(scores, max(count, 1))  # (B, K)
         roi, labels = index // self.num_classes, index % self.num_classes
         boxes = boxes.unflatten(-1, (-1, 4)).float()  # (B, N, C or 1, 4)
         place = index if boxes.shape[2] > 1 else roi
@@ -290,8 +294,8 @@ class BBoxHead(BaseModule):
         fields = dict(bboxes=boxes, scores=scores, labels=labels)
         if rescale:
             fields.update(rescaled_fields(fields, batch_img_metas))
-        options = greedy_options(rcnn_test_cfg.nms)
-        groups = None if options.pop('class_agnostic') else 'labels'
+        options = dict(rcnn_test_cfg.nms) if is_fixed_size() else greedy_options(rcnn_test_cfg.nms)
+        groups = None if options.pop('class_agnostic', False) else 'labels'
         return split_images(*suppressed(fields, above, options, groups, rcnn_test_cfg.max_per_img))
 
     @by_batch
@@ -407,11 +411,11 @@ class BBoxHead(BaseModule):
         return self.bbox_coder.decode(priors, self._pred_of_label(bbox_pred, label), max_shape=shape)
 
 
-def _stacked(preds: Sequence) -> Any:
+def _stacked(preds: Sequence, shape: Sequence[int]) -> Any:
     """Predictions of each image ``(N, ...)``, or tuples of them, as ``(B, N, ...)``; None of None."""
     if preds[0] is None or isinstance(preds[0], Tensor):
-        return None if preds[0] is None else torch.stack(list(preds))
-    return tuple(torch.stack(column) for column in zip(*preds))
+        return None if preds[0] is None else torch.cat(list(preds)).unflatten(0, shape)
+    return tuple(torch.cat(column).unflatten(0, shape) for column in zip(*preds))
 
 
 def image_rows(

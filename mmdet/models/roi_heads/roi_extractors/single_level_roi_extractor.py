@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 
 from .base_roi_extractor import BaseRoIExtractor
@@ -36,7 +37,7 @@ class SingleRoIExtractor(BaseRoIExtractor):
         levels = self.map_roi_levels(rois, num_levels)
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        if not rois.is_cpu:
+        if is_fixed_size() or not rois.is_cpu:
             return self._pool_everywhere(feats, rois, levels)
         # Sorted by level and pooled level by level; a level without regions still takes part in the graph, so that no
         # process of a distributed run waits for the gradient of its convolutions.

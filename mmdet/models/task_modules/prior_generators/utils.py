@@ -13,7 +13,7 @@ class PriorGrid:
     @staticmethod
     def _meshgrid(x: Tensor, y: Tensor, row_major: bool = True) -> tuple[Tensor, Tensor]:
         """All pairs of ``x`` and ``y``, each ``(len(y) * len(x),)``, row by row; else ``y`` first."""
-        xx, yy = x.repeat(len(y)), y[:, None].expand(-1, len(x)).reshape(-1)
+        xx, yy = x.repeat(y.shape[0]), y[:, None].expand(-1, x.shape[0]).reshape(-1)
         return (xx, yy) if row_major else (yy, xx)
 
 
