@@ -301,7 +301,7 @@ DATASETS = _node('dataset', root.DATASETS, 'datasets')
 DATA_SAMPLERS = _node('data sampler', root.DATA_SAMPLERS, 'datasets.samplers')
 TRANSFORMS = _node('transform', root.TRANSFORMS, 'datasets.transforms', eager=('mmcv.transforms',))
 
-MODELS = _node('model', root.MODELS, 'models', 'ops', eager=('mmcv.cnn',))
+MODELS = _node('model', root.MODELS, 'models', 'ops', 'export', eager=('mmcv.cnn',))
 # no location: mmengine lists all wrappers whenever it initialises weights, which would import every model
 MODEL_WRAPPERS = _node('model_wrapper', root.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _node('weight initializer', root.WEIGHT_INITIALIZERS, 'models')

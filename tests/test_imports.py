@@ -70,6 +70,8 @@ ARROWS = {
     'engine.acceleration': GROUND | {'ops.winograd', 'engine.compilation'},
     # inputs for tests of code that builds on the package
     'testing': GROUND | {'registry', 'utils', 'structures'},
+    # files for other runtimes
+    'export': BELOW_MODELS | {'models.core', 'models.detectors', 'config'},
     # what users and scripts start
     'apis': {''},
     'cli': {''},

@@ -112,7 +112,10 @@ def add_train_arguments(parser: argparse.ArgumentParser, config: str = 'config f
 def add_test_arguments(parser: argparse.ArgumentParser, config: str = 'config file', **checkpoint: Any) -> None:
     """Those of ``tools/test.py`` and ``mmdet val``."""
     parser.add_argument('config', help=config)
-    parser.add_argument('checkpoint', **{'help': 'checkpoint file or URL', **checkpoint})
+    text = (
+        'checkpoint file or URL, or an exported file; may be left out if an exported file is in the place of the config'
+    )
+    parser.add_argument('checkpoint', **{'help': text, 'nargs': '?', **checkpoint})
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder, inside the work dir, for pictures with the predictions drawn')
@@ -149,3 +152,61 @@ def export_local_rank(args: argparse.Namespace) -> None:
     if args.launcher != 'none':
         # torchrun starts its ranks from its main thread; the daemons of srun and mpirun end theirs themselves
         end_with_parent(at_once='TORCHELASTIC_RUN_ID' in os.environ)
+
+
+def add_export_arguments(parser: argparse.ArgumentParser, config: str = 'config file') -> None:
+    """Those of ``tools/deployment/export.py`` and ``mmdet export``."""
+    parser.add_argument('config', help=config)
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        '--format',
+        default='onnx',
+        choices=['onnx', 'openvino', 'tensorrt', 'pt2', 'aotinductor', 'executorch', 'coreml'],
+        help='of the file (default: onnx)',
+    )
+    parser.add_argument('--precision', default='float32', choices=['float32', 'float16', 'int8'])
+    parser.add_argument('--out', metavar='FILE', help='the file (default: in this folder, named after the config)')
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the input (default: what the test pipeline makes; any size where it makes several)',
+    )
+    parser.add_argument('--batch', type=int, default=1, help='pictures of an input (default: 1)')
+    parser.add_argument('--dynamic-batch', action='store_true', help='any number of pictures')
+    parser.add_argument('--dynamic-size', action='store_true', default=None, help='any height and width')
+    parser.add_argument(
+        '--no-preprocess', action='store_true', help='the input is normalised already, not pixels from 0 to 255'
+    )
+    parser.add_argument('--no-nms', action='store_true', help='leave the suppression of overlaps out')
+    parser.add_argument('--max-detections', type=int, help='places for detections where the config does not say (300)')
+    parser.add_argument(
+        '--pictures',
+        nargs='+',
+        metavar='PATH',
+        help='files or folders to check and to calibrate with (default: of the test data)',
+    )
+    parser.add_argument('--check-pictures', type=int, default=4, help='most pictures to check with (default: 4)')
+    parser.add_argument(
+        '--tolerances',
+        nargs=2,
+        type=float,
+        metavar=('SCORE', 'PIXELS'),
+        help='the most that scores and boxes may differ (default: 0.001 and 0.1; more for float16 and int8)',
+    )
+    parser.add_argument('--eval', action='store_true', help='measure both on the test data of the config')
+    parser.add_argument('--device', default='cpu', help='where the detector runs (default: cpu)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as for training')
+
+
+def add_benchmark_arguments(parser: argparse.ArgumentParser, config: str = 'config file') -> None:
+    """Those of ``mmdet benchmark``."""
+    parser.add_argument('config', help=config)
+    parser.add_argument('files', nargs='+', metavar='FILE', help='checkpoints and exported files')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'), help='of a dynamic input (640 640)')
+    parser.add_argument('--runs', type=int, default=20, help='timed runs (default: 20)')
+    parser.add_argument('--threads', type=int, help='of the CPU (default: as torch has it)')
+    parser.add_argument('--no-eval', action='store_true', help='do not measure on the test data')
+    parser.add_argument('--device', default='cpu', help='where it runs (default: cpu)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as for training')

@@ -64,9 +64,7 @@ def prepare(args: argparse.Namespace) -> Any:
     """The config with the arguments that every tool has."""
     from mmengine.registry import init_default_scope
 
-    from mmdet.config import load_config
-
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = _read_config(args)
     for note in cfg.translation_notes:
         _print_once(f'translated from MMDetection 2.x: {note}')
     if 'launcher' in (args.cfg_options or {}):
@@ -82,6 +80,18 @@ def prepare(args: argparse.Namespace) -> Any:
     cfg.setdefault('default_scope', 'mmdet')
     init_default_scope(cfg.default_scope)
     return cfg
+
+
+def _read_config(args: argparse.Namespace) -> Any:
+    """The config that is named, or that is in an exported file."""
+    from mmdet.config import load_config
+    from mmdet.export.runtime import is_exported
+
+    if not is_exported(args.config):
+        return load_config(args.config, args.cfg_options)
+    from mmdet.export.exported_detector import config_inside
+
+    return config_inside(args.config, args.cfg_options)
 
 
 def build_runner(cfg: Any) -> Any:
@@ -147,13 +157,23 @@ def _print_once(text: str) -> None:
 def test(args: argparse.Namespace) -> None:
     """``tools/test.py``"""
     from mmdet.checks.config_check import ONLY_TRAINING, require_known_names
+    from mmdet.export.runtime import is_exported
 
+    if args.checkpoint is None:
+        if not is_exported(args.config):
+            raise UserValueError(f'a checkpoint is needed to test {args.config}; an exported file alone is enough')
+        args.checkpoint = args.config
     cfg = prepare(args)
     if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
         raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
     _name_unread(args, ONLY_TRAINING | {'load_from', 'resume'}, 'testing')
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    if is_exported(args.checkpoint):
+        from mmdet.export.exported_detector import in_the_place_of
+
+        cfg.load_from = None
+        in_the_place_of(cfg, args.checkpoint)
     if args.show or args.show_dir:
         _draw_predictions(cfg, args)
     if args.tta:

@@ -17,6 +17,8 @@ from mmdet.version import __version__
 COMMANDS = {
     'train': 'train by a config',
     'val': 'measure a trained detector',
+    'export': 'write a detector as a file for another runtime, and prove it',
+    'benchmark': 'precision, speed and size of checkpoints and exported files',
     'doctor': 'look for mistakes in the data of a config',
     'convert': 'write annotations in another format',
 }

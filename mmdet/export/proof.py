@@ -1,0 +1,120 @@
+"""Whether an exported file finds what its detector finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+SCORE_TOLERANCE = 1e-3
+BOX_TOLERANCE = 0.1
+"""In pixels of the network input."""
+HALF_TOLERANCES = (2e-2, 2.0)
+INT8_TOLERANCES = (0.2, 16.0)
+"""Of scores and boxes, for files that compute in less than single precision."""
+NEAR = 8.0
+"""A box that lies further away, in pixels, belongs to another detection."""
+
+
+@dataclass
+class Difference:
+    """Between two lists of detections.
+
+    Attributes:
+        scores, boxes: The largest difference of two detections that belong together, the latter in pixels.
+        pairs: How many belong together.
+        alone: The highest score of a detection that has no partner, over that of the last one that was kept; 0 where
+            each has one.
+        alone_count: How many have none.
+    """
+
+    scores: float = 0.0
+    boxes: float = 0.0
+    pairs: int = 0
+    alone: float = 0.0
+    alone_count: int = 0
+
+    def within(self, scores: float = SCORE_TOLERANCE, boxes: float = BOX_TOLERANCE) -> bool:
+        """Whether nothing differs by more."""
+        return self.scores <= scores and self.boxes <= boxes and self.alone <= scores
+
+    def joined(self, other: Difference) -> Difference:
+        """The worse of two."""
+        return Difference(
+            max(self.scores, other.scores),
+            max(self.boxes, other.boxes),
+            self.pairs + other.pairs,
+            max(self.alone, other.alone),
+            self.alone_count + other.alone_count,
+        )
+
+    def __str__(self) -> str:
+        text = f'{self.pairs} pairs: scores differ by at most {self.scores:.2g}, boxes by {self.boxes:.2g} px'
+        return text + (f'; {self.alone_count} without a partner, up to {self.alone:.2g}' if self.alone_count else '')
+
+
+def tolerances(precision: str) -> tuple[float, float]:
+    """Of scores and boxes, for a file that computes in ``precision``."""
+    table = {'float32': (SCORE_TOLERANCE, BOX_TOLERANCE), 'float16': HALF_TOLERANCES, 'int8': INT8_TOLERANCES}
+    return table[precision]
+
+
+def compare(first: Sequence[InstanceData], second: Sequence[InstanceData], near: float = NEAR) -> Difference:
+    """Of the detections of each image, ``bboxes (n, 4)``, ``scores (n,)`` and ``labels (n,)``.
+
+    Each detection of ``first`` belongs to that of ``second`` of the same label which is most like it, nearest in box
+    and score. Where a list ends, those of almost the same score as its last detection may be missing in the other.
+    """
+    total = Difference()
+    for one, other in zip(first, second):
+        total = total.joined(_of_image(one, other, near))
+    return total
+
+
+def _of_image(one: InstanceData, other: InstanceData, near: float) -> Difference:
+    if not len(one.scores) or not len(other.scores):
+        rest = one.scores if len(one.scores) else other.scores
+        return Difference(alone=_alone(rest, other.scores if len(one.scores) else one.scores), alone_count=len(rest))
+    score, box = _distances(one, other)
+    same = (one.labels[:, None] == other.labels[None]) & (box <= near)
+    cost = torch.where(same, score + box / near, torch.inf)
+    rows, columns = _pairs(cost)
+    left = torch.ones(len(one.scores), dtype=torch.bool)
+    right = torch.ones(len(other.scores), dtype=torch.bool)
+    left[rows], right[columns] = False, False
+    alone = max(_alone(one.scores[left], other.scores), _alone(other.scores[right], one.scores))
+    return Difference(
+        float(score[rows, columns].max()) if len(rows) else 0.0,
+        float(box[rows, columns].max()) if len(rows) else 0.0,
+        len(rows),
+        alone,
+        int(left.sum() + right.sum()),
+    )
+
+
+def _distances(one: InstanceData, other: InstanceData) -> tuple[Tensor, Tensor]:
+    score = (one.scores[:, None] - other.scores[None]).abs().float()
+    box = (one.bboxes[:, None].float() - other.bboxes[None].float()).abs().amax(-1)
+    return score, box
+
+
+def _pairs(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pairs of finite cost the cheapest, each row and each column once."""
+    from scipy.optimize import linear_sum_assignment
+
+    large = 1e6
+    rows, columns = linear_sum_assignment(torch.where(cost.isfinite(), cost, large).numpy())
+    rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
+    known = cost[rows, columns].isfinite()
+    return rows[known], columns[known]
+
+
+def _alone(scores: Tensor, others: Tensor) -> float:
+    """How far a detection without partner scores above the last of the other list, where any may end."""
+    if not len(scores):
+        return 0.0
+    last = float(others.min()) if len(others) else 0.0
+    return max(float(scores.max()) - last, 0.0)

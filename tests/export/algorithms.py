@@ -1,0 +1,82 @@
+"""Small detectors of each family, with outputs that differ from place to place, and what torch finds with them."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'configs'))
+from config_files import FAMILIES_WITH_MODELS, resolve
+from one_step import build, side_of
+from test_one_step import smallest
+
+from mmdet.export.form import Exportable
+from mmdet.export.metadata import Metadata
+from mmdet.ops.fixed_size import FixedSize
+from mmdet.structures import DetDataSample
+
+__all__ = ['FAMILIES_WITH_MODELS', 'detector', 'pictures', 'predicted', 'sizes', 'smallest']
+
+# Parts of names of layers whose outputs are classes, boxes and the like
+PREDICTORS = ('cls', 'score', 'fc_', 'reg', 'obj', 'pred', 'heat', 'logits', 'bbox_embed')
+# family -> multiple of sides, sizes to trace and to run, where the usual ones are too small or do not fit
+SIZES = {
+    'legacy_1.x': (1, (300, 300), ()),
+    'pascal_voc': (1, (300, 300), ()),
+    'pisa': (1, (300, 300), ()),
+    'wider_face': (1, (300, 300), ()),
+}
+USUAL = (32, (256, 320), ((320, 256), (192, 224)))
+
+
+def sizes(family):
+    """A multiple of sides, a size to trace, and sizes to run; none of the latter for a detector of one size."""
+    return SIZES.get(family, USUAL)
+
+
+def detector(family):
+    """The smallest one of a family, with predictors whose outputs have a spread of scores."""
+    name = smallest(family)
+    model = build(resolve(name)['model']).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer, value in model.named_parameters():
+            if not any(part in layer for part in PREDICTORS):
+                continue
+            if value.dim() > 1:
+                scale = 1 if any(part in layer for part in ('reg', 'bbox')) else 3
+                value.copy_(torch.randn_like(value) * scale / value[0].numel() ** 0.5)
+            elif layer.endswith('bias'):
+                value.copy_(torch.randn_like(value))
+    for head in (getattr(model, 'roi_head', None), getattr(model, 'bbox_head', None)):
+        if getattr(head, 'test_cfg', None) and head.test_cfg.get('score_thr'):
+            head.test_cfg.score_thr = min(head.test_cfg.score_thr, 0.02)
+    return model
+
+
+def pictures(images, size, seed=0):
+    """Raw pixels ``(images, 3, H, W)``."""
+    return torch.rand(images, 3, *size, generator=torch.Generator().manual_seed(seed)) * 255
+
+
+def form_of(model, **options):
+    return Exportable(model, options=FixedSize(**options))
+
+
+def metadata(form):
+    return Metadata('test', 'onnx', outputs=form.outputs, dynamic_batch=True, dynamic_size=True)
+
+
+def predicted(model, form, images):
+    """What the detector itself finds."""
+    names = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    size = tuple(images.shape[-2:])
+    meta = dict(dict.fromkeys(names, size), scale_factor=(1.0, 1.0))
+    samples = [DetDataSample(metainfo=dict(meta, img_id=i)) for i in range(len(images))]
+    with torch.no_grad():
+        found = model(form.normalise(images), samples, mode='predict')
+    return [sample.pred_instances for sample in found]
+
+
+def side_too_small(family):
+    return side_of(resolve(smallest(family))['model']) > 256
