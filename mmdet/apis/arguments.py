@@ -86,6 +86,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='compile backbone, neck and heads; options are those of compile in CONFIG',
     )
+    parser.add_argument('--verbose', action='store_true', help='print the whole log, not the lines of a quiet console')
+    parser.add_argument(
+        '--log',
+        nargs='+',
+        choices=['tensorboard', 'wandb', 'mlflow', 'clearml'],
+        help='also write numbers and pictures to these trackers',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch of older PyTorch passes --local_rank, newer ones --local-rank
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

@@ -77,6 +77,13 @@ def prepare(args: argparse.Namespace) -> Any:
     args.work_dir = cfg.work_dir
     if args.compile and not isinstance(cfg.get('compile'), dict):
         cfg.compile = True
+    if getattr(args, 'verbose', False):
+        cfg.console = 'full'
+    cfg.setdefault('console', 'quiet')
+    if getattr(args, 'log', None):
+        from mmdet.engine.console import add_loggers
+
+        add_loggers(cfg, args.log)
     cfg.setdefault('default_scope', 'mmdet')
     init_default_scope(cfg.default_scope)
     return cfg
@@ -136,7 +143,14 @@ def train(args: argparse.Namespace) -> None:
 
     require_sound(cfg, cfg.filename or args.config, _print_once)
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
-    build_runner(cfg).train()
+    if 'save_best' not in cfg.default_hooks.get('checkpoint', {'save_best': None}) and cfg.get('val_evaluator'):
+        cfg.default_hooks.checkpoint.save_best = 'auto'
+    runner = build_runner(cfg)
+    from mmdet.apis.run_report import RunReport
+
+    report = RunReport(runner)
+    runner.train()
+    report.after_training()
 
 
 def _name_unread(args: argparse.Namespace, sections: set[str], task: str) -> None:
@@ -186,7 +200,11 @@ def test(args: argparse.Namespace) -> None:
         from mmdet.registry import METRICS
 
         runner.test_evaluator.metrics.append(METRICS.build(dict(type='DumpDetResults', out_file_path=args.out)))
+    from mmdet.apis.run_report import RunReport
+
+    report = RunReport(runner)
     runner.test()
+    report.after_test()
 
 
 def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     'benchmark': 'precision, speed and size of checkpoints and exported files',
     'doctor': 'look for mistakes in the data of a config',
     'convert': 'write annotations in another format',
+    'report': 'write the page about a run again, or compare two runs',
 }
 """Name of a sub-command, which is that of its module, and its line in the help."""
 

@@ -13,7 +13,8 @@ RUNNER_KEYS = {
     *('default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg'),
     *('log_processor', 'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name'),
     *('custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'compile', 'sync_bn', 'tta_model'),
-    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'channels_last', 'winograd'),
+    *('tta_pipeline', 'efficient_conv_bn_eval', 'runner_type', 'channels_last', 'winograd', 'console'),
+    'report',
 }
 SECTIONS = {
     'train_dataloader': 'data',

@@ -5,8 +5,10 @@ __getattr__, __dir__, __all__ = attach(
     {
         'checkloss_hook': 'CheckInvalidLossHook',
         'checkpoint_hook': 'CheckpointHook',
+        'console_hook': 'ConsoleHook',
         'early_stopping_hook': 'EarlyStoppingHook',
         'fast_inference_hook': 'FastInferenceHook',
+        'function_hook': 'FunctionHook',
         'iter_timer_hook': 'IterTimerHook',
         'mean_teacher_hook': 'MeanTeacherHook',
         'memory_profiler_hook': 'MemoryProfilerHook',
@@ -14,6 +16,7 @@ __getattr__, __dir__, __all__ = attach(
         'num_class_check_hook': 'NumClassCheckHook',
         'pipeline_switch_hook': 'PipelineSwitchHook',
         'progress_hook': 'ProgressHook',
+        'report_hook': 'ReportHook',
         'runtime_info_hook': 'RuntimeInfoHook',
         'set_epoch_info_hook': 'SetEpochInfoHook',
         'signal_hook': 'SignalHook',

@@ -20,6 +20,13 @@ def _width() -> int:
         return 0
 
 
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this, where bars are widgets."""
+    shell = sys.modules.get('IPython')
+    kernel = shell.get_ipython() if shell is not None and hasattr(shell, 'get_ipython') else None
+    return type(kernel).__name__ == 'ZMQInteractiveShell'
+
+
 @HOOKS.register_module()
 class ProgressHook(Hook):
     """A bar below the log lines while training, validating and testing. Nothing where no terminal is looking."""
@@ -33,10 +40,14 @@ class ProgressHook(Hook):
 
     @property
     def enabled(self) -> bool:
-        """Whether somebody watches: a terminal, and the first process."""
-        return is_main_process() and sys.stderr.isatty()
+        """Whether somebody watches: a terminal or a notebook, and the first process."""
+        return is_main_process() and (sys.stderr.isatty() or in_notebook())
 
     def _open(self, total: int | None, done: int, label: str, position: int) -> Any:
+        if in_notebook():
+            from tqdm.auto import tqdm
+
+            return tqdm(total=total, initial=done, desc=label, leave=False, mininterval=0.5)
         from tqdm import tqdm
 
         # terminals that do not tell their width (some of containers and CI) would get an empty bar

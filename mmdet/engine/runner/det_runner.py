@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from mmdet.config import batch_size_message, repair_mmengine
 from mmdet.datasets.walk import build, full_init, mixing_without_wrapper, require_pictures, require_same_order
+from mmdet.engine import console
 from mmdet.engine.acceleration import accelerate_training, lay_out
 from mmdet.engine.compilation import compile_networks, compile_options
 from mmdet.engine.device_defaults import has_bounded_sizes, keep_kernels, with_fused_optimizer
@@ -213,12 +214,23 @@ class DetRunner(Runner):
             hook, priority = HOOKS.build(hook), own if priority is None else priority
         super().register_hook(hook, priority)
 
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        logger = super().build_logger(*args, **kwargs)
+        mode = self.cfg.get('console', 'full')
+        if mode not in console.MODES:
+            raise UserValueError(f"console must be 'quiet' or 'full', not {mode!r}")
+        if mode == 'quiet':
+            console.make_quiet(logger)
+        return logger
+
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         defaults = dict(
             nonfinite_loss=dict(type='NonFiniteLossHook'),
             signals=dict(type='SignalHook'),
             progress=dict(type='ProgressHook'),
         )
+        if console.is_quiet(self.logger):
+            defaults['console'] = dict(type='ConsoleHook')
         if self.distributed:
             defaults['watchdog'] = dict(type='WatchdogHook')
         given = dict(hooks or {})
