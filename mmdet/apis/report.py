@@ -64,7 +64,7 @@ def _result(history: History, kept: Collected | None) -> str:
         meta = kept.meta
         where = f'epoch {meta["epoch"]}' if meta.get('epoch') else f'the weights {meta.get("checkpoint", "")}'
         text = f'<p>All below is of {html.escape(where)}: {html.escape(meta["metric"])} <b>{meta["score"]:.3f}</b>.</p>'
-        text += html.table(['metric', 'value'], list(meta['metrics'].items()))
+        text += html.table(['metric', 'value'], [(name, _known(value)) for name, value in meta['metrics'].items()])
     if history.runs > 1:
         text += f'<p>The curves join {history.runs} runs, each of which went on from the one before.</p>'
     return text

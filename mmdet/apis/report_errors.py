@@ -92,5 +92,5 @@ def _tile(kept: Collected, pictures: Any, kind: str, row: int) -> bytes | None:
             x1, y1, x2, y2 = (
                 ((kept.columns[f'{name}_box'][other] - np.tile(low, 2)) * scale).round().astype(int).tolist()
             )
-            cv2.rectangle(shown, (x1, y1), (x2, y2), color, 3 if name == kind and other == row else 1)
+            cv2.rectangle(shown, (x1, y1), (x2, y2), color, 3 if name == kind and other == row else 2)
     return cv2.imencode('.jpg', shown[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

@@ -139,7 +139,8 @@ def lines(
         keys = [
             f'<span style="color:{COLORS[i % len(COLORS)]}">&#9632;</span> {escape(n)}' for i, n in enumerate(cleaned)
         ]
-        legend = f'<figcaption style="max-width:{width}px">{" ".join(keys[:20])}{" ..." if len(keys) > 20 else ""}</figcaption>'
+        more = ' ...' if len(keys) > 20 else ''
+        legend = f'<figcaption style="max-width:{width}px">{" ".join(keys[:20])}{more}</figcaption>'
     svg = f'<svg width="{width}" height="{height}" role="img" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     return f'<figure>{svg}{legend}</figure>'
 
@@ -151,7 +152,7 @@ def _thinned(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray,
     return x[chosen], y[chosen]
 
 
-def bars(title: str, values: Mapping[str, float], width: int = 360) -> str:
+def bars(title: str, values: Mapping[str, float], width: int = 400) -> str:
     """Horizontal bars with their numbers."""
     if not values:
         return ''
@@ -159,11 +160,11 @@ def bars(title: str, values: Mapping[str, float], width: int = 360) -> str:
     height, parts = 28 + 18 * len(values), [f'<text x="4" y="15" style="font-weight:600">{escape(title)}</text>']
     for index, (name, value) in enumerate(values.items()):
         y = 26 + 18 * index
-        length = max(value, 0) / most * (width - 210)
+        length = max(value, 0) / most * (width - 240)
         shown = f'{value:.3f}'.rstrip('0').rstrip('.') if isinstance(value, float) else f'{value}'
-        parts.append(f'<text x="120" y="{y + 11}" text-anchor="end">{escape(name[:20])}</text>')
-        parts.append(f'<rect x="126" y="{y}" width="{length:.1f}" height="14" fill="{COLORS[0]}"/>')
-        parts.append(f'<text x="{130 + length:.1f}" y="{y + 11}">{shown}</text>')
+        parts.append(f'<text x="170" y="{y + 11}" text-anchor="end">{escape(name[:28])}</text>')
+        parts.append(f'<rect x="176" y="{y}" width="{length:.1f}" height="14" fill="{COLORS[0]}"/>')
+        parts.append(f'<text x="{180 + length:.1f}" y="{y + 11}">{shown}</text>')
     svg = f'<svg width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     return f'<figure>{svg}</figure>'
 

@@ -158,6 +158,8 @@ def match(found: Collected, iou_thrs: np.ndarray) -> tuple[np.ndarray, np.ndarra
         gts = gts[np.argsort(found.gt_ignore[gts], kind='stable')]
         ignored = found.gt_ignore[gts]
         ious = bbox_overlaps(found.det_box[dets], found.gt_box[gts])  # (n, m)
+        inside = bbox_overlaps(found.det_box[dets], found.gt_box[gts], mode='iof')
+        ious = np.where(ignored, inside, ious)  # an ignored object is a crowd, of which a detection may be a part
         for t, threshold in enumerate(iou_thrs):
             for row in np.flatnonzero(ious.max(1) >= threshold):
                 free = (ious[row] >= threshold) & ((taken[t, gts] < 0) | ignored)

@@ -81,4 +81,4 @@ def write_image(image: np.ndarray, path: str | Path) -> None:
         raise OSError(f'picture {str(path)!r} cannot be written: {error}') from None
     if not encoded:
         raise OSError(f'picture {str(path)!r} cannot be written')
-    path.write_bytes(content)
+    path.write_bytes(content.tobytes())

@@ -126,12 +126,13 @@ def _fallback(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]
     """Font files that have ``letters``, as few as a greedy choice finds, and the letters that none has."""
     if not letters - _ASCII:
         return (), frozenset()
-    files, rest = [], set(map(ord, letters))
+    files: list[str] = []
+    rest = set(map(ord, letters))
     fonts = _fonts()
     while rest:
         best = max(fonts, key=lambda font: len(_letters_of(font) & rest), default=None)
         found = _letters_of(best) & rest if best is not None else frozenset()
-        if not found:
+        if best is None or not found:
             break
         files.append(best)
         rest -= found
