@@ -33,6 +33,7 @@ svg text{font:11px system-ui,sans-serif;fill:#333}
 
 
 def escape(value: Any) -> str:
+    """Text as HTML has it."""
     return html.escape(str(value))
 
 
@@ -47,6 +48,7 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of text and numbers; '' without rows."""
     if not rows:
         return ''
     top = ''.join(f'<th>{escape(cell)}</th>' for cell in head)
@@ -62,6 +64,7 @@ def number(value: Any) -> str:
 
 
 def row(*parts: str) -> str:
+    """Parts beside each other, in as many lines as they need."""
     return f'<div class="row">{"".join(parts)}</div>'
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
+from mmdet.apis.report_hook import DETECTIONS, FOLDER, ReportHook
 from mmdet.engine.console import say
 from mmdet.engine.hooks.console_hook import duration
-from mmdet.engine.hooks.report_hook import DETECTIONS, FOLDER, ReportHook
 from mmdet.evaluation.collected import Collected
 
 

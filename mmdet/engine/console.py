@@ -42,6 +42,7 @@ class Plain(logging.Formatter):
 
 
 def is_quiet(logger: Any) -> bool:
+    """Whether :func:`make_quiet` was called for a logger."""
     return any(isinstance(each, OnlyMarked) for handler in logger.handlers for each in handler.filters)
 
 

@@ -56,7 +56,10 @@ class Collected:
 
         text = json.dumps(dict(paths=self.paths, classes=self.classes, meta=self.meta))
         with atomic_file(path) as file:
-            np.savez_compressed(file, **self.columns, sizes=self.sizes, text=np.array(text))
+            np.savez_compressed(file, allow_pickle=False, **self._arrays(text))
+
+    def _arrays(self, text: str) -> dict[str, Any]:
+        return dict(self.columns, sizes=self.sizes, text=np.array(text))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Collected:
@@ -87,7 +90,8 @@ def truth_of(dataset: Any) -> Collected:
         UserValueError: the data set has no boxes to be found.
     """
     rows: dict[str, list] = {name: [] for name in COLUMNS}
-    paths, sizes = [], []
+    paths: list[str] = []
+    sizes = []
     leaf = walk.leaves(dataset)[0]
     classes = (getattr(leaf, 'metainfo', None) or {}).get('classes')
     if not classes:

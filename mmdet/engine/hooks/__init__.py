@@ -16,7 +16,6 @@ __getattr__, __dir__, __all__ = attach(
         'num_class_check_hook': 'NumClassCheckHook',
         'pipeline_switch_hook': 'PipelineSwitchHook',
         'progress_hook': 'ProgressHook',
-        'report_hook': 'ReportHook',
         'runtime_info_hook': 'RuntimeInfoHook',
         'set_epoch_info_hook': 'SetEpochInfoHook',
         'signal_hook': 'SignalHook',

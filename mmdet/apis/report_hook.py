@@ -15,7 +15,6 @@ from mmengine.model import is_model_wrapper
 
 from mmdet.engine.hooks.checkpoint_hook import overall_metric, says_no_truth
 from mmdet.evaluation.collected import Collected, picture_of, truth_of, with_detections
-from mmdet.registry import HOOKS
 
 FOLDER, DETECTIONS = 'report', 'evaluation.npz'
 
@@ -35,7 +34,6 @@ def harmless(method: Any) -> Any:
     return call
 
 
-@HOOKS.register_module()
 class ReportHook(Hook):
     """Keeps ``report/batch_*.jpg`` and ``report/evaluation.npz`` of the best epoch, in the work dir.
 
@@ -101,7 +99,7 @@ class ReportHook(Hook):
     @harmless
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for sample in outputs or ():
-            found = sample.pred_instances if 'pred_instances' in sample else {}
+            found: Any = sample.pred_instances if 'pred_instances' in sample else {}
             if 'bboxes' in found and 'scores' in found:
                 best = found.scores.argsort(descending=True)[: self.max_detections]
                 columns = (found.bboxes[best], found.scores[best], found.labels[best])
