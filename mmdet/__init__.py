@@ -22,7 +22,7 @@ _AfterImport(
     }
 ).install()
 
-__all__ = ['__version__', 'digit_version', 'version_info']
+__all__ = ['Detector', '__version__', 'digit_version', 'version_info']
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from mmengine.utils import digit_version
 
         return digit_version
+    if name == 'Detector':
+        from importlib import import_module
+
+        return import_module('mmdet.apis').Detector
     raise AttributeError(f"module 'mmdet' has no attribute {name!r}")

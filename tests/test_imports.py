@@ -73,6 +73,7 @@ ARROWS = {
     # files for other runtimes
     'export': BELOW_MODELS | {'models.core', 'models.detectors', 'config'},
     # what users and scripts start
+    'zoo': GROUND | {'utils', 'config'},
     'apis': {''},
     'cli': {''},
     '__main__': {'cli'},

@@ -5,6 +5,9 @@ __getattr__, __dir__, __all__ = attach(
     {
         'det_inferencer': 'DetInferencer',
         'inference': 'async_inference_detector build_test_pipeline inference_detector init_detector',
-        'large_image': 'merge_results_by_nms shift_predictions shift_rbboxes',
+        'detector': 'Detector Results',
+        'results': 'Result write_predictions',
+        'sources': 'Picture pictures_of',
+        'large_image': 'merge_results_by_nms merge_tiles predict_tiles shift_predictions shift_rbboxes tiles_of',
     },
 )

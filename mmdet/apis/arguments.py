@@ -70,6 +70,16 @@ def _scalar(text: str) -> Any:
     return {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
 
 
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """``640`` or ``640x480``, width first."""
+    if text is None:
+        return None
+    sides = text.lower().split('x')
+    if len(sides) > 2 or not all(side.isdigit() and int(side) for side in sides):
+        raise UserValueError(f'a size is 640 or 640x480, not {text!r}')
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """What every tool that starts a Runner takes."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<name of the config>)')
@@ -114,6 +124,24 @@ def add_train_arguments(parser: argparse.ArgumentParser, config: str = 'config f
         help='continue from a checkpoint; without a path, from the newest readable one of the work dir',
     )
     add_common_arguments(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``mmdet init`` and ``mmdet train DATA`` would choose themselves."""
+    own = parser.add_argument_group('for a folder of data')
+    own.add_argument('--model', help='name of a config, whole or short, or its file (default: rtmdet-tiny)')
+    own.add_argument(
+        '--weights', metavar='FILE', help='checkpoint to begin from (default: those published for the model)'
+    )
+    own.add_argument('--scratch', action='store_true', help='begin with random weights')
+    own.add_argument('--epochs', type=int, help='how often each picture is seen')
+    own.add_argument('--batch', type=int, help='pictures of a step')
+    own.add_argument('--size', metavar='WxH', help='width and height that pictures are brought to fit')
+    own.add_argument('--lr', type=float, help='learning rate')
+    own.add_argument('--workers', type=int, help='processes that load pictures')
+    own.add_argument('--seed', type=int, default=0, help='of all random numbers (default: 0)')
+    own.add_argument('--val-share', type=float, default=0.2, help='validation pictures where there are none (0.2)')
+    own.add_argument('--data-format', metavar='FORMAT', help='format of the data, if it is not seen rightly')
 
 
 def add_test_arguments(parser: argparse.ArgumentParser, config: str = 'config file', **checkpoint: Any) -> None:

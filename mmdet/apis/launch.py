@@ -66,7 +66,7 @@ def prepare(args: argparse.Namespace) -> Any:
 
     cfg = _read_config(args)
     for note in cfg.translation_notes:
-        _print_once(f'translated from MMDetection 2.x: {note}')
+        print_once(f'translated from MMDetection 2.x: {note}')
     if 'launcher' in (args.cfg_options or {}):
         raise UserValueError(f'--cfg-options launcher has no effect: use --launcher {args.cfg_options["launcher"]}')
     cfg.launcher = args.launcher
@@ -131,7 +131,7 @@ def train(args: argparse.Namespace) -> None:
             )
         cfg.auto_scale_lr.enable = True
     if int(os.environ.get('TORCHELASTIC_RESTART_COUNT') or 0) > 0:
-        _print_once('torchrun has started the ranks again: they continue from the newest checkpoint')
+        print_once('torchrun has started the ranks again: they continue from the newest checkpoint')
         args.resume = 'auto'
     if args.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
@@ -141,7 +141,7 @@ def train(args: argparse.Namespace) -> None:
         cfg.resume, cfg.load_from = True, args.resume
     from mmdet.checks.config_check import require_sound
 
-    require_sound(cfg, cfg.filename or args.config, _print_once)
+    require_sound(cfg, cfg.filename or args.config, print_once)
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
     if 'save_best' not in cfg.default_hooks.get('checkpoint', {'save_best': None}) and cfg.get('val_evaluator'):
         cfg.default_hooks.checkpoint.save_best = 'auto'
@@ -160,10 +160,11 @@ def _name_unread(args: argparse.Namespace, sections: set[str], task: str) -> Non
         if name in sections:
             other = name.replace('val_', 'test_')
             hint = f' It reads {other}.' if task == 'testing' and other != name else ''
-            _print_once(f'warning: {key} has no effect on {task}.{hint}')
+            print_once(f'warning: {key} has no effect on {task}.{hint}')
 
 
-def _print_once(text: str) -> None:
+def print_once(text: str) -> None:
+    """Print on standard error, in the first process of a job alone."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
         print(text, file=sys.stderr)
 
@@ -178,6 +179,10 @@ def test(args: argparse.Namespace) -> None:
             raise UserValueError(f'a checkpoint is needed to test {args.config}; an exported file alone is enough')
         args.checkpoint = args.config
     cfg = prepare(args)
+    if getattr(args, 'data', None):
+        from mmdet.apis.own_val import on_data, trained_classes
+
+        on_data(cfg, args.data, args.split, trained_classes(cfg, args.checkpoint))
     if '://' not in args.checkpoint and not Path(args.checkpoint).exists():
         raise UserFileError(f'There is no checkpoint {args.checkpoint!r}.')
     _name_unread(args, ONLY_TRAINING | {'load_from', 'resume'}, 'testing')
@@ -194,7 +199,7 @@ def test(args: argparse.Namespace) -> None:
         _use_tta(cfg)
     if args.optimize:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='FastInferenceHook', optimize=args.optimize)]
-    require_known_names(cfg, _print_once)
+    require_known_names(cfg, print_once)
     runner = build_runner(cfg)
     if args.out:
         from mmdet.registry import METRICS

@@ -15,10 +15,13 @@ from importlib import import_module
 from mmdet.version import __version__
 
 COMMANDS = {
-    'train': 'train by a config',
+    'init': 'look at a folder of data and write a config for it',
+    'train': 'train on a folder of data, or by a config',
     'val': 'measure a trained detector',
+    'predict': 'detect on pictures, videos and cameras',
     'export': 'write a detector as a file for another runtime, and prove it',
     'benchmark': 'precision, speed and size of checkpoints and exported files',
+    'models': 'search the published models',
     'doctor': 'look for mistakes in the data of a config',
     'convert': 'write annotations in another format',
     'report': 'write the page about a run again, or compare two runs',

@@ -94,7 +94,8 @@ def find_config(name: str) -> Path:
         fewest = min((len(usual[each]) for each in longer), default=0)
         shortest = [each for each in longer if len(usual[each]) == fewest]
         standard = [each for each in shortest if _is_standard(usual[each], known[each].parent.name)]
-        for chosen in (shortest, standard):
+        on_coco = [each for each in shortest if usual[each][-1] == 'coco']
+        for chosen in (shortest, standard, on_coco):
             if len(chosen) == 1:
                 return known[chosen[0]]
         if longer:

@@ -129,6 +129,7 @@ def register_loaders() -> None:
         return
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    CheckpointLoader.register_scheme('hf://', load_from_hub, force=True)
     # torchvision://, open-mmlab:// and mmcls:// look their URL up and then call this by its module-level name
     module.load_from_http = load_from_http
     # object stores, and open-mmlab:// names of local files, call torch.load there
@@ -154,6 +155,13 @@ class _Torch(ModuleType):
 def load_from_local(filename: str, map_location: Any = 'cpu') -> Any:
     """As :func:`read_file`; a loader by prefix of mmengine."""
     return read_file(filename, map_location)
+
+
+def load_from_hub(filename: str, map_location: Any = 'cpu') -> Any:
+    """As :func:`read_file`, of ``hf://owner/repo`` or a file of it; see :mod:`mmdet.utils.hub_files`."""
+    from mmdet.utils.hub_files import hub_path
+
+    return read_file(hub_path(filename), map_location, filename)
 
 
 def load_from_http(

@@ -2,6 +2,9 @@
 
 ``MMDET_DOWNLOAD_TIMEOUT`` sets the seconds for which a server may be silent (30), ``MMDET_DOWNLOAD_LIMIT`` the size of
 one file in GiB (20). A server that sends less than 4 KiB a second for twice the time is given up as well.
+``MMDET_MIRRORS`` names addresses to try before the original one, separated by spaces: ``https://mirror.example/`` in
+the place of the host, or ``https://a.example/models=https://b.example/m`` in the place of that beginning. With
+``MMDET_OFFLINE=1`` nothing is fetched.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ def fetch(url: str, target: BinaryIO) -> str:
     """
     silent = _setting('MMDET_DOWNLOAD_TIMEOUT', 30.0)
     limit = int(_setting('MMDET_DOWNLOAD_LIMIT', 20.0) * 2**30)
+    if is_offline():
+        raise DownloadError(f'{url} is not fetched, as MMDET_OFFLINE is set; without a connection, give a local file')
     try:
         with _opener(silent).open(_request(url), timeout=silent) as response:
             return _copy(url, response, target, silent, limit)
@@ -236,10 +241,7 @@ def download(url: str, folder: str | os.PathLike, check: Callable[[Path], Any] |
     except OSError as error:
         raise DownloadError(f'{url} cannot be kept in {path.parent}: {error.strerror}') from error
     try:
-        with os.fdopen(handle, 'wb') as file:
-            found = fetch(url, file)
-        if named is not None and not found.startswith(named):
-            raise DownloadError(f'What {url} delivered does not have the hash {named} of its name; it was thrown away.')
+        found = _fetch_any(url, handle, temporary, named, former if named is not None else None)
         if check is not None:
             check(Path(temporary))
         with contextlib.suppress(FileNotFoundError):
@@ -251,6 +253,48 @@ def download(url: str, folder: str | os.PathLike, check: Callable[[Path], Any] |
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
     return path
+
+
+def _fetch_any(url: str, handle: int, temporary: str, named: str | None, place: Path | None) -> str:
+    """Fetch from the first of the mirrors and the address itself that has the file; returns its hash."""
+    failures = []
+    with os.fdopen(handle, 'wb') as file:
+        for source in (*mirrors_of(url), url):
+            file.seek(0)
+            file.truncate()
+            try:
+                found = fetch(source, file)
+            except DownloadError as error:
+                failures.append(error)
+                continue
+            if named is None or found.startswith(named):
+                return found
+            text = f'What {source} delivered does not have the hash {named} of its name; it was thrown away.'
+            failures.append(DownloadError(text))
+    last = failures[-1]
+    if place is not None and 'without a connection' in str(last):
+        text = str(last).replace('give a local file', f'put the file {place.name} into {place.parent}')
+        raise DownloadError(text) from last
+    raise last
+
+
+def mirrors_of(url: str) -> list[str]:
+    """The addresses that ``MMDET_MIRRORS`` gives for one."""
+    found = []
+    for rule in os.environ.get('MMDET_MIRRORS', '').split():
+        old, sign, new = rule.partition('=')
+        if sign and url.startswith(old):
+            found.append(new + url[len(old) :])
+        elif not sign:
+            parts = _parts(url)
+            query = f'?{parts.query}' if parts.query else ''
+            found.append(old.rstrip('/') + parts.path + query)
+    return found
+
+
+def is_offline() -> bool:
+    """Whether the environment says that nothing shall be fetched."""
+    return os.environ.get('MMDET_OFFLINE', '').strip().lower() in ('1', 'true', 'yes', 'on')
 
 
 def sha256(path: Path) -> str:

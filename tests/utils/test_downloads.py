@@ -306,3 +306,25 @@ def test_pictures_and_other_files(web, tmp_path, monkeypatch):
     assert get_file_list(f'{web.url}/good/a%2F..%2Fb.jpg')[0] == [str(tmp_path / 'b.jpg')]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['b.jpg']
     assert downloads.sha256(tmp_path / 'b.jpg') == DIGEST == fetch(f'{web.url}/good/b.jpg', io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    'rules, found',
+    [
+        ('', []),
+        ('https://m.example/', ['https://m.example/a/b-0123abcd.pth']),
+        ('https://x.example/a=https://m.example/z', ['https://m.example/z/b-0123abcd.pth']),
+        ('https://other.example=https://m.example https://n.example', ['https://n.example/a/b-0123abcd.pth']),
+    ],
+)
+def test_mirrors(monkeypatch, rules, found):
+    monkeypatch.setenv('MMDET_MIRRORS', rules)
+    assert downloads.mirrors_of('https://x.example/a/b-0123abcd.pth') == found
+
+
+def test_offline_names_file_and_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv('MMDET_OFFLINE', '1')
+    with pytest.raises(downloads.DownloadError, match=r'put the file b-0123abcd\.pth into') as raised:
+        downloads.download('https://x.example/a/b-0123abcd.pth', tmp_path)
+    assert str(tmp_path) in str(raised.value)
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]

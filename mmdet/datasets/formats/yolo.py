@@ -19,7 +19,7 @@ TOLERANCE = 0.01
 def yolo_file(root: Path) -> Path | None:
     """The YAML file of a data set, in a folder or given itself; None where there is none."""
     if root.is_file():
-        return root if root.suffix.lower() in ('.yaml', '.yml') else None
+        return root if root.suffix.lower() in ('.yaml', '.yml') and _names_classes(root) else None
     named = [root / name for name in ('data.yaml', 'data.yml', 'dataset.yaml', 'dataset.yml')]
     others = sorted([*root.glob('*.yaml'), *root.glob('*.yml')])
     return next((path for path in (*named, *others) if path.is_file() and _names_classes(path)), None)

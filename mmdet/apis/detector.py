@@ -1,0 +1,298 @@
+"""A detector as three calls: train, val, predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmdet.config import config_root, load_config, resolve_config
+from mmdet.errors import UserError, UserFileError, UserValueError
+from mmdet.utils.pictures import as_picture, read_picture
+
+from .results import Result
+from .sources import Picture, pictures_of
+
+CHECKPOINTS = ('.pth', '.pt', '.safetensors')
+
+
+class Results(list):
+    """The results of all pictures that could be read; ``skipped`` are the others, as (name, reason)."""
+
+    skipped: list[tuple[str, str]]
+
+
+class Detector:
+    """A detector by name, config, checkpoint or folder of a training.
+
+    Args:
+        model: Name of a config, whole or short (``'rtmdet-tiny'``), a config file, a checkpoint that carries its
+            config, or the folder that a training wrote, of which the best checkpoint is taken.
+        weights: Checkpoint file, URL or ``hf://owner/repo``; by default those published for the name.
+        pretrained: False begins with random weights, on purpose.
+        device: The best one that there is by default.
+
+    Example:
+        >>> Detector('rtmdet-tiny').predict('demo/demo.jpg')[0].names
+        >>> Detector('rtmdet-tiny').train('data/bccd', epochs=30).val()['coco/bbox_mAP']
+
+    Raises:
+        NoWeightsError: there are no weights for the name, and none were asked for.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = 'rtmdet-tiny',
+        weights: str | Path | None = None,
+        pretrained: bool = True,
+        device: str | None = None,
+    ) -> None:
+        self.device = device
+        self.work_dir: str | None = None
+        self.metrics: dict[str, Any] = {}
+        self.skipped: list[tuple[str, str]] = []
+        self._network: Any = None
+        if weights is not None and not pretrained:
+            raise UserValueError(f'pretrained=False means no weights, but weights={str(weights)!r} are given')
+        self.config, self.weights = locate(model, None if weights is None else str(weights), pretrained)
+
+    def __repr__(self) -> str:
+        return f'Detector({str(self.config)!r}, weights={self.weights!r})'
+
+    # -- the network ---------------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Any:
+        """The detector as a module in evaluation mode; it is built when it is first asked for."""
+        if self._network is None:
+            from mmdet.utils.checkpoint import read_checkpoint
+
+            from .inference import build_detector, build_inference_pipeline, build_visualizer, stored_config
+
+            content = None if self.weights is None else read_checkpoint(self.weights)
+            if self.config is None:
+                cfg = stored_config(content or {}, str(self.weights))
+            else:
+                cfg = load_config(self.config)
+            self._network = build_detector(cfg, content, device=self.device, source=self.weights)
+            self._pipeline = build_inference_pipeline(cfg)
+            self._visualizer = build_visualizer(cfg, self._network.dataset_meta)
+        return self._network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by number."""
+        return tuple(self.network.dataset_meta.get('classes') or ())
+
+    # -- prediction ----------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        source: Any,
+        threshold: float = 0.3,
+        batch: int = 1,
+        slice: int | tuple[int, int] | None = None,
+        overlap: float = 0.25,
+        stream: bool = False,
+    ) -> Any:
+        """Detections on anything that holds pictures; see :func:`mmdet.apis.sources.pictures_of`.
+
+        Args:
+            threshold: Lowest score of what is reported.
+            batch: Pictures that pass through the network together.
+            slice: Width and height of tiles that large pictures are cut into, or one number for both; objects across
+                their borders are put together.
+            overlap: Of neighbouring tiles, in parts of their sides.
+            stream: Give the results one by one, with the memory of a batch, in place of a list.
+
+        Returns:
+            A list of :class:`Result` whose ``skipped`` has the pictures that could not be read, or with ``stream`` an
+            iterator; then they are in ``skipped`` of the detector.
+        """
+        if not 0 <= threshold <= 1:
+            raise UserValueError(f'threshold must lie between 0 and 1, not {threshold}')
+        if batch < 1:
+            raise UserValueError(f'batch must be at least 1, not {batch}')
+        self.skipped = []
+        found = self._results(pictures_of(source), threshold, batch, slice, overlap)
+        if stream:
+            return found
+        results = Results(found)
+        results.skipped = self.skipped
+        return results
+
+    def _results(
+        self, pictures: Iterator[Picture], threshold: float, batch: int, slice: Any, overlap: float
+    ) -> Iterator[Result]:
+        network, classes = self.network, self.classes
+        skipped = self.skipped
+        waiting: list[tuple[Picture, dict]] = []
+
+        def flush() -> Iterator[Result]:
+            samples = self._forward([data for _, data in waiting])
+            for (picture, _), sample in zip(waiting, samples, strict=True):
+                yield Result(picture, sample, classes, threshold, self._drawing)
+            waiting.clear()
+
+        for picture in pictures:
+            try:
+                if picture.fault is not None:
+                    raise UserFileError(picture.fault)
+                if slice is not None:
+                    from .large_image import predict_tiles
+
+                    array = self._array(picture)
+                    sample = predict_tiles(self._of_arrays, array, slice, overlap, batch)
+                    yield Result(picture, sample, classes, threshold, self._drawing)
+                    continue
+                data = self._load(picture.content)
+            except (UserError, OSError) as error:
+                skipped.append((picture.path or picture.name, str(error)))
+                continue
+            waiting.append((picture, data))
+            if len(waiting) == batch:
+                yield from flush()
+        if waiting:
+            yield from flush()
+        del network
+
+    def _load(self, content: Any) -> dict:
+        data = self._pipeline({'img' if isinstance(content, np.ndarray) else 'img_path': content, 'img_id': 0})
+        if data is None:
+            raise UserValueError('the test pipeline returned nothing')
+        return data
+
+    def _forward(self, batch: list[dict]) -> list:
+        from mmengine.dataset import pseudo_collate
+
+        from mmdet.config import building
+
+        with torch.no_grad(), building(self.network.cfg):
+            return self.network.test_step(pseudo_collate(batch))
+
+    def _of_arrays(self, arrays: list[np.ndarray]) -> list:
+        return self._forward([self._load(array) for array in arrays])
+
+    @staticmethod
+    def _array(picture: Picture) -> np.ndarray:
+        """(h, w, 3) BGR in 8 bits."""
+        if isinstance(picture.content, np.ndarray):
+            return as_picture(picture.content)
+        return read_picture(picture.content)
+
+    def _drawing(self, result: Result) -> np.ndarray:
+        from mmdet.visualization.text import DRAWING
+
+        image = self._array(Picture(result.content, result.path, result.name))[..., ::-1]
+        with DRAWING:
+            self._visualizer.add_datasample(
+                result.name, image, result.sample, draw_gt=False, show=False, pred_score_thr=result.threshold
+            )
+            return self._visualizer.get_image()
+
+    # -- training and evaluation ---------------------------------------------------------------------------------------
+
+    def train(self, data: str | Path, work_dir: str | None = None, **options: Any) -> Detector:
+        """Train on a folder of data; afterwards this is the detector of the best checkpoint.
+
+        Args:
+            work_dir: Folder for the training, by default in ``work_dirs``.
+            options: Those of :class:`mmdet.apis.own_data.Options`: epochs, batch, size, lr, workers, seed, share.
+        """
+        from mmengine.registry import init_default_scope
+
+        from .launch import build_runner
+        from .own_data import Options
+        from .own_run import init
+
+        unknown = sorted(set(options) - set(Options.__dataclass_fields__) | ({'model', 'weights'} & set(options)))
+        if unknown:
+            known = sorted(set(Options.__dataclass_fields__) - {'model', 'weights'})
+            raise UserValueError(f'train has no option {unknown[0]!r}; it has {", ".join(known)}')
+        if self.config is None:
+            raise UserValueError(f'{self.weights} carries its config; give the config to train it on other data')
+        wanted = Options(model=str(self.config), weights=self.weights or False, **options)
+        name = Path(data).expanduser().absolute()
+        folder = work_dir or f'work_dirs/{(name if name.is_dir() else name.parent).name}_{Path(self.config).stem}'
+        path = init(data, wanted, out=Path(folder) / 'data', work_dir=folder, force=True)
+        cfg = load_config(path)
+        init_default_scope('mmdet')
+        runner = build_runner(cfg)
+        runner.train()
+        self.work_dir, self._network = folder, None
+        self.config, self.weights = path, best_checkpoint(Path(folder))
+        return self
+
+    def val(self, data: str | Path | None = None, split: str = 'val', work_dir: str | None = None) -> dict[str, Any]:
+        """Metrics on a split of other data, or on the test data of the config.
+
+        Raises:
+            UserValueError: the data have a class that the detector does not know.
+        """
+        from mmengine.registry import init_default_scope
+
+        from .launch import build_runner
+        from .own_val import on_data
+
+        if self.weights is None:
+            raise UserValueError('there are no weights to measure: train first, or give weights')
+        cfg = self.network.cfg.copy()
+        cfg.load_from, cfg.resume = self.weights, False
+        cfg.work_dir = work_dir or os.path.join(self.work_dir or 'work_dirs', 'val')
+        if data is not None:
+            on_data(cfg, data, split, self.classes)
+        init_default_scope('mmdet')
+        self.metrics = build_runner(cfg).test()
+        return self.metrics
+
+
+def locate(model: str | Path, weights: str | None, pretrained: bool = True) -> tuple[Path | None, str | None]:
+    """Config file and weights of what a person calls a model; no config for weights that carry their own.
+
+    Raises:
+        UserError: there is no such thing, or it has no weights.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return trained_config(path), weights or (best_checkpoint(path) if pretrained else None)
+    if path.suffix in CHECKPOINTS:
+        if not path.is_file():
+            raise UserFileError(f'there is no checkpoint {str(model)!r}')
+        return None, str(path)
+    config = resolve_config(model)
+    if not config.is_file():
+        load_config(config)  # says what is meant
+    if weights is None and pretrained:
+        from mmdet.zoo import weights_of
+
+        if not config.is_relative_to(config_root()):
+            raise UserValueError(
+                f'{str(model)!r} comes without weights: give them, or pretrained=False for random ones'
+            )
+        weights = weights_of(config.stem).url
+    return config, weights
+
+
+def trained_config(folder: Path) -> Path:
+    """The config that a training wrote into its folder."""
+    found = [path for path in (folder / 'data' / 'config.py', *sorted(folder.glob('*.py'))) if path.is_file()]
+    if not found:
+        raise UserFileError(f'folder {str(folder)!r} holds no config, so it is none that a training wrote')
+    return found[0]
+
+
+def best_checkpoint(folder: Path) -> str:
+    """The best checkpoint of a training, else the last one."""
+    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    if best:
+        return str(best[-1])
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        last = folder / Path(pointer.read_text(encoding='utf-8').strip()).name
+        if last.is_file():
+            return str(last)
+    raise UserFileError(f'folder {str(folder)!r} holds no checkpoint')
