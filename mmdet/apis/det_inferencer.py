@@ -41,6 +41,7 @@ from .inference import (
     build_inference_pipeline,
     build_visualizer,
     list_inputs,
+    published_weights,
     stored_config,
 )
 
@@ -57,11 +58,11 @@ class DetInferencer(BaseInferencer):
     Args:
         model: Config, config file, or the name of a config file below ``configs/`` (``retinanet_r50_fpn_1x_coco``).
             Without it the config is the one that ``weights`` carry.
-        weights: Checkpoint file or URL.
+        weights: Checkpoint file or URL; by default those published for a model that is given by its name.
         device: The best one that there is by default.
         palette: Colours: coco, voc, citys, random, or 'none' for those of the weights or the config.
         show_progress: A progress bar with the time left.
-        optimize, compile: As in :func:`init_detector`.
+        optimize, compile, pretrained: As in :func:`init_detector`.
 
     Example:
         >>> inferencer = DetInferencer('configs/retinanet/retinanet_r50_fpn_1x_coco.py', 'retinanet.pth')
@@ -91,6 +92,7 @@ class DetInferencer(BaseInferencer):
         show_progress: bool = True,
         optimize: str | None = None,
         compile: bool | dict = False,
+        pretrained: bool = True,
     ) -> None:
         self.num_visualized_imgs = 0
         self.num_predicted_imgs = 0
@@ -103,6 +105,7 @@ class DetInferencer(BaseInferencer):
         init_default_scope(scope or 'mmdet')
         if model is None and weights is None:
             raise UserValueError('DetInferencer needs a model, or weights that carry the config of one')
+        weights = published_weights(model, weights, pretrained)
         checkpoint = None if weights is None else read_checkpoint(weights)
         cfg = stored_config(checkpoint, str(weights)) if model is None else _as_config(model)
         self.cfg = cfg

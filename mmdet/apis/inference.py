@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmdet.checks import load_with_options, require_known_options
-from mmdet.config import building, innermost_datasets, is_v2, translate_v2
+from mmdet.config import building, innermost_datasets, is_name, is_v2, resolve_config, translate_v2
 from mmdet.config import stored_config as config_in_text
 from mmdet.engine.acceleration import optimize_for_inference
 from mmdet.engine.weights import load_weights
@@ -46,17 +46,25 @@ def init_detector(
     cfg_options: dict | None = None,
     optimize: str | None = None,
     compile: bool | dict = False,
+    pretrained: bool = True,
 ) -> nn.Module:
     """A detector in evaluation mode, with ``cfg`` and ``dataset_meta`` (``classes`` and ``palette``) as attributes.
 
     Args:
-        checkpoint: A file or URL; without it the weights are random.
+        config: Also the name of one of ours, ``'rtmdet-tiny'``.
+        checkpoint: A file or URL. Without it a config that is given by its name has its published weights, another one
+            random weights.
         palette: Colours for drawing: coco, voc, citys or random; 'none' for those of the checkpoint or the data set.
         device: A CUDA device gives way to the CPU, with a note, where there is none.
         optimize: ``'fuse'`` or ``'bf16'`` for a faster detector that cannot be trained, see
             :func:`mmdet.engine.acceleration.optimize_for_inference`.
         compile: Compile backbone, neck and heads: True, or a dict of options of ``torch.compile``.
+        pretrained: False for random weights where a name is given.
+
+    Raises:
+        NoWeightsError: no weights are published for the name.
     """
+    checkpoint = published_weights(config, checkpoint, pretrained)
     if isinstance(config, Config):
         config = as_config(config)
         if cfg_options:
@@ -68,6 +76,19 @@ def init_detector(
         raise UserTypeError(f'config must be a path or a Config, not {type(config).__name__}')
     content = checkpoint and read_checkpoint(checkpoint)
     return build_detector(config, content, palette, device, source=checkpoint, optimize=optimize, compile=compile)
+
+
+def published_weights(model: Any, checkpoint: str | None, pretrained: bool = True) -> str | None:
+    """The weights that are given, or those published for a model that is named; a config file comes without any.
+
+    Raises:
+        NoWeightsError: there are none for the name.
+    """
+    if checkpoint is not None or not pretrained or not isinstance(model, (str, Path)) or not is_name(model):
+        return checkpoint
+    from mmdet.zoo import weights_of
+
+    return weights_of(resolve_config(model).stem).url
 
 
 def build_detector(

@@ -104,6 +104,8 @@ def _class_counts(node: Any, count: int) -> dict:
         value = node[key]
         if key in ('num_classes', 'num_things_classes') and value is not None:
             found[key] = count
+        elif key == 'class_weight' and isinstance(value, (list, tuple)) and len(value) > 1:
+            found[key] = _class_weights(value, count)
         elif isinstance(value, dict) and key not in ('backbone', 'neck', 'data_preprocessor'):
             inner = _class_counts(value, count)
             if inner:
@@ -113,10 +115,18 @@ def _class_counts(node: Any, count: int) -> dict:
     return found
 
 
+def _class_weights(weights: Any, count: int) -> list[float]:
+    """The weight that all classes have, and that of the background behind them."""
+    return [float(weights[0])] * count + [float(weights[-1])]
+
+
 def _whole(node: Any, count: int) -> Any:
     if isinstance(node, dict):
         changes = ('num_classes', 'num_things_classes')
-        return {key: count if key in changes else _whole(node[key], count) for key in node}
+        found = {key: count if key in changes else _whole(node[key], count) for key in node}
+        if isinstance(found.get('class_weight'), list) and len(found['class_weight']) > 1:
+            found['class_weight'] = _class_weights(found['class_weight'], count)
+        return found
     return [_whole(item, count) for item in node] if isinstance(node, list) else node
 
 
@@ -137,7 +147,7 @@ def _hooks(plan: Plan) -> list[str]:
     for hook in hooks:
         if hook.get('type') in _SWITCHES:
             continue
-        hook = _whole(hook, 0)
+        hook = {key: hook[key] for key in hook}
         if hook.get('type') == 'EMAHook':
             steps = plan.epochs * plan.iterations
             hook['momentum'] = float(f'{min(0.02, max(0.0002, 20 / steps)):.2g}')

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,17 @@ def init(
     if stopping:
         raise UserValueError(f'{stopping[0]} ({len(stopping)} such problems): repair the data and begin again')
     return path
+
+
+@contextmanager
+def config_for(data: str | Path) -> Iterator[Path]:
+    """A config of a folder of data for the while, to look at the data through it."""
+    plan = make_plan(data, Options(weights=False))
+    with tempfile.TemporaryDirectory() as folder:
+        write_annotations(plan, Path(folder))
+        path = Path(folder, 'config.py')
+        path.write_text(config_text(plan, Path(folder), folder), encoding='utf-8')
+        yield path
 
 
 def is_data(target: str) -> bool:

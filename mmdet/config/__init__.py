@@ -4,7 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'loading': 'load_config uses_read_base',
-        'files': 'config_files config_root find_config packaged_config resolve_config',
+        'files': 'config_files config_root find_config is_name packaged_config resolve_config',
         'bases': 'diff_to_base merged_bases',
         'literal': 'parse_stored_config',
         'stored': 'StoredConfig building stored_config',

@@ -138,6 +138,13 @@ def _listed(names: Iterable[str], limit: int = 6) -> str:
     return ', '.join(names[:limit]) + (f' and {len(names) - limit} more' if len(names) > limit else '')
 
 
+def is_name(path: str | Path) -> bool:
+    """Whether a config is given by its name, or as one of the package, and not as a file."""
+    text = str(path)
+    file = Path(path).expanduser()
+    return text.startswith(PREFIX) or not (file.suffix in SUFFIXES or file.exists() or len(file.parts) > 1)
+
+
 def resolve_config(path: str | Path) -> Path:
     """A config given as a file, as ``mmdet::family/config.py``, or by its name, as the path of its file.
 
@@ -146,7 +153,4 @@ def resolve_config(path: str | Path) -> Path:
     text = str(path)
     if text.startswith(PREFIX):
         return packaged_config(text)
-    file = Path(path).expanduser()
-    if file.suffix in SUFFIXES or file.exists() or len(file.parts) > 1:
-        return file
-    return find_config(text)
+    return find_config(text) if is_name(path) else Path(path).expanduser()

@@ -14,6 +14,7 @@ from mmdet.apis.inference import available_device, dataset_meta, inference_pipel
 from mmdet.config import find_config
 from mmdet.errors import UserValueError
 from mmdet.structures import DetDataSample
+from mmdet.zoo import NoWeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ('cat', 'dog', 'owl')
@@ -431,3 +432,11 @@ def test_webcam_demo(files, monkeypatch, capsys):
     assert len(shown) == 2 and shown[0].shape == (48, 64, 3) and '2 frames' in capsys.readouterr().out
     assert run_demo('webcam_demo.py', *arguments, 7) == 1
     assert 'camera 7' in capsys.readouterr().err
+
+
+def test_a_name_without_weights_is_no_random_detector():
+    with pytest.raises(NoWeightsError, match='no weights are known for yolox_m_8xb8-300e_coco'):
+        DetInferencer('yolox-m', device='cpu')
+    with pytest.raises(NoWeightsError, match='pretrained=False'):
+        init_detector('yolox-m', device='cpu')
+    assert init_detector('retinanet_r18', device='cpu', pretrained=False).dataset_meta['classes'][0] == 'person'

@@ -54,7 +54,13 @@ def test_configs_are_sound_for_all_kinds_of_models(data, tmp_path, model):
     found = json.dumps(cfg.model._to_lazy_dict(), default=str)
     assert '"num_classes": 2' in found and '"num_classes": 80' not in found
     assert cfg.model.backbone.get('init_cfg') is None
-    assert max(len(line) for line in path.read_text().splitlines()) <= 150 and len(path.read_text().splitlines()) < 70
+    assert max(len(line) for line in path.read_text().splitlines()) <= 150 and len(path.read_text().splitlines()) < 90
+
+
+def test_weights_of_classes_follow_their_number(data):
+    plan = make_plan(data, Options('detr_r50_8xb2-150e_coco', weights=False, batch=1))
+    plan.cfg.model.bbox_head.loss_cls.class_weight = [1.0] * 80 + [0.1]
+    assert 'class_weight=[1.0, 1.0, 0.1]' in config_text(plan, data, 'run')
 
 
 def test_choices_and_their_reasons(data):
@@ -114,6 +120,11 @@ def test_a_missing_picture_stops(tmp_path):
     (tmp_path / 'train.json').write_text(json.dumps(content))
     with pytest.raises(UserValueError, match='missing image'):
         init(tmp_path, Options('retinanet_r18', False), out=tmp_path / 'out')
+
+
+def test_the_doctor_looks_at_data(data, capsys):
+    assert main(['doctor', str(data)]) == 0
+    assert 'train: ' in capsys.readouterr().out
 
 
 def test_what_is_data(data, tmp_path):
