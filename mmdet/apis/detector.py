@@ -128,8 +128,7 @@ class Detector:
     def _results(
         self, pictures: Iterator[Picture], threshold: float, batch: int, slice: Any, overlap: float
     ) -> Iterator[Result]:
-        network, classes = self.network, self.classes
-        skipped = self.skipped
+        classes, skipped = self.classes, self.skipped
         waiting: list[tuple[Picture, dict]] = []
 
         def flush() -> Iterator[Result]:
@@ -158,7 +157,6 @@ class Detector:
                 yield from flush()
         if waiting:
             yield from flush()
-        del network
 
     def _load(self, content: Any) -> dict:
         data = self._pipeline({'img' if isinstance(content, np.ndarray) else 'img_path': content, 'img_id': 0})

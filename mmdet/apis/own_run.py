@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmdet.config import resolve_config
 from mmdet.errors import UserFileError, UserValueError
 
 from .arguments import parse_size
@@ -17,6 +20,8 @@ from .own_data import Options, make_plan, write_annotations
 
 STOPS = ('missing image', 'corrupt image', 'no images', 'unreadable file', 'unusable data set', 'unusable sample')
 """Kinds of problems with which no training begins."""
+START_APART, LONGEST_WAIT = 120, 1800
+"""Seconds that the processes of a job may start apart, and that they wait for the first."""
 MOST_TO_OPEN = 2000
 """Pictures that are decoded before a training; of more data only their presence is looked at."""
 
@@ -108,16 +113,24 @@ def _is_annotations(path: Path) -> bool:
 
 def train_on_data(args: argparse.Namespace) -> Path:
     """``mmdet train DATA``: the config that is to be trained, written below the work dir or found there by --resume."""
-    import os
-
     options = options_of(args)
-    from mmdet.config import resolve_config
-
     stem = resolve_config(options.model).stem
     name = Path(args.config).expanduser().absolute()
     work_dir = args.work_dir or f'work_dirs/{(name if name.is_dir() else name.parent).name}_{stem}'
     folder = Path(work_dir) / 'data'
-    rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
-    if rank == 0 and not (args.resume and (folder / 'config.py').is_file()):
-        init(args.config, options, out=folder, work_dir=work_dir, force=True)
-    return folder / 'config.py'
+    path = folder / 'config.py'
+    if args.resume and path.is_file():
+        return path
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
+        return init(args.config, options, out=folder, work_dir=work_dir, force=True)
+    _wait_for(path, time.time() - START_APART)
+    return path
+
+
+def _wait_for(path: Path, since: float) -> None:
+    """Until the first process of a job has written a config, and not an earlier job."""
+    for _ in range(LONGEST_WAIT):
+        if path.is_file() and path.stat().st_mtime >= since:
+            return
+        time.sleep(1)
+    raise UserFileError(f'the first process of the job has not written {str(path)!r} within {LONGEST_WAIT} s')

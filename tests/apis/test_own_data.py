@@ -122,6 +122,31 @@ def test_a_missing_picture_stops(tmp_path):
         init(tmp_path, Options('retinanet_r18', False), out=tmp_path / 'out')
 
 
+def test_other_processes_wait_for_the_config_of_the_first(data, tmp_path, monkeypatch):
+    import os
+    import threading
+    import time
+    from argparse import Namespace
+
+    from mmdet.apis import own_run
+
+    path = tmp_path / 'data' / 'config.py'
+    path.parent.mkdir()
+    path.write_text('of an earlier job')
+    os.utime(path, (0, 0))
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setattr(own_run, 'options_of', lambda args: Options('retinanet_r18', False))
+    threading.Timer(0.3, lambda: path.write_text('of this job')).start()
+    args = Namespace(config=str(data), work_dir=str(tmp_path), resume=None)
+    started = time.monotonic()
+    assert own_run.train_on_data(args) == path and path.read_text() == 'of this job'
+    assert time.monotonic() - started > 0.2
+    monkeypatch.setattr(own_run, 'LONGEST_WAIT', 1)
+    os.utime(path, (0, 0))
+    with pytest.raises(UserFileError, match='has not written'):
+        own_run.train_on_data(args)
+
+
 def test_the_doctor_looks_at_data(data, capsys):
     assert main(['doctor', str(data)]) == 0
     assert 'train: ' in capsys.readouterr().out

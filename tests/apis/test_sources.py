@@ -218,3 +218,18 @@ def test_stream_and_list_agree(folder, default_scope):
     assert [name for name, _ in listed.skipped] == [str(folder / 'broken.jpg')]
     with pytest.raises(UserValueError, match='threshold must lie'):
         detector.predict(folder, threshold=3)
+
+
+def test_a_stream_keeps_nothing(monkeypatch):
+    import gc
+
+    network = type('Network', (), {'dataset_meta': {'classes': ('x',)}})()
+    monkeypatch.setattr(Detector, 'network', network)
+    monkeypatch.setattr(Detector, '_load', lambda self, content: {'content': content})
+    monkeypatch.setattr(Detector, '_forward', lambda self, batch: [sample_of([[1, 1, 5, 5]], [0.9], [0])] * len(batch))
+    detector = Detector('retinanet_r18', pretrained=False)
+    pictures = (np.zeros((30, 40, 3), np.uint8) for _ in range(40))
+    for count, _ in enumerate(detector.predict(pictures, batch=4, stream=True)):
+        if count % 10 == 9:
+            assert sum(isinstance(each, Result) for each in gc.get_objects()) <= 2
+    assert count == 39
