@@ -50,9 +50,11 @@ def on_data(cfg: Any, data: str | Path, split: str, classes: Sequence[str]) -> N
 
 
 def trained_classes(cfg: Any, checkpoint: str) -> tuple[str, ...]:
-    """The classes that a checkpoint was trained for, else those of the config."""
+    """The classes that a checkpoint was trained for, else, as for an exported file, those of the config."""
+    from mmdet.export.runtime import is_exported
     from mmdet.utils.checkpoint import read_checkpoint
 
     from .inference import dataset_meta
 
-    return tuple(dataset_meta(cfg, read_checkpoint(checkpoint)).get('classes') or ())
+    content = None if is_exported(checkpoint) else read_checkpoint(checkpoint)
+    return tuple(dataset_meta(cfg, content).get('classes') or ())

@@ -28,13 +28,14 @@ def run(args: argparse.Namespace) -> None:
     """Test."""
     from mmdet.apis.detector import locate
     from mmdet.apis.launch import test
+    from mmdet.errors import UserValueError
+    from mmdet.export.runtime import is_exported
 
     check_test_arguments(args)
-    config, args.checkpoint = locate(args.config, args.checkpoint)
-    if config is None:
-        from mmdet.errors import UserValueError
-
-        raise UserValueError(f'{args.config} is a checkpoint: give the config first, or the folder of the training')
-    args.config = str(config)
+    if not (is_exported(args.config) or is_exported(args.checkpoint)):
+        config, args.checkpoint = locate(args.config, args.checkpoint)
+        if config is None:
+            raise UserValueError(f'{args.config} is a checkpoint: give the config first, or the folder of the training')
+        args.config = str(config)
     export_local_rank(args)
     test(args)
