@@ -46,11 +46,6 @@ TO_COME = {
         'mmdet.visualization': 'local_visualizer:TrackLocalVisualizer local_visualizer:random_color',
     },
     'language: GLIP, Grounding DINO, captions, referring expressions': {
-        'mmdet.engine.hooks': 'visualization_hook:GroundingVisualizationHook visualization_hook:draw_all_character',
-        'mmdet.evaluation.metrics': (
-            'coco_caption_metric dod_metric dump_odvg_results flickr30k_metric grefcoco_metric '
-            'ov_coco_metric refexp_metric refseg_metric'
-        ),
         'mmdet.models': 'utils.vlfuse_helper layers.transformer.grounding_dino_layers',
         'mmdet.models.dense_heads': 'atss_vlfusion_head grounding_dino_head',
         'mmdet.models.detectors': 'glip grounding_dino',

@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = attach(
         'signal_hook': 'SignalHook',
         'sync_norm_hook': 'SyncNormHook',
         'utils': 'trigger_visualization_hook',
-        'visualization_hook': 'DetVisualizationHook',
+        'visualization_hook': 'DetVisualizationHook GroundingVisualizationHook',
         'watchdog_hook': 'WatchdogHook',
         'yolox_mode_switch_hook': 'YOLOXModeSwitchHook',
     },

@@ -6,12 +6,15 @@ import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.visualization import Visualizer
 
 from mmdet.registry import HOOKS
+from mmdet.visualization.caption import draw_caption, draw_grounded
 from mmdet.visualization.pictures import LoadedPictures
+from mmdet.visualization.sheet import write_image
 from mmdet.visualization.window import require_display
 
 
@@ -83,16 +86,25 @@ class DetVisualizationHook(Hook):
         for data_sample in outputs:
             self._test_index += 1
             path = data_sample.img_path
-            self._visualizer.add_datasample(
+            self._draw(
                 osp.basename(path) if self.show else 'test_img',
                 pictures(path),
-                data_sample=data_sample,
-                show=self.show,
-                wait_time=self.wait_time,
-                pred_score_thr=self.score_thr,
-                out_file=folder and osp.join(folder, pictures.names(path)),
-                step=self._test_index,
+                data_sample,
+                folder and osp.join(folder, pictures.names(path)),
             )
+
+    def _draw(self, name: str, image: np.ndarray, data_sample: Any, out_file: str | None) -> None:
+        """One tested picture (h, w, 3; RGB)."""
+        self._visualizer.add_datasample(
+            name,
+            image,
+            data_sample=data_sample,
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=self._test_index,
+        )
 
     def _of(self, runner: Any, split: str) -> LoadedPictures:
         """The pictures of the data set that is validated or tested on."""
@@ -100,3 +112,30 @@ class DetVisualizationHook(Hook):
         if id(dataset) not in self._pictures:
             self._pictures[id(dataset)] = LoadedPictures(dataset, self.backend_args)
         return self._pictures[id(dataset)]
+
+
+@HOOKS.register_module()
+class GroundingVisualizationHook(DetVisualizationHook):
+    """:class:`DetVisualizationHook` that writes captions below their pictures, each phrase in the colour of its boxes.
+
+    Samples whose ``text`` is a caption with ``tokens_positive`` are drawn so; ``phrase_ids`` say the phrases of the
+    ground truth, else its labels do. What has a list of classes is drawn as ever.
+    """
+
+    def _draw(self, name: str, image: np.ndarray, data_sample: Any, out_file: str | None) -> None:
+        if not isinstance(data_sample.get('text'), str) or data_sample.get('tokens_positive') is None:
+            return super()._draw(name, image, data_sample, out_file)
+        drawn = draw_grounded(self._visualizer, image, data_sample, self.score_thr)
+        if self.show:
+            self._visualizer.show(drawn, win_name=name, wait_time=self.wait_time)
+        if out_file is not None:
+            write_image(drawn, out_file)
+        else:
+            self._visualizer.add_image(name, drawn, self._test_index)
+
+
+def draw_all_character(visualizer: Any, characters: Sequence[Sequence[Any]], w: int) -> np.ndarray:
+    """Pieces of text, each with its colour, in lines on a white picture (h, w, 3); the visualizer keeps it."""
+    drawn = draw_caption([(str(text), color) for text, color in characters], w)
+    visualizer.set_image(drawn)
+    return drawn

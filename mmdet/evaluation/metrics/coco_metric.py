@@ -357,6 +357,7 @@ class CocoMetric(PictureMetric):
         if metric == 'proposal':
             return {item: numbers[item] for item in items}
         found = {f'{metric}_{item}': numbers[item] for item in items}
+        found.update(self._by_groups(evaluator, metric, logger))
         if self.classwise:
             found.update(self._per_class(evaluator, logger))
         if self.class_thresholds:
@@ -364,6 +365,10 @@ class CocoMetric(PictureMetric):
         values = ' '.join(f'{value:.3f}' for name, value in numbers.items() if name.startswith('mAP'))
         logger.info(f'{metric}_mAP_copypaste: {values}')
         return found
+
+    def _by_groups(self, evaluator: Any, metric: str, logger: MMLogger) -> dict[str, float]:
+        """Numbers of groups of classes, for subclasses."""
+        return {}
 
     def _per_class(self, evaluator: Any, logger: MMLogger) -> dict[str, float]:
         from terminaltables import AsciiTable
