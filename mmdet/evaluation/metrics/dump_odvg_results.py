@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,31 +56,44 @@ class DumpODVGResults(PictureMetric):
         height, width = data_sample['ori_shape'][:2]
         found = data_sample['pred_instances']
         bboxes, scores, labels = (torch.as_tensor(found[key]).detach().cpu() for key in NUMBERS)
-        names = list(found['label_names']) if 'label_names' in found else None
         record = dict(filename=self._filename(data_sample['img_path']), height=int(height), width=int(width))
         if data_sample.get('tokens_positive') is not None:
             return dict(record, grounding=self._grounding(data_sample, bboxes, scores, labels))
-        text = data_sample.get('text')
-        classes = list(text) if isinstance(text, (list, tuple)) else self._classes(names)
-        thresholds = resolve_score_thresholds(self.score_thr, classes)
-        if isinstance(thresholds, Tensor):
-            thresholds = thresholds[labels]
-        kept = (scores > thresholds).nonzero()[:, 0]
-        kept = kept[self._suppressed(bboxes[kept], scores[kept], labels[kept])]
+        kept, categories = self.selected(data_sample)
         instances = [
             dict(
                 bbox=_rounded(bboxes[i]),
                 score=round(float(scores[i]), 4),
                 label=int(labels[i]),
-                category=names[i] if classes is None and names is not None else _name(classes, int(labels[i])),
+                category=category,
             )
-            for i in kept.tolist()
+            for i, category in zip(kept.tolist(), categories, strict=True)
         ]
         return dict(record, detection=dict(instances=instances))
 
-    def _classes(self, names: list | None) -> list[str] | None:
-        if names is not None:
-            return None
+    def selected(self, data_sample: dict) -> tuple[Tensor, list[str]]:
+        """Which detections of classes are written, the surest first, and the name of each."""
+        found = data_sample['pred_instances']
+        bboxes, scores, labels = (torch.as_tensor(found[key]).detach().cpu() for key in NUMBERS)
+        text = data_sample.get('text')
+        if isinstance(text, (list, tuple)) or 'label_names' not in found:
+            classes = list(text) if isinstance(text, (list, tuple)) else self._classes()
+            names = [_name(classes, label) for label in labels.tolist()]
+            thresholds = resolve_score_thresholds(self.score_thr, classes)
+            if isinstance(thresholds, Tensor):
+                thresholds = thresholds[labels]
+        else:
+            names = list(map(str, found['label_names']))
+            thresholds = self.score_thr  # type: ignore[assignment]
+            if not isinstance(thresholds, (int, float)):
+                known = list(dict.fromkeys(names))
+                by_name = resolve_score_thresholds(_of_known(self.score_thr, known), known)
+                thresholds = torch.as_tensor(by_name)[[known.index(name) for name in names]]
+        kept = (scores > thresholds).nonzero()[:, 0]
+        kept = kept[self._suppressed(bboxes[kept], scores[kept], labels[kept])]
+        return kept, [names[i] for i in kept.tolist()]
+
+    def _classes(self) -> list[str]:
         meta = self.dataset_meta
         meta = meta[0] if isinstance(meta, (list, tuple)) else meta
         classes = (meta or {}).get('classes')
@@ -137,5 +150,11 @@ def _rounded(box: Tensor) -> list[float]:
     return [round(value, 2) for value in box.tolist()]
 
 
-def _name(classes: Sequence[str] | None, label: int) -> str:
-    return str(classes[label]) if classes is not None and label < len(classes) else f'class {label}'
+def _name(classes: Sequence[str], label: int) -> str:
+    return str(classes[label]) if label < len(classes) else f'class {label}'
+
+
+def _of_known(thresholds: Any, names: Sequence[str]) -> Any:
+    """Thresholds by name, of those names that a picture has."""
+    is_table = isinstance(thresholds, Mapping)
+    return {name: value for name, value in thresholds.items() if name in names} if is_table else thresholds
