@@ -3,12 +3,12 @@
 python tools/model_converters/glip_to_mmdet.py glip_a_tiny_o365.pth glip_tiny_a_mmdet.pth
 """
 
-import argparse
 import os
 import re
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.apis.model_converters import convert_checkpoint
 from mmdet.errors import UserKeyError
 
 # What a prediction does not use: anchors, pooling, logits of fixed classes
@@ -57,20 +57,7 @@ def renamed(name: str) -> str:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('src', help='checkpoint of the official release')
-    parser.add_argument('dst', nargs='?', help='checkpoint to write (SRC without suffix, and _mmdet.pth)')
-    parser.add_argument('--dst', dest='named', metavar='DST', help='the same as a flag')
-    args = parser.parse_args(argv)
-    import torch
-
-    from mmdet.utils.checkpoint import read_checkpoint
-
-    found = read_checkpoint(args.src)
-    weights = convert(found.get('model', found.get('state_dict', found)))
-    out = args.dst or args.named or f'{os.path.splitext(args.src)[0]}_mmdet.pth'
-    torch.save(dict(state_dict=weights), out)
-    print(f'{out}: {len(weights)} tensors')
+    convert_checkpoint(convert, __doc__, argv)
 
 
 if __name__ == '__main__':

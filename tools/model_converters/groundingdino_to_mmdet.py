@@ -5,12 +5,12 @@
 The label book of its denoising is left out: its 2,000 entries are those of no data set.
 """
 
-import argparse
 import os
 import re
 import sys
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
+from mmdet.apis.model_converters import convert_checkpoint
 from mmdet.errors import UserKeyError
 
 # What is of no use here: buffers, heads without weights of their own, the second name of a shared weight
@@ -72,20 +72,7 @@ def convert(official: dict) -> dict:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('src', help='checkpoint of the official release')
-    parser.add_argument('dst', nargs='?', help='checkpoint to write (SRC without suffix, and _mmdet.pth)')
-    parser.add_argument('--dst', dest='named', metavar='DST', help='the same as a flag')
-    args = parser.parse_args(argv)
-    import torch
-
-    from mmdet.utils.checkpoint import read_checkpoint
-
-    found = read_checkpoint(args.src)
-    weights = convert(found.get('model', found.get('state_dict', found)))
-    out = args.dst or args.named or f'{os.path.splitext(args.src)[0]}_mmdet.pth'
-    torch.save(dict(state_dict=weights), out)
-    print(f'{out}: {len(weights)} tensors')
+    convert_checkpoint(convert, __doc__, argv)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mmdet.datasets.reading.odvg_file import phrase_of, write_lines
 from mmdet.errors import UserKeyError
-from mmdet.ops.nms import batched_nms
 from mmdet.registry import METRICS
 from mmdet.utils.score_thresholds import ScoreThresholds, resolve_score_thresholds
 
@@ -110,10 +109,11 @@ class DumpODVGResults(PictureMetric):
 
     def _suppressed(self, bboxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         """Places of what stays, the surest first."""
-        options = None if self.nms_thr is None else dict(type='nms', iou_threshold=self.nms_thr)
-        if not len(bboxes):
-            return torch.zeros(0, dtype=torch.long)
-        return batched_nms(bboxes, scores, labels, options)[1]
+        if self.nms_thr is None:
+            return scores.argsort(descending=True, stable=True)
+        from torchvision.ops import batched_nms
+
+        return batched_nms(bboxes.float(), scores.float(), labels, self.nms_thr)
 
     def _grounding(self, data_sample: dict, bboxes: Tensor, scores: Tensor, labels: Tensor) -> dict:
         caption, positives = data_sample['text'], data_sample['tokens_positive']
