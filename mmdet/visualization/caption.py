@@ -12,14 +12,14 @@ from mmengine.structures import InstanceData
 from mmdet.errors import UserValueError
 from mmdet.structures import DetDataSample
 
+from .canvas import line_of_text
 from .palette import Color, get_palette
-from .text import DRAWING, font_families, plain_text, text_width
+from .text import DRAWING
 
 Run = tuple[str, Any]
 PLAIN: Color = (40, 40, 40)
-POINTS = 9
-LINE = 20
-"""Pixels from line to line."""
+PIXELS, LINE, MARGIN = 13, 20, 4
+"""Size of the font, from line to line, and around the text."""
 
 
 def draw_caption(runs: Sequence[Run], width: int) -> np.ndarray:
@@ -31,40 +31,38 @@ def draw_caption(runs: Sequence[Run], width: int) -> np.ndarray:
     Returns:
         (h, width, 3) RGB.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     placed, lines = _placed(runs, width)
-    height = lines * LINE + 8
-    with DRAWING:
-        figure = Figure(figsize=((width + 0.01) / 100, (height + 0.01) / 100), dpi=100, facecolor='white')
-        canvas = FigureCanvasAgg(figure)
-        families = font_families(''.join(text for text, _ in runs))
-        for text, color, x, line in placed:
-            y = 1 - (4 + (line + 0.5) * LINE) / height
-            figure.text(x / width, y, plain_text(text), size=POINTS, va='center', color=_color(color), family=families)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
+    drawn = np.full((lines * LINE + 2 * MARGIN, width, 3), 255, dtype=np.float32)
+    for ink, color, x, line in placed:
+        part = drawn[MARGIN + line * LINE :, x:][: ink.shape[0], : ink.shape[1]]
+        part += ink[: part.shape[0], : part.shape[1], None] * (np.asarray(_color(color), dtype=np.float32) - part)
+    return drawn.round().astype(np.uint8)
 
 
-def _placed(runs: Sequence[Run], width: int) -> tuple[list[tuple[str, Any, float, int]], int]:
-    """Words with colour, x and line; and the number of lines."""
-    placed: list[tuple[str, Any, float, int]] = []
-    x, line, size = 4.0, 0, POINTS * 100 / 72
+def _placed(runs: Sequence[Run], width: int) -> tuple[list[tuple[np.ndarray, Any, int, int]], int]:
+    """Ink of words with colour, x and line; and the number of lines."""
+    placed: list[tuple[np.ndarray, Any, int, int]] = []
+    x, line, space = MARGIN, 0, line_of_text(' ', PIXELS).shape[1]
     for text, color in runs:
         for word in re.findall(r'\S+|\s+', text):
-            advance = text_width(word) * size
-            if not word.isspace():
-                if x > 4 and x + advance > width - 4:
-                    x, line = 4.0, line + 1
-                placed.append((word, color, x, line))
-            x += advance
+            if word.isspace():
+                x += space * len(word)
+                continue
+            ink = line_of_text(word, PIXELS)
+            if x > MARGIN and x + ink.shape[1] > width - MARGIN:
+                x, line = MARGIN, line + 1
+            placed.append((ink, color, x, line))
+            x += ink.shape[1]
     return placed, line + 1
 
 
 def _color(color: Any) -> Any:
-    is_bytes = isinstance(color, (tuple, list)) and max(color, default=0) > 1
-    return tuple(channel / 255 for channel in color) if is_bytes else color
+    """RGB up to 255."""
+    if isinstance(color, (tuple, list)) and max(color) > 1:
+        return color
+    from matplotlib.colors import to_rgb
+
+    return tuple(255 * channel for channel in to_rgb(color))
 
 
 def phrases_of(caption: str, tokens_positive: Any) -> dict[int, list[list[int]]]:
