@@ -14,10 +14,10 @@ model = dict(
     semi_train_cfg=dict(
         freeze_teacher=True,
         sup_weight=1.0,
-        unsup_weight=2.0,
+        unsup_weight=1.0,
         pseudo_label_initial_score_thr=0.5,
-        rpn_pseudo_thr=0.9,
-        cls_pseudo_thr=0.9,
+        rpn_pseudo_thr=0.7,
+        cls_pseudo_thr=0.7,
         reg_pseudo_thr=0.02,
         jitter_times=10,
         jitter_scale=0.06,
@@ -38,11 +38,15 @@ sup_pipeline = [
     dict(type='MultiBranch', branch_field=branch_field, sup=dict(type='PackDetInputs')),
 ]
 weak_pipeline = [dict(type='Resize', scale_factor=1.0), flips, pack]
+# No rotation: upright boxes around turned ones are too large, which a student of few pictures learns.
 strong_pipeline = [
     dict(type='RandomResize', scale=[(140, 140), (220, 220)], keep_ratio=True),
     flips,
-    dict(type='RandAugment', aug_space=[[dict(type='Brightness')], [dict(type='Contrast')]], aug_num=1),
-    dict(type='Rotate', max_mag=20.0),
+    dict(
+        type='RandAugment',
+        aug_space=[[dict(type='Brightness')], [dict(type='Contrast')], [dict(type='Color')]],
+        aug_num=1,
+    ),
     pack,
 ]
 unsup_pipeline = [
@@ -58,14 +62,14 @@ train_dataloader = dict(
     dataset=dict(_delete_=True, type='ConcatDataset', datasets=[labelled, unlabelled]),
 )
 
-max_iters = 1200
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+max_iters = 400
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='TeacherStudentValLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters),
 ]
-default_hooks = dict(checkpoint=dict(interval=200, by_epoch=False))
+default_hooks = dict(checkpoint=dict(interval=100, by_epoch=False))
 log_processor = dict(by_epoch=False)
 # A short run needs a quick teacher; it never trains, so that its batch norms must follow too.
 custom_hooks = [dict(type='MeanTeacherHook', momentum=0.02, skip_buffer=False)]

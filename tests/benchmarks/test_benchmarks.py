@@ -17,6 +17,7 @@ TINY = {
     'targets': '--batch 2 --boxes 5 --size 96 128 --rounds 1',
     'many_objects': '--heads FCOSHead --objects 20 --size 96 128',
     'set_matching': '--batch 2 --layers 2 --queries 20 --boxes 3 --rounds 1',
+    'dense_masks': '--batch 2 --objects 4 --size 128 128 --rounds 1 --crowd 0',
     'query_masks': '--points 16 --size 64 64 --objects 2',
     'postprocess': '--size 96 128 --rounds 1',
     'data_loading': '--images {images} --rounds 1 --to-device --stages',

@@ -20,12 +20,15 @@ from torch.utils.checkpoint import checkpoint
 from mmdet.errors import UserValueError
 from mmdet.ops.fixed_size import is_fixed_size
 
+from .constants import constant
 from .gt import pad_batch
 from .ordering import stable_topk
 from .precision import in_float32
 
 # Values of activations that are kept for the backward pass; 1 GiB in single precision. What is more is computed again.
 ACTIVATION_BUDGET = 256 * 1024**2
+# Values of activations that a CPU's cache holds.
+TILE_BUDGET = 1024**2
 
 
 # ------------------------------------------------------------------------------------------------------- slots
@@ -45,7 +48,7 @@ def pick_slots(members: Tensor, limit: int | None = None, at_random: bool = Fals
         Indices and whether the slot is used, each ``(B, S)`` with S at least 1.
     """
     slots = members.shape[1] if limit is None else min(limit, members.shape[1])
-    if members.device.type == 'cpu' and type(members) is Tensor:  # looking costs nothing here
+    if _is_here(members):
         most = int(members.sum(1).max())
         at_random = at_random and most > slots
         slots = min(slots, max(1, most))
@@ -118,27 +121,125 @@ class Slots:
         return self.images[index]
 
 
+class LazySlots(Slots):
+    """Slots whose values are made when they are asked for.
+
+    Args:
+        make: Gives values ``(B, S, ...)`` of ``shared (B, ...)`` and ``slots (B, S, ...)``.
+    """
+
+    def __init__(self, make: Callable[..., Tensor], shared: Sequence[Tensor], slots: Sequence[Tensor], used: Tensor):
+        self.make, self.shared, self.slots, self.used = make, shared, slots, used
+
+    @cached_property
+    def values(self) -> Tensor:  # type: ignore[override]
+        """All of them."""
+        return self.make(*self.shared, *self.slots)
+
+
 def _device(found: Any, names: Sequence[str]) -> torch.device:
     return found.device if isinstance(found, Tensor) else found[names[0]].device
 
 
-def in_parts(function: Callable[..., Tensor], size: int, *slots: Tensor, budget: int | None = None) -> Tensor:
-    """``function`` of tensors ``(B, S, ...)``, which gives ``(B, S, ...)``, in parts of the S axis.
+def in_parts(
+    function: Callable[..., Tensor],
+    size: int,
+    *slots: Tensor,
+    shared: Sequence[Tensor] = (),
+    counts: Sequence[int] | None = None,
+    budget: int | None = None,
+) -> Tensor:
+    """``function`` of tensors ``(B, ...)`` and ``(B, S, ...)``, which gives ``(B, S, ...)``, in parts of the S axis.
 
     If it is more than one part, the activations of each are computed again in the backward pass.
 
     Args:
         size: Values that the backward pass needs of one slot of all images.
+        shared: What comes before the slots.
+        counts: No more slots of each image count, the first ones. Images without any have zeros in a part.
         budget: Of such values at once.
     """
     if is_fixed_size():
-        return function(*slots)
+        return function(*shared, *slots)
+    batch, total = slots[0].shape[:2]
     step = max(1, (ACTIVATION_BUDGET if budget is None else budget) // max(1, size))
-    if slots[0].shape[1] <= step:
-        return function(*slots)
-    parts = zip(*(value.split(step, 1) for value in slots))
+    if total <= step:
+        return function(*shared, *slots)
     again = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([again(*part) for part in parts], 1)
+    found = []
+    for start, *part in zip(range(0, total, step), *(value.split(step, 1) for value in slots)):
+        rows = [b for b in range(batch) if not start or counts is None or counts[b] > start]
+        if len(rows) == batch:
+            found.append(again(*shared, *part))
+        elif rows:
+            index = constant(rows, like=slots[0]).long()
+            values = again(*(value[index] for value in (*shared, *part)))
+            found.append(values.new_zeros(batch, *values.shape[1:]).index_copy(0, index, values))
+        else:
+            shape = batch, part[0].shape[1], *found[0].shape[2:]
+            found.append(found[0].new_zeros(shape))
+    return torch.cat(found, 1)
+
+
+def sum_in_parts(
+    function: Callable[..., Tensor],
+    size: int,
+    weights: Tensor,
+    *slots: Tensor,
+    shared: Sequence[Tensor] = (),
+    bounds: Sequence[int] | None = None,
+) -> Tensor:
+    """The sum of ``weights (B, S)`` times ``function``, as of :func:`in_parts`, whose memory does not grow with S.
+
+    On a CPU it is computed tile by tile, each with its gradient while it is in the cache, and images have no more
+    slots than count.
+
+    Args:
+        size: Values that the backward pass needs of one slot of one image.
+        weights: 0 behind the slots that count; without a gradient.
+        shared: Also all else that ``function`` uses and that has a gradient.
+        bounds: Of the slots of each image that count, where the host does not look at them.
+    """
+    if _is_here(weights):
+        step = max(1, TILE_BUDGET // max(1, size))
+        return _TileSum.apply(function, step, len(shared), weights, *shared, *slots)
+    return (in_parts(function, size * len(weights), *slots, shared=shared, counts=bounds) * weights).sum()
+
+
+class _TileSum(torch.autograd.Function):
+    """:func:`sum_in_parts` on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable, step: int, num_shared: int, weights: Tensor, *tensors: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[4:]
+        grads = [torch.zeros_like(x) if need else None for x, need in zip(tensors, needed)]
+        total = weights.new_zeros((), dtype=torch.promote_types(weights.dtype, torch.float32))
+        for b, count in enumerate((weights != 0).sum(1).tolist()):
+            for start in range(0, count, step):
+                tile = slice(b, b + 1), slice(start, min(start + step, count))
+                places = [tile[:1] if i < num_shared else tile for i in range(len(tensors))]
+                with torch.enable_grad():
+                    parts = [x[place].detach().requires_grad_(need) for x, place, need in zip(tensors, places, needed)]
+                    value = (function(*parts) * weights[tile]).sum()
+                wanted = [i for i, need in enumerate(needed) if need]
+                if wanted:
+                    found = torch.autograd.grad(value, [parts[i] for i in wanted], allow_unused=True)
+                    for i, grad in zip(wanted, found):
+                        if grad is not None:
+                            grads[i][places[i]] += grad
+                total += value.detach()
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, None, *(None if x is None else x * grad for x in ctx.saved_tensors)
+
+
+def _is_here(tensor: Tensor) -> bool:
+    """Whether the host can look at it without a wait."""
+    return tensor.device.type == 'cpu' and type(tensor) is Tensor
 
 
 # ----------------------------------------------------------------------------------------- dynamic convolutions
@@ -164,15 +265,15 @@ def split_parameters(
 
 
 @in_float32
-def dynamic_logits(
+def dynamic_inputs(
     features: Tensor,
     params: Tensor,
     points: Tensor,
     reach: Tensor,
     locations: Sequence[Tensor],
     counts: tuple[Sequence[int], Sequence[int]],
-) -> Tensor:
-    """Logits ``(B, S, h, w)``: for each slot a small network of convolutions (CondInst, arXiv:2003.05664, Sec. 3.2).
+) -> tuple[Tensor, list[Tensor]]:
+    """What :func:`dynamic_logits` takes: for each slot a small network of convolutions (CondInst, Sec. 3.2).
 
     Its inputs are the way from each cell to the object's point, in units of ``reach``, then the features.
 
@@ -181,28 +282,35 @@ def dynamic_logits(
         params: ``(B, S, n)``, ``counts`` of weights and biases by layer.
         points, reach: ``(B, S, 2)`` xy and ``(B, S)``, in pixels.
         locations: x ``(w,)`` and y ``(h,)`` of the cells, in pixels.
+
+    Returns:
+        Maps ``(B, 2 + C, h, w)``, and ``(B, S, ...)`` weights and biases of the layers.
     """
-    batch = params.shape[0]
     weights, biases = split_parameters(params, *counts)
     # The way is linear in x and y: the first layer of all slots of a picture is one product with maps that they share.
     x, y = locations
-    shape = (batch, 1, *features.shape[2:])
-    maps = torch.cat([x.expand(shape), y[:, None].expand(shape), features], 1).flatten(2)
+    shape = (features.shape[0], 1, *features.shape[2:])
+    maps = torch.cat([x.expand(shape), y[:, None].expand(shape), features], 1)
     way = weights[0][..., :2] / reach[..., None, None]  # (B, S, out, 2)
     bias = biases[0] + (way * points[:, :, None]).sum(-1)
-    first = torch.cat([-way, weights[0][..., 2:]], -1)
+    return maps, [torch.cat([-way, weights[0][..., 2:]], -1), *weights[1:], bias, *biases[1:]]
 
-    def network(first: Tensor, bias: Tensor, *later: Tensor) -> Tensor:
-        part = first.shape[1]
-        found = torch.baddbmm(bias.reshape(batch, -1, 1), first.flatten(1, 2), maps)
-        found = found.view(batch * part, -1, maps.shape[2])
-        half = len(later) // 2
-        for weight, shift in zip(later[:half], later[half:]):
-            found = torch.baddbmm(shift.flatten(0, 1)[..., None], weight.flatten(0, 1), found.relu_())
-        return found.view(batch, part, *features.shape[2:])
 
-    size = batch * maps.shape[2] * sum(bias.shape[2] for bias in biases)
-    return in_parts(network, size, first, bias, *weights[1:], *biases[1:])
+@in_float32
+def dynamic_logits(maps: Tensor, *layers: Tensor) -> Tensor:
+    """Logits ``(B, S, h, w)`` by what :func:`dynamic_inputs` gives."""
+    batch, slots = layers[0].shape[:2]
+    size, half = maps.shape[2:], len(layers) // 2
+    found = torch.baddbmm(layers[half].reshape(batch, -1, 1), layers[0].flatten(1, 2), maps.flatten(2))
+    for weight, bias in zip(layers[1:half], layers[half + 1 :]):
+        found = found.relu_().view(batch * slots, -1, size.numel())  # in place before it is a view, else it is copied
+        found = torch.baddbmm(bias.flatten(0, 1)[..., None], weight.flatten(0, 1), found)
+    return found.view(batch, slots, *size)
+
+
+def activations_of(maps: Tensor, layers: Sequence[Tensor]) -> int:
+    """Values that the backward pass of :func:`dynamic_logits` needs of one slot of one image."""
+    return maps[0, 0].numel() * sum(bias.shape[2] for bias in layers[len(layers) // 2 :])
 
 
 def aligned_bilinear(tensor: Tensor, factor: int) -> Tensor:
@@ -214,13 +322,18 @@ def aligned_bilinear(tensor: Tensor, factor: int) -> Tensor:
         raise UserValueError(
             f'aligned_bilinear takes (B, C, H, W) and a whole factor, not {tensor.dim()}-d and {factor}'
         )
-    if factor == 1:
-        return tensor
-    height, width = (factor * size for size in tensor.shape[2:])
-    tensor = F.pad(tensor, (0, 1, 0, 1), mode='replicate')
-    tensor = F.interpolate(tensor, (height + 1, width + 1), mode='bilinear', align_corners=True)
-    margin = factor // 2
-    return F.pad(tensor, (margin, 0, margin, 0), mode='replicate')[:, :, :height, :width]
+    return tensor if factor == 1 else _spread(_spread(tensor, factor, 2), factor, 3)
+
+
+def _spread(tensor: Tensor, factor: int, dim: int) -> Tensor:
+    """Along one axis: each cell and, between it and its neighbours, mixtures of both."""
+    size, middle = tensor.shape[dim], factor // 2
+    before = torch.cat([tensor.narrow(dim, 0, 1), tensor.narrow(dim, 0, size - 1)], dim)
+    parts = [torch.lerp(before, tensor, 1 - (middle - i) / factor) for i in range(middle)] + [tensor]
+    if middle + 1 < factor:
+        behind = torch.cat([tensor.narrow(dim, 1, size - 1), tensor.narrow(dim, size - 1, 1)], dim)
+        parts += [torch.lerp(tensor, behind, i / factor) for i in range(1, factor - middle)]
+    return torch.stack(parts, dim + 1).flatten(dim, dim + 1)
 
 
 def unfold_wo_center(x: Tensor, kernel_size: int, dilation: int) -> Tensor:

@@ -105,7 +105,3 @@ class BoxInstMaskHead(CondInstMaskHead):
         """As CondInst's, and before the last which neighbours are of like colour ``(n, K, h, w)``."""
         found = super()._get_targets_single(mask_preds, gt_instances, positive_info)
         return found if found[1] is not None else (mask_preds, None, None, 0)
-
-    def _compare(self, preds: Tensor, targets: Tensor) -> Tensor:
-        loss = self.loss_mask(preds.flatten(0, 1), targets.flatten(0, 1), reduction_override='none')
-        return loss.unflatten(0, preds.shape[:2])

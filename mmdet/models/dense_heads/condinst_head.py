@@ -18,21 +18,26 @@ from mmdet.errors import UserValueError
 from mmdet.models.core import (
     Assignment,
     GTMasks,
+    LazySlots,
     PaddedGT,
     Slots,
+    activations_of,
     aligned_bilinear,
     by_batch,
     constant,
+    dynamic_inputs,
     dynamic_logits,
     empty_instances,
     flatten_levels,
     in_float32,
+    in_parts,
     multi_apply,
     parameter_counts,
     pick_slots,
     rank_within,
     rows_at,
     split_parameters,
+    sum_in_parts,
 )
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.ops.fixed_size import is_fixed_size
@@ -316,11 +321,15 @@ class CondInstMaskHead(BaseMaskHead):
         joints = self.forward_single, self.parse_dynamic_params, self.dynamic_conv_forward
         if not all(hasattr(method, 'by_batch') for method in joints):
             return multi_apply(self.forward_single, features, infos)
-        places = self._locations(features)
-        reach = infos.strides * self.size_of_interest
-        counts = self.weight_nums, self.bias_nums
-        logits = dynamic_logits(features, infos.param_preds, infos.points, reach, places[::-1], counts)
-        return (infos.with_values(self._enlarged(logits)),)
+        reach, counts = infos.strides * self.size_of_interest, (self.weight_nums, self.bias_nums)
+        places = self._locations(features)[::-1]
+        maps, layers = dynamic_inputs(features, infos.param_preds, infos.points, reach, places, counts)
+        return (LazySlots(self._logits, [maps], layers, infos.used),)
+
+    def _logits(self, maps: Tensor, *layers: Tensor) -> Tensor:
+        """Mask logits ``(B, S, h, w)`` in the size of the trained masks."""
+        size = maps.shape[0] * activations_of(maps, layers)
+        return self._enlarged(in_parts(dynamic_logits, size, *layers, shared=[maps]))
 
     def _locations(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """y ``(h,)`` and x ``(w,)`` of the cells of features in pixels."""
@@ -388,9 +397,31 @@ class CondInstMaskHead(BaseMaskHead):
         Args:
             mask_preds: Logits, ``Slots`` of ``(B, S, h, w)`` or a list ``[(n, h, w)]``.
         """
+        if isinstance(mask_preds, LazySlots) and hasattr(self._get_targets_single, 'by_batch'):
+            return dict(loss_mask=self._mask_loss(mask_preds, batch_gt_instances, positive_infos))
         preds, targets, used = self._all_pairs(mask_preds, batch_gt_instances, positive_infos)
+        return dict(loss_mask=(self._compare(preds, targets) * used).sum() / used.sum().clamp(min=1))
+
+    def _compare(self, preds: Tensor, targets: Tensor) -> Tensor:
+        """``(B, S)`` loss of logits ``(B, S, ...)``."""
         loss = self.loss_mask(preds.flatten(0, 1), targets.flatten(0, 1), reduction_override='none')
-        return dict(loss_mask=(loss * used.flatten()).sum() / used.sum().clamp(min=1))
+        return loss.unflatten(0, preds.shape[:2])
+
+    def _mask_loss(self, preds: LazySlots, gt_instances: InstanceList, infos: Slots) -> Tensor:
+        """The loss of masks that are made part by part."""
+        factor = self.mask_feat_stride // self.mask_out_stride
+        height, width = (side * factor for side in preds.shared[0].shape[2:])
+        masks, rows = self._rows(gt_instances, infos)
+        targets = masks.strided(self.mask_out_stride, (height, width))
+        losses = lambda *given: self._compare(preds.make(*given[:-1]), targets[given[-1]])
+        size, used = 6 * height * width, preds.used
+        total = sum_in_parts(losses, size, used.float(), *preds.slots, rows, shared=preds.shared)
+        return total / used.sum().clamp(min=1)
+
+    def _rows(self, gt_instances: InstanceList, infos: Slots) -> tuple[GTMasks, Tensor]:
+        """The masks of all images, and which of them belongs to each slot."""
+        masks = GTMasks.of([instances.masks for instances in gt_instances], infos.used.device)
+        return masks, masks.rows(torch.where(infos.used, infos.pos_assigned_gt_inds, 0))
 
     def _all_pairs(self, mask_preds, gt_instances: InstanceList, infos) -> tuple[Tensor, ...]:
         """As :meth:`_pairs`, by an own :meth:`_get_targets_single` where there is one."""
@@ -401,9 +432,8 @@ class CondInstMaskHead(BaseMaskHead):
     def _pairs(self, mask_preds, gt_instances: InstanceList, infos) -> tuple[Tensor, ...]:
         """Logits and target masks ``(B, S, h, w)``, and which slots are used ``(B, S)``."""
         preds, infos = Slots.of(mask_preds), Slots.of(infos, ('pos_assigned_gt_inds',))
-        masks = GTMasks.of([instances.masks for instances in gt_instances], preds.values.device)
+        masks, rows = self._rows(gt_instances, infos)
         targets = masks.strided(self.mask_out_stride, tuple(preds.values.shape[-2:]))
-        rows = masks.rows(torch.where(infos.used, infos.pos_assigned_gt_inds, 0))
         return preds.values, targets[rows], infos.used
 
     @by_batch

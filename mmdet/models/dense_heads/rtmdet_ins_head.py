@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from mmdet.models.core import (
     GTMasks,
+    LazySlots,
     Priors,
+    Slots,
     TestCfg,
     by_batch,
+    dynamic_inputs,
     dynamic_logits,
     flatten_levels,
     in_float32,
@@ -30,6 +33,7 @@ from mmdet.models.core import (
     pick_slots,
     rows_at,
     split_parameters,
+    sum_in_parts,
 )
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList
@@ -164,22 +168,37 @@ class RTMDetInsHead(RTMDetHead):
         self, mask_feats: Tensor, kernels: Tensor, priors: Tensor, gt_inds: Tensor, used: Tensor, gt_instances
     ) -> Tensor:
         """The loss of masks in slots: kernels ``(B, S, D)``, priors ``(B, S, 4)``, ground truths ``(B, S)`` from 0."""
-        logits = self._mask_logits(mask_feats, kernels, priors)
         scale = self.prior_generator.strides[0][0] // self.mask_loss_stride
-        logits = F.interpolate(logits, scale_factor=scale, mode='bilinear', align_corners=False)
-        masks = GTMasks.of([instances.masks for instances in gt_instances], logits.device)
-        targets = masks.strided(self.mask_loss_stride, (logits.shape[2], logits.shape[3]))[masks.rows(gt_inds)]
-        loss = self.loss_mask(logits.flatten(0, 1), targets.flatten(0, 1), reduction_override='none')
-        loss = loss.reshape(used.numel(), -1).sum(1)
-        return (loss * used.flatten()).sum() / mean_count(used.sum())
+        height, width = (side * scale for side in mask_feats.shape[-2:])
+        masks = GTMasks.of([instances.masks for instances in gt_instances], mask_feats.device)
+        targets = masks.strided(self.mask_loss_stride, (height, width))
 
-    def _mask_logits(self, mask_feats: Tensor, kernels: Tensor, priors: Tensor) -> Tensor:
+        rows, weights = masks.rows(gt_inds), used.float()
+
+        def losses(logits: Tensor, rows: Tensor) -> Tensor:
+            logits = F.interpolate(logits, scale_factor=scale, mode='bilinear', align_corners=False)
+            loss = self.loss_mask(logits.flatten(0, 1), targets[rows].flatten(0, 1), reduction_override='none')
+            return loss.reshape(rows.numel(), -1).sum(1).view(rows.shape)
+
+        preds = self._masks_of(mask_feats, kernels, priors, used)
+        if not isinstance(preds, LazySlots):
+            return (losses(preds.values, rows) * weights).sum() / mean_count(used.sum())
+        priors_of_each = getattr(self.assigner, 'topk', kernels.shape[1])
+        bounds = [priors_of_each * len(instances) for instances in gt_instances]
+        part = lambda *given: losses(preds.make(*given[:-1]), given[-1])
+        slots, size = (*preds.slots, rows), 6 * height * width
+        total = sum_in_parts(part, size, weights, *slots, shared=preds.shared, bounds=bounds)
+        return total / mean_count(used.sum())
+
+    def _masks_of(self, mask_feats: Tensor, kernels: Tensor, priors: Tensor, used: Tensor) -> Slots:
         """Logits ``(B, S, h, w)`` of one stride of the first level."""
         methods = self._mask_predict_by_feat_single, self.parse_dynamic_params
         if not all(hasattr(method, 'by_batch') for method in methods):
-            return torch.stack([methods[0](*image) for image in zip(mask_feats, kernels, priors)])
+            return Slots(torch.stack([methods[0](*image) for image in zip(mask_feats, kernels, priors)]), used)
         counts, reach = (self.weight_nums, self.bias_nums), priors[..., 2] * 8  # as many strides of its level
-        return dynamic_logits(mask_feats, kernels, priors[..., :2], reach, self._locations(mask_feats), counts)
+        places = self._locations(mask_feats)
+        maps, layers = dynamic_inputs(mask_feats, kernels, priors[..., :2], reach, places, counts)
+        return LazySlots(dynamic_logits, [maps], layers, used)
 
     def _locations(self, mask_feats: Tensor) -> tuple[Tensor, Tensor]:
         """x ``(w,)`` and y ``(h,)`` of the cells of prototypes in pixels."""
@@ -340,7 +359,8 @@ class RTMDetInsHead(RTMDetHead):
             results.masks = torch.zeros(0, height, width, dtype=torch.bool, device=kernels.device)
             return results
         stride, parts = self.prior_generator.strides[0][0], []
-        logits = self._mask_logits(mask_feat[None], kernels[None], priors[None])
+        found = torch.ones(1, len(kernels), dtype=torch.bool, device=kernels.device)
+        logits = self._masks_of(mask_feat[None], kernels[None], priors[None], found).values
         for part in logits.split(max(1, PIXEL_BUDGET // (logits.shape[2] * logits.shape[3] * stride**2)), 1):
             part = F.interpolate(part, scale_factor=stride, mode='bilinear')
             if rescale:

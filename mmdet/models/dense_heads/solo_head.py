@@ -23,12 +23,12 @@ from mmdet.models.core import (
     by_batch,
     flatten_levels,
     in_float32,
-    in_parts,
     map_sizes,
     per_level,
     pick_slots,
     split_levels,
     starts_of,
+    sum_in_parts,
     with_coordinates,
 )
 from mmdet.models.layers import mask_matrix_nms
@@ -180,9 +180,9 @@ class SOLOHead(BaseMaskHead):
         num_pos = sum(level.used.sum() for level in levels)
         losses = []
         for level, *maps in zip(levels, *mask_maps):
-            pick = lambda cells, rows, maps=maps, level=level: self._mask_losses(maps, cells, level.masks[rows])
-            size = 4 * level.masks[0].numel() * len(level.used)
-            losses.append((in_parts(pick, size, level.cells, level.rows) * level.used).sum())
+            pick = lambda *given, level=level: self._mask_losses(given[:-2], given[-2], level.masks[given[-1]])
+            slots, size = (level.cells, level.rows), 4 * level.masks[0].numel()
+            losses.append(sum_in_parts(pick, size, level.used.float(), *slots, shared=maps))
         logits = flatten_levels(cls_preds, self.cls_out_channels)
         return dict(
             loss_mask=sum(losses) / num_pos.clamp(min=1),

@@ -19,9 +19,9 @@ from mmdet.models.core import (
     by_batch,
     flatten_levels,
     in_float32,
-    in_parts,
     pick_slots,
     split_levels,
+    sum_in_parts,
     with_coordinates,
 )
 from mmdet.registry import MODELS
@@ -165,14 +165,16 @@ class SOLOV2Head(SOLOHead):
         kernels = flatten_levels(mlvl_kernel_preds, self.kernel_out_channels)  # (B, P, D)
         kernels = kernels.gather(1, targets.cells[..., None].expand(-1, -1, kernels.shape[-1]))
 
-        def losses(kernels: Tensor, rows: Tensor) -> Tensor:
+        def losses(mask_feats: Tensor, kernels: Tensor, rows: Tensor) -> Tensor:
             return self._compare(self._masks(mask_feats, kernels), targets.masks[rows])
 
-        values = in_parts(losses, 4 * targets.masks[0].numel() * len(kernels), kernels, targets.rows)
+        bounds = [9 * len(self.num_grids) * len(instances) for instances in batch_gt_instances]
+        slots, size = (kernels, targets.rows), 4 * targets.masks[0].numel()
+        total = sum_in_parts(losses, size, targets.used.float(), *slots, shared=[mask_feats], bounds=bounds)
         logits = flatten_levels(mlvl_cls_preds, self.cls_out_channels)
         num_pos = (labels < self.num_classes).sum()
         return dict(
-            loss_mask=(values * targets.used).sum() / num_pos.clamp(min=1),
+            loss_mask=total / num_pos.clamp(min=1),
             loss_cls=self.loss_cls(logits.flatten(0, 1), labels.flatten(), avg_factor=num_pos + 1),
         )
 

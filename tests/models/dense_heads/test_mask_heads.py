@@ -65,7 +65,8 @@ def test_order_of_images_and_their_repetition_do_not_matter(name):
 def test_parts_change_neither_losses_nor_gradients(name, monkeypatch):
     results = []
     for budget in (dynamic_masks.ACTIVATION_BUDGET, 1):
-        monkeypatch.setattr(dynamic_masks, 'ACTIVATION_BUDGET', budget)
+        for kind in ('ACTIVATION_BUDGET', 'TILE_BUDGET'):
+            monkeypatch.setattr(dynamic_masks, kind, budget)
         heads = build_heads(name, init=False)
         losses = loss_of(heads, name, 'many', 'one')
         sum(losses.values()).backward()
@@ -73,6 +74,16 @@ def test_parts_change_neither_losses_nor_gradients(name, monkeypatch):
     for whole, parts in zip(*results):
         for key, value in whole.items():
             torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_slots_of_which_the_host_knows_bounds_alone_give_the_same(name, monkeypatch):
+    heads = frozen_norms(build_heads(name, init=False))
+    expected = loss_of(heads, name, 'many', 'empty')
+    monkeypatch.setattr(dynamic_masks, '_is_here', lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(dynamic_masks, 'ACTIVATION_BUDGET', 2**17)
+    for key, value in loss_of(heads, name, 'many', 'empty').items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
 
 
 @pytest.mark.parametrize('name', NAMES)
