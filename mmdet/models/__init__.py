@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'layers': '',
         'backbones': '',
         'necks': '',
+        'language_models': '',
         'data_preprocessors': '',
         'dense_heads': '',
         'roi_heads': '',
