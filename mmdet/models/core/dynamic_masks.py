@@ -212,7 +212,7 @@ class _TileSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable, step: int, num_shared: int, weights: Tensor, *tensors: Tensor) -> Tensor:
         needed = ctx.needs_input_grad[4:]
-        grads = [torch.zeros_like(x) if need else None for x, need in zip(tensors, needed)]
+        grads: list[Any] = [torch.zeros_like(x) if need else None for x, need in zip(tensors, needed)]
         total = weights.new_zeros((), dtype=torch.promote_types(weights.dtype, torch.float32))
         for b, count in enumerate((weights != 0).sum(1).tolist()):
             for start in range(0, count, step):
