@@ -183,7 +183,7 @@ class RTMDetInsHead(RTMDetHead):
         preds = self._masks_of(mask_feats, kernels, priors, used)
         if not isinstance(preds, LazySlots):
             return (losses(preds.values, rows) * weights).sum() / mean_count(used.sum())
-        priors_of_each = getattr(self.assigner, 'topk', kernels.shape[1])
+        priors_of_each = getattr(getattr(self, 'assigner', None), 'topk', kernels.shape[1])
         bounds = [priors_of_each * len(instances) for instances in gt_instances]
         part = lambda *given: losses(preds.make(*given[:-1]), given[-1])
         slots, size = (*preds.slots, rows), 6 * height * width
