@@ -203,7 +203,7 @@ class Detector:
         """
         from mmengine.registry import init_default_scope
 
-        from .launch import build_runner
+        from .launch import build_runner, fit
         from .own_data import Options
         from .own_run import init
 
@@ -219,8 +219,7 @@ class Detector:
         path = init(data, wanted, out=Path(folder) / 'data', work_dir=folder, force=True)
         cfg = load_config(path)
         init_default_scope('mmdet')
-        runner = build_runner(cfg)
-        runner.train()
+        fit(build_runner(cfg))
         self.work_dir, self._network = folder, None
         self.config, self.weights = path, best_checkpoint(Path(folder))
         return self
@@ -233,7 +232,7 @@ class Detector:
         """
         from mmengine.registry import init_default_scope
 
-        from .launch import build_runner
+        from .launch import build_runner, measure
         from .own_val import on_data
 
         if self.weights is None:
@@ -244,7 +243,7 @@ class Detector:
         if data is not None:
             on_data(cfg, data, split, self.classes)
         init_default_scope('mmdet')
-        self.metrics = build_runner(cfg).test()
+        self.metrics = measure(build_runner(cfg))
         return self.metrics
 
 

@@ -145,12 +145,26 @@ def train(args: argparse.Namespace) -> None:
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
     if 'save_best' not in cfg.default_hooks.get('checkpoint', {'save_best': None}) and cfg.get('val_evaluator'):
         cfg.default_hooks.checkpoint.save_best = 'auto'
-    runner = build_runner(cfg)
+    fit(build_runner(cfg))
+
+
+def fit(runner: Any) -> None:
+    """Train, and report on it."""
     from mmdet.apis.run_report import RunReport
 
     report = RunReport(runner)
     runner.train()
     report.after_training()
+
+
+def measure(runner: Any) -> dict[str, Any]:
+    """Test, and report on it; returns the metrics."""
+    from mmdet.apis.run_report import RunReport
+
+    report = RunReport(runner)
+    metrics = runner.test()
+    report.after_test()
+    return metrics
 
 
 def _name_unread(args: argparse.Namespace, sections: set[str], task: str) -> None:
@@ -205,11 +219,7 @@ def test(args: argparse.Namespace) -> None:
         from mmdet.registry import METRICS
 
         runner.test_evaluator.metrics.append(METRICS.build(dict(type='DumpDetResults', out_file_path=args.out)))
-    from mmdet.apis.run_report import RunReport
-
-    report = RunReport(runner)
-    runner.test()
-    report.after_test()
+    measure(runner)
 
 
 def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:
