@@ -13,6 +13,7 @@ normalised and padded already; where `transformers` is missing, a line says so a
 
     python benchmarks/detectors.py                                      # RetinaNet, FCOS, Faster R-CNN at 480x640
     python benchmarks/detectors.py --models detr deformable_detr --size 320 320 --padded
+    python benchmarks/detectors.py --models rtdetr_r18 dfine_s --mode infer --size 640 640 --batch 1
     python benchmarks/detectors.py --device cuda --models retinanet atss --size 800 1333 --batch 16 --dtype bfloat16
 
 Prints medians, ratios and peak memory; ``--out FOLDER`` writes them as JSON and as a plot.
@@ -40,8 +41,15 @@ CONFIGS = {
     'mask_rcnn': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
     'detr': 'detr/detr_r50_8xb2-150e_coco.py',
     'deformable_detr': 'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
+    'rtdetr_r18': 'rtdetr/rtdetr_r18vd_4xb4-72e_coco.py',
+    'rtdetr_r50': 'rtdetr/rtdetr_r50vd_4xb4-72e_coco.py',
+    'rtdetrv2_r50': 'rtdetrv2/rtdetrv2_r50vd_4xb4-72e_coco.py',
+    'dfine_s': 'dfine/dfine_hgnetv2-s_8xb4-124e_coco.py',
+    'dfine_l': 'dfine/dfine_hgnetv2-l_8xb4-74e_coco.py',
+    'lwdetr_tiny': 'lwdetr/lwdetr_tiny_8xb4-60e_coco.py',
+    'rfdetr_nano': 'rfdetr/rfdetr_nano_8xb2-60e_coco.py',
 }
-TRANSFORMERS = ('detr', 'deformable_detr')
+TRANSFORMERS = tuple(name for name in CONFIGS if 'detr' in name or 'dfine' in name)
 TORCHVISION = {
     'retinanet': 'retinanet_resnet50_fpn',
     'fcos': 'fcos_resnet50_fpn',
@@ -49,7 +57,7 @@ TORCHVISION = {
     'mask_rcnn': 'maskrcnn_resnet50_fpn',
 }
 # What the weights of the class scores are multiplied by for inference, so that some pass the threshold.
-CLASS_GAIN = dict(retinanet=400, fcos=3, atss=3, faster_rcnn=40, mask_rcnn=40, detr=1, deformable_detr=1)
+CLASS_GAIN = dict(retinanet=400, fcos=3, atss=3, faster_rcnn=40, mask_rcnn=40)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -109,7 +117,9 @@ def build_ours(name: str, args: argparse.Namespace):
     MMLogger.get_current_instance().setLevel('ERROR')  # it would list every parameter that is initialised
     cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name]).model
     cfg.backbone.pop('init_cfg', None)
-    cfg.backbone.style = 'pytorch'  # strides where torchvision has them
+    cfg.data_preprocessor.pop('batch_augments', None)  # which would change the size
+    if cfg.backbone.type == 'ResNet':
+        cfg.backbone.style = 'pytorch'  # strides where torchvision has them
     if name == 'deformable_detr':
         cfg.neck.bias = True  # as transformers has it
     torch.manual_seed(0)
@@ -320,7 +330,7 @@ def inference_steps(name: str, args: argparse.Namespace) -> dict:
     with torch.no_grad():
         for layer_name, layer in ours.named_modules():
             if layer_name.endswith(('retina_cls', 'conv_cls', 'atss_cls', 'fc_cls')):
-                layer.weight *= CLASS_GAIN[name]
+                layer.weight *= CLASS_GAIN.get(name, 1)
     their_detections = peer and peer_call(name, ours, args, images, targets, training=False)[1]
     ours = optimize_for_inference(ours, args.optimize)
     if args.compile:

@@ -1,6 +1,8 @@
 """What a GPU shows: its tests, training and inference beside the bare network and other libraries, and host syncs.
 
     python benchmarks/gpu.py --out work_dirs/gpu        # at most five minutes on one card
+    python benchmarks/gpu.py --no-tests --models rtdetrv2_r50 dfine_l --compiled rtdetrv2_r50 dfine_l --size 640 640
+    python benchmarks/gpu.py --no-tests --models rtdetrv2_r50 dfine_l --mode infer --batch 1 --size 640 640
 
 Runs ``pytest -m gpu``, then for each detector the steps of ``detectors.py`` (bfloat16, channels-last, batch 16 of
 800x1333, 20 boxes a picture) with one more candidate, the compiled networks of ``compile=True``. The candidates take
@@ -24,11 +26,12 @@ import detectors
 import report
 
 ROOT = Path(__file__).resolve().parents[1]
+USUAL = ['retinanet', 'fcos', 'atss', 'faster_rcnn', 'mask_rcnn', 'detr', 'deformable_detr']
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--models', nargs='+', default=list(detectors.CONFIGS), choices=list(detectors.CONFIGS))
+    parser.add_argument('--models', nargs='+', default=USUAL, choices=list(detectors.CONFIGS))
     parser.add_argument('--mode', nargs='+', default=['train', 'infer'], choices=['train', 'infer'])
     parser.add_argument('--compiled', nargs='*', default=['retinanet', 'faster_rcnn', 'mask_rcnn'], metavar='MODEL')
     parser.add_argument('--size', nargs=2, type=int, default=[800, 1333], metavar=('HEIGHT', 'WIDTH'))

@@ -89,6 +89,10 @@ def twin_of(ours: Any, images: Sequence[Tensor], training: bool) -> tuple[Any, d
     """
     from mmdet.engine.weights import load_weights
 
+    if ours.cfg['type'] not in KINDS:
+        import realtime_peers
+
+        return realtime_peers.twin_of(ours, images, training)
     theirs = peer_of(ours.cfg, auxiliary_loss=training).to(images[0].device)
     report = load_weights(ours, theirs.state_dict())
     assert not (report.missing or report.unexpected or report.wrong_shape), report
@@ -116,6 +120,6 @@ def detections(ours: Any, outputs: Any, sizes: Sequence[tuple[int, int]]) -> lis
     """What `transformers` makes of the outputs of its models."""
     import transformers
 
-    kind = KINDS[type(ours).__name__]
+    kind = KINDS.get(type(ours).__name__, 'RTDetr')  # whose scores are sigmoids
     processor = getattr(transformers, f'{kind}ImageProcessor')()
     return processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=list(sizes))

@@ -82,6 +82,17 @@ def test_detectors_of_transformers(mode, tmp_path):
     assert printed.count('transformers is not installed') == (0 if peers else 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('mode', ['train', 'infer'])
+def test_detectors_of_transformers_in_real_time(mode, tmp_path):
+    pytest.importorskip('transformers', reason='transformers, with whose models ours are compared')
+    names = 'rtdetrv2_r50 dfine_l' if mode == 'train' else 'rtdetr_r18 dfine_s lwdetr_tiny rfdetr_nano'
+    run('detectors', f'--models {names} --mode {mode} --size 320 320 --boxes 3 --rounds 1 --out report', tmp_path)
+    rows = json.loads((tmp_path / 'report' / 'detectors.json').read_text())['table']
+    assert [row['model'] for row in rows] == names.split()
+    assert all(set(row['results']) == {'ours', 'bare network', 'transformers'} for row in rows)
+
+
 def test_table_of_a_gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import gpu

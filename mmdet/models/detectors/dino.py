@@ -76,9 +76,11 @@ class DINO(DeformableDETR):
         Without samples, as at inference, nothing is denoised.
         """
         features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
-        scores, boxes = self._encoder_outputs(features, proposals, self.decoder.num_layers)
+        head, last = self.bbox_head, self.decoder.num_layers
+        scores = head.cls_branches[last](features)
         best = scores.amax(-1).topk(min(self.num_queries, scores.shape[1]), dim=1).indices
-        scores, boxes = rows_at(scores, best), rows_at(boxes, best)
+        scores = rows_at(scores, best)
+        boxes = head.reg_branches[last](rows_at(features, best)) + rows_at(proposals, best)  # of no other cells
         head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes.sigmoid())
         query = self._contents(features, best)
         queries, dn_meta = self._with_denoising(query, boxes.detach(), batch_data_samples)
