@@ -1,0 +1,13 @@
+# RF-DETR on blood cells, trained as in rtdetr_r18_bccd.py; its patches have 16 pixels, as in the published sizes.
+_base_ = ['_base_/rfdetr_nano.py', '_base_/bccd_voc.py', '_base_/schedule_8e.py']
+
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=32),
+    backbone=dict(patch_size=16, pretrain_size=320),
+    bbox_head=dict(num_classes=3),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=0.0005), clip_grad=dict(max_norm=1))
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=50, update_buffers=True, priority=49)
+]
