@@ -18,7 +18,8 @@ class RefExpMetric(ExpressionMetric):
     """How often one of the k surest boxes of an expression is that of its object (arXiv:1608.00272, Sec. 5).
 
     Gives ``{data set}_precision@{k}`` for each ``dataset_name`` of the images (``refcoco``, ``refcoco+``, ``refcocog``)
-    and ``mean_precision``, the mean of these.
+    and ``mean_precision``, the mean of these. MMDetection 3.x divides their sum by nine, which is that of three data
+    sets at three k, whatever the file has.
 
     Args:
         ann_file: COCO file with an image, and one annotation, for each expression.
