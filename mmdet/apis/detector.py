@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from mmdet.config import config_root, load_config, resolve_config
-from mmdet.errors import UserError, UserFileError, UserValueError
+from mmdet.errors import UserError, UserFileError, UserImportError, UserValueError
 from mmdet.utils.pictures import as_picture, read_picture
 
 from .results import Result
@@ -31,7 +32,8 @@ class Detector:
 
     Args:
         model: Name of a config, whole or short (``'rtmdet-tiny'``), a config file, a checkpoint that carries its
-            config, or the folder that a training wrote, of which the best checkpoint is taken.
+            config, the folder that a training wrote, of which the best checkpoint is taken, or what
+            :meth:`save_pretrained` wrote, here or at ``hf://owner/repo``.
         weights: Checkpoint file, URL or ``hf://owner/repo``; by default those published for the name.
         pretrained: False begins with random weights, on purpose.
         device: The best one that there is by default.
@@ -246,6 +248,62 @@ class Detector:
         self.metrics = measure(build_runner(cfg))
         return self.metrics
 
+    # -- the hub -------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights (``model.safetensors``), config and class names (``config.json``) and a card (``README.md``).
+
+        ``Detector(folder)`` is this detector again. Nothing of these files is run when they are read.
+        """
+        from safetensors.torch import save_file
+
+        network, folder = self.network, Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+        save_file(state, folder / 'model.safetensors', metadata={'format': 'pt'})
+        content = dict(
+            library='mmdet',
+            id2label={str(number): name for number, name in enumerate(self.classes)},
+            mmdet_config=network.cfg.pretty_text,
+        )
+        (folder / 'config.json').write_text(json.dumps(content, indent=1), encoding='utf-8')
+        (folder / 'README.md').write_text(self._card(), encoding='utf-8')
+        return folder
+
+    def _card(self) -> str:
+        kind = type(self.network).__name__
+        count = sum(parameter.numel() for parameter in self.network.parameters())
+        results = ''.join(f'| {name} | {value:.4g} |\n' for name, value in self.metrics.items())
+        table = f'\n| metric | value |\n| --- | --- |\n{results}' if results else ''
+        return (
+            f'---\nlibrary_name: mmdet\npipeline_tag: object-detection\ntags: [{kind.lower()}]\n---\n\n'
+            f'# {kind}\n\n{count / 1e6:.1f} million parameters. Classes: {", ".join(self.classes)}.\n{table}\n'
+            "```python\nfrom mmdet import Detector\n\nDetector('hf://OWNER/REPO').predict('picture.jpg')\n```\n"
+        )
+
+    def push_to_hub(self, repo: str, private: bool = False, token: str | None = None) -> str:
+        """Put what :meth:`save_pretrained` writes into a repository of the Hugging Face hub; returns its address.
+
+        Raises:
+            UserImportError: `huggingface_hub` is not installed.
+        """
+        import tempfile
+
+        try:
+            from huggingface_hub import HfApi
+        except ImportError:
+            raise UserImportError('push_to_hub needs huggingface_hub: pip install huggingface_hub') from None
+        if repo.count('/') != 1:
+            raise UserValueError(f'a repository is owner/name, not {repo!r}')
+        api = HfApi(token=token)
+        api.create_repo(repo, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            card = Path(folder, 'README.md')
+            card.write_text(card.read_text(encoding='utf-8').replace('OWNER/REPO', repo), encoding='utf-8')
+            api.upload_folder(repo_id=repo, folder_path=folder)
+        return f'hf://{repo}'
+
 
 def locate(model: str | Path, weights: str | None, pretrained: bool = True) -> tuple[Path | None, str | None]:
     """Config file and weights of what a person calls a model; no config for weights that carry their own.
@@ -254,6 +312,8 @@ def locate(model: str | Path, weights: str | None, pretrained: bool = True) -> t
         UserError: there is no such thing, or it has no weights.
     """
     path = Path(model).expanduser()
+    if str(model).startswith('hf://') or (path / 'model.safetensors').is_file():
+        return None, str(model)
     if path.is_dir():
         return trained_config(path), weights or (best_checkpoint(path) if pretrained else None)
     if path.suffix in CHECKPOINTS:

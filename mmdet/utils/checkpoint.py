@@ -102,8 +102,17 @@ def _read_hub_folder(folder: Path, map_location: Any, name: str | None) -> dict:
 
 
 def _hub_meta(path: Path) -> dict:
-    """The names of the classes, as checkpoints have them; nothing of COCO's 91 ids, of which a detector has 80."""
-    names = _read_json(path).get('id2label') if path.is_file() else None
+    """The names of the classes, as checkpoints have them; nothing of COCO's 91 ids, of which a detector has 80.
+
+    ``mmdet_config`` is the text of a config, which this package writes there.
+    """
+    content = _read_json(path) if path.is_file() else {}
+    names, text = content.get('id2label'), content.get('mmdet_config')
+    meta = dict(cfg=text) if isinstance(text, str) else {}
+    return meta | _named_classes(names)
+
+
+def _named_classes(names: Any) -> dict:
     if not isinstance(names, dict) or len(names) == 91:
         return {}
     classes = [names.get(str(i)) for i in range(len(names))]

@@ -233,3 +233,33 @@ def test_a_stream_keeps_nothing(monkeypatch):
         if count % 10 == 9:
             assert sum(isinstance(each, Result) for each in gc.get_objects()) <= 2
     assert count == 39
+
+
+def test_a_detector_is_saved_and_pushed(folder, tmp_path, monkeypatch, default_scope):
+    huggingface_hub = pytest.importorskip('huggingface_hub')
+    detector = Detector('retinanet_r18', pretrained=False, device='cpu')
+    saved = detector.save_pretrained(tmp_path / 'saved')
+    again = Detector(saved, device='cpu')
+    assert again.classes == detector.classes
+    found, other = (each.predict(folder / 'b.png', threshold=0.0)[0] for each in (detector, again))
+    assert found.boxes.tolist() == other.boxes.tolist()
+    calls = []
+
+    class Api:
+        def __init__(self, token):
+            calls.append(token)
+
+        def create_repo(self, repo, private, exist_ok):
+            calls.append((repo, private, exist_ok))
+
+        def upload_folder(self, repo_id, folder_path):
+            from pathlib import Path
+
+            calls.append((sorted(path.name for path in Path(folder_path).iterdir()), repo_id))
+            assert "Detector('hf://me/mine')" in Path(folder_path, 'README.md').read_text()
+
+    monkeypatch.setattr(huggingface_hub, 'HfApi', Api)
+    assert detector.push_to_hub('me/mine', token='t') == 'hf://me/mine'
+    assert calls == ['t', ('me/mine', False, True), (['README.md', 'config.json', 'model.safetensors'], 'me/mine')]
+    with pytest.raises(UserValueError, match='owner/name'):
+        detector.push_to_hub('mine')
