@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mmdet.utils.hub_names import HUB_TABLES
+from mmdet.utils.hub_names_grounding import GROUNDING_TABLES
 from mmdet.utils.hub_names_realtime import REALTIME_TABLES
 
 Weights = dict[str, Tensor]
@@ -222,6 +223,11 @@ def _classes_by_ids(value: Tensor, name: str, own: Weights) -> Tensor:
     return value[torch.tensor(rows)]
 
 
+def _vector(value: Tensor, name: str, own: Weights) -> Tensor:
+    """The one number of a branch for tokens, which has no axis in theirs."""
+    return value.reshape(1) if value.dim() == 0 else _classes_by_ids(value, name, own)
+
+
 def _known_labels(value: Tensor, name: str, own: Weights) -> Tensor:
     """Without the row after the last class, which stands for padding."""
     return value[: len(own[name])] if len(value) == len(own[name]) + 1 else value
@@ -246,7 +252,7 @@ _LAYOUTS: dict[str, list[tuple[str, Layout]]] = {
     ],
     'detectron2': [(rf'bbox_head\.retina_(?:cls|reg){_ANY}', _ratio_major)],
     'transformers': [
-        (rf'bbox_head\.(?:fc_cls|cls_branches\.\d+){_ANY}', _classes_by_ids),
+        (rf'bbox_head\.(?:fc_cls|cls_branches\.\d+){_ANY}', _vector),
         _SWIN_MERGING,
         _PADDING_LABEL,
     ],
@@ -258,6 +264,7 @@ _TABLES = {
     'torchvision SSD': _TORCHVISION_SSD,
     'detectron2': DETECTRON2,
     **HUB_TABLES,
+    **GROUNDING_TABLES,
     **REALTIME_TABLES,
 }
 
@@ -279,7 +286,9 @@ def translate_state_dict(weights: Weights, own: Weights) -> tuple[OrderedDict[st
             best, source, most = renamed, library, count
     if source is None:
         return best, None
-    if source in HUB_TABLES:  # which few files of transformers hold, and the size of the windows says
+    if (
+        source in HUB_TABLES or source in GROUNDING_TABLES
+    ):  # which few files of transformers hold, and the size of the windows says
         best.update((name, value) for name, value in own.items() if name.endswith('.relative_position_index'))
     layouts = _LAYOUTS.get(source, _LAYOUTS['transformers'])
     for name, value in best.items():
@@ -326,7 +335,7 @@ def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Te
             target = next(known, targets[0])
             if target:
                 renamed[target] = value
-        elif library in HUB_TABLES or library in REALTIME_TABLES:
+        elif library.startswith('transformers '):
             renamed[name] = value
     return _of_all_layers(_joined(renamed), own)
 
@@ -344,10 +353,10 @@ def _of_all_layers(weights: OrderedDict[str, Tensor], own: Weights) -> OrderedDi
     """With a branch for every decoder layer, where a file has one for all: safetensors holds what is shared once."""
     branch = re.compile(r'(bbox_head\.(?:cls|reg)_branches\.)(\d+)(\..+)')
     found = [match.groups() for match in map(branch.fullmatch, weights) if match]
-    for kind in {kind for kind, _, _ in found} - {kind for kind, index, _ in found if index != '0'}:
+    for kind in {kind for kind, _, _ in found} - {kind for kind, index, _ in found if index == '1'}:
         for name in own:
             match = branch.fullmatch(name)
-            if match and match[1] == kind and f'{kind}0{match[3]}' in weights:
+            if match and match[1] == kind and name not in weights and f'{kind}0{match[3]}' in weights:
                 weights[name] = weights[f'{kind}0{match[3]}']
     return weights
 

@@ -149,7 +149,16 @@ OF_2X = {
 BUILT = set()  # models that several configs share
 
 
-def build_as_promised(name):
+def with_language_model(value, folder):
+    """A model's config whose texts are read by the language model in a folder."""
+    if not isinstance(value, dict):
+        return value
+    own = {'lang_model_name': folder} if 'lang_model_name' in value else {}
+    own |= {'name': folder} if value.get('type') == 'BertModel' else {}
+    return {**{key: with_language_model(part, folder) for key, part in value.items()}, **own}
+
+
+def build_as_promised(name, request):
     """A config builds, on no device, and the check before training has nothing against it, unless it is marked."""
     import torch
 
@@ -171,9 +180,12 @@ def build_as_promised(name):
     if elsewhere or key in BUILT:
         return
     BUILT.add(key)
+    model_cfg = config.model
+    if 'language_model' in model_cfg:
+        model_cfg = Config(with_language_model(model_cfg.to_dict(), request.getfixturevalue('tiny_bert')))
     try:
         with torch.device('meta'):
-            model = MODELS.build(config.model)
+            model = MODELS.build(model_cfg)
             if 'tta_model' in config:
                 MODELS.build(dict(config.tta_model, module=model))
     except ImportError as error:  # an optional package
@@ -238,12 +250,12 @@ def test_the_check_has_nothing_against_shipped_configs(family):
 
 
 @pytest.mark.parametrize('family', FAMILIES_WITH_MODELS)
-def test_first_config_of_a_family_builds(family, default_scope):
-    build_as_promised(whole(family)[0])
+def test_first_config_of_a_family_builds(family, default_scope, request):
+    build_as_promised(whole(family)[0], request)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', FAMILIES_WITH_MODELS)
-def test_all_configs_of_a_family_build(family, default_scope):
+def test_all_configs_of_a_family_build(family, default_scope, request):
     for name in whole(family):
-        build_as_promised(name)
+        build_as_promised(name, request)

@@ -90,12 +90,19 @@ class ATSSHead(AnchorsInTargets, AnchorHead):
         self, logits: Tensor, preds: Tensor, centerness: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Focal loss, GIoU weighted by centerness, and centerness (Sec. 3), and the sum of the weights."""
+        loss_cls = self._loss(
+            self.loss_cls, targets.level_sizes, logits, targets.labels, targets.label_weights, avg_factor=avg_factor
+        )
+        return loss_cls, *self._box_losses(preds, centerness, anchors, targets, avg_factor)
+
+    def _box_losses(
+        self, preds: Tensor, centerness: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         t, sizes = targets, targets.level_sizes
         pred = self.bbox_coder.decode(anchors, preds)
         boxes = torch.where(t.pos[..., None], t.bbox_targets, pred.detach())  # finite, and no loss, off the positives
         quality = self.centerness_target(anchors, boxes) * t.pos
         return (
-            self._loss(self.loss_cls, sizes, logits, t.labels, t.label_weights, avg_factor=avg_factor),
             self._loss(self.loss_bbox, sizes, pred, boxes, quality, avg_factor=1.0),
             self._loss(
                 self.loss_centerness,

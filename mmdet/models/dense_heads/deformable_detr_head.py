@@ -64,7 +64,8 @@ class DeformableDETRHead(DETRHead):
         super().init_weights()
         if self.loss_cls.use_sigmoid:
             for branch in self.cls_branches:
-                nn.init.constant_(branch.bias, bias_init_with_prob(0.01))
+                if branch.bias is not None:
+                    nn.init.constant_(branch.bias, bias_init_with_prob(0.01))
         for branch in self.reg_branches:
             constant_init(branch[-1], 0, bias=0)
         # Boxes begin small around points; where the encoder proposes boxes, they begin as those.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserRuntimeError, UserValueError
 from mmdet.models.core import (
+    Assignment,
     DenseTargets,
     PaddedGT,
     QueryOutputs,
@@ -220,10 +221,11 @@ class DETRHead(BaseModule):
         sizes = image_sizes(metas, groups[0].boxes)
         pairs = [group.pairs(sizes, metas) for group in groups]
         assignments = match_groups(self.assigner, pairs)
-        return [
-            DenseTargets.build(found, pair.gt.normalized(pair.sizes), self.num_classes)
-            for found, pair in zip(assignments, pairs)
-        ]
+        return [self._targets_of(found, pair.gt, pair.sizes) for found, pair in zip(assignments, pairs)]
+
+    def _targets_of(self, found: Assignment, gt: PaddedGT, sizes: Tensor) -> DenseTargets:
+        """Targets of an assignment; ``sizes (N, 4)`` as :func:`image_sizes` has them."""
+        return DenseTargets.build(found, gt.normalized(sizes), self.num_classes)
 
     def _losses_of(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> Losses:
         return self._class_losses(group, targets), *self._box_losses(group, targets, metas)
@@ -231,13 +233,17 @@ class DETRHead(BaseModule):
     def _class_losses(self, group: QueryOutputs, targets: DenseTargets) -> Tensor:
         layers = len(group.scores)
         pos, weights = by_layer(targets.pos, layers), by_layer(targets.label_weights, layers)
-        factor = in_each(pos) + in_each((weights > 0) & ~pos) * self.bg_cls_weight
-        factor = mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
+        factor = self._class_factor(pos, weights)
         labels = by_layer(targets.labels, layers)
         truth: Tensor | tuple = labels
         if isinstance(self.loss_cls, (QualityFocalLoss, *OF_ALL_CLASSES)):
             truth = self._quality_targets(labels, overlaps_with_truth(group, targets))
         return layer_losses(self.loss_cls, group.scores, truth, weights, factor)
+
+    def _class_factor(self, pos: Tensor, weights: Tensor) -> Tensor:
+        """``(L,)`` what the sums of class losses are divided by, of ``(L, B, Q)`` positives and weights."""
+        factor = in_each(pos) + in_each((weights > 0) & ~pos) * self.bg_cls_weight
+        return mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
 
     def _box_losses(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> tuple[Tensor, Tensor]:
         boxes, truth = group.boxes, true_boxes(group, targets)
@@ -330,15 +336,31 @@ class DETRHead(BaseModule):
         return self._detections(cls_score[None], bbox_pred[None], [img_meta], rescale)[0]
 
     def _detections(self, logits: Tensor, boxes: Tensor, metas: Sequence[dict], rescale: bool) -> InstanceList:
-        limit = (self.test_cfg or {}).get('max_per_img', boxes.shape[1])
         if self.loss_cls.use_sigmoid:
-            scores = logits.sigmoid().flatten(1)  # a query may be several classes
-            scores, index = scores.topk(min(limit, scores.shape[1]))
-            labels, queries = index % self.num_classes, index // self.num_classes
-        else:
-            scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-            scores, queries = scores.topk(min(limit, scores.shape[1]))
-            labels = labels.gather(1, queries)
+            return self._best(logits.sigmoid(), boxes, metas, rescale)
+        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+        scores, queries = scores.topk(self._limit(boxes.shape[1], scores.shape[1]))
+        return self._found(scores, labels.gather(1, queries), queries, boxes, metas, rescale)
+
+    def _limit(self, queries: int, candidates: int) -> int:
+        return min((self.test_cfg or {}).get('max_per_img', queries), candidates)
+
+    def _best(self, scores: Tensor, boxes: Tensor, metas: Sequence[dict], rescale: bool) -> InstanceList:
+        """The best pairs of query and class, of ``scores (B, Q, C)``; a query may be several classes."""
+        classes, flat = scores.shape[-1], scores.flatten(1)
+        scores, index = flat.topk(self._limit(boxes.shape[1], flat.shape[1]))
+        return self._found(scores, index % classes, index // classes, boxes, metas, rescale)
+
+    def _found(
+        self,
+        scores: Tensor,
+        labels: Tensor,
+        queries: Tensor,
+        boxes: Tensor,
+        metas: Sequence[dict],
+        rescale: bool,
+    ) -> InstanceList:
+        """Detections ``(B, K)`` at ``queries``, whose boxes are ``(B, Q, 4)``."""
         boxes = bbox_cxcywh_to_xyxy(boxes.gather(1, queries[..., None].expand(-1, -1, 4)))
         sizes = image_sizes(metas, boxes)[:, None]
         boxes = (boxes * sizes).clamp(min=0).minimum(sizes)

@@ -148,7 +148,7 @@ class DINOHead(DeformableDETRHead):
     def _known_targets(self, gt_instances: InstanceList, metas: list[dict], dn_meta: dict) -> DenseTargets:
         gt = PaddedGT.from_instances(gt_instances)
         found = known_matches(gt, dn_meta['num_denoising_queries'], dn_meta['num_denoising_groups'])
-        return DenseTargets.build(found, gt.normalized(image_sizes(metas, gt.boxes)), self.num_classes)
+        return self._targets_of(found, gt, image_sizes(metas, gt.boxes))
 
     @by_batch
     def get_dn_targets(

@@ -35,7 +35,8 @@ class QueryTargets(DenseTargets):
 def targets_of_images(images: Sequence[Sequence[Tensor]], num_classes: int) -> DenseTargets:
     """Targets of a batch from those of each image: labels, label weights, box targets and box weights."""
     labels, label_weights, boxes, box_weights = (torch.stack(list(column)) for column in zip(*images))
-    pos = (labels >= 0) & (labels < num_classes)
+    # Of a label its class, or which tokens of a text its name has.
+    pos = labels.sum(-1) > 0 if labels.dim() > 2 else (labels >= 0) & (labels < num_classes)
     return DenseTargets(labels, label_weights, boxes, box_weights, pos, pos.sum())
 
 

@@ -15,6 +15,8 @@ __getattr__, __dir__, __all__ = attach(
         'soft_teacher': 'SoftTeacher',
         'sparse_rcnn': 'QueryInst SparseRCNN',
         'dino': 'DINO',
+        'glip': 'GLIP',
+        'grounding_dino': 'GroundingDINO',
         'lwdetr': 'LWDETR',
         'rtdetr': 'DFINE RTDETR',
         'semi_base': 'SemiBaseDetector',

@@ -58,6 +58,7 @@ class DeformableDETR(DetectionTransformer):
             bbox_head['as_two_stage'] = as_two_stage
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
 
+    encoder_class: type[nn.Module] = DeformableDetrTransformerEncoder
     decoder_class: type[nn.Module] = DeformableDetrTransformerDecoder
 
     def _init_layers(self) -> None:
@@ -74,7 +75,7 @@ class DeformableDETR(DetectionTransformer):
 
     def _init_transformer(self) -> None:
         self.positional_encoding = SinePositionalEncoding(**self.positional_encoding)
-        self.encoder = DeformableDetrTransformerEncoder(**self.encoder)
+        self.encoder = self.encoder_class(**self.encoder)
         self.decoder = self.decoder_class(**self.decoder)
         dims = self.embed_dims = self.encoder.embed_dims
         check_encoding(self.positional_encoding, dims)

@@ -45,6 +45,11 @@ def generate_masks_with_special_tokens_and_transfer_map(
     return together | torch.eye(size, dtype=torch.bool, device=ids.device), torch.where(within, index - before - 1, 0)
 
 
+def _drop_as_told(attention: nn.Module, inputs: tuple) -> None:
+    """Let an attention, which drops weights by the rate of its dropout, do so only where that module itself would."""
+    attention.training = attention.dropout.training
+
+
 class BertEncoder(nn.Module):
     """The network without the words.
 
@@ -62,6 +67,8 @@ class BertEncoder(nn.Module):
         self.model = load_bert(name, **options).float()
         if use_checkpoint:
             self.model.gradient_checkpointing_enable(dict(use_reentrant=False))
+        for layer in self.model.encoder.layer:
+            layer.attention.self.register_forward_pre_hook(_drop_as_told)
         self.language_dim = options['config'].hidden_size
         self.num_layers_of_embedded = num_layers_of_embedded
 

@@ -25,6 +25,10 @@ __getattr__, __dir__, __all__ = attach(
         'res_layer': 'ResLayer SimplifiedBasicBlock',
         'saconv': 'SAC SAConv2d',
         'se_layer': 'ChannelAttention DyReLU SELayer',
+        'vision_language': (
+            'BertEncoderLayer BiAttentionBlock BiMultiHeadAttention SingleScaleBiAttentionBlock VLFuse clamp_values '
+            'permute_and_flatten'
+        ),
         'transformer': (
             'CdnQueryGenerator ConditionalAttention ConditionalDetrTransformerDecoder '
             'ConditionalDetrTransformerDecoderLayer '
@@ -32,6 +36,7 @@ __getattr__, __dir__, __all__ = attach(
             'DeformableDetrTransformerDecoder DeformableDetrTransformerDecoderLayer DeformableDetrTransformerEncoder '
             'DeformableDetrTransformerEncoderLayer DetrTransformerDecoder DetrTransformerDecoderLayer '
             'DetrTransformerEncoder DetrTransformerEncoderLayer DinoTransformerDecoder DynamicConv '
+            'GroundingDinoTransformerDecoder GroundingDinoTransformerDecoderLayer GroundingDinoTransformerEncoder '
             'Mask2FormerTransformerDecoder '
             'Mask2FormerTransformerDecoderLayer Mask2FormerTransformerEncoder coordinate_to_encoding inverse_sigmoid'
         ),

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+
+from .dynamic_head import dynamic_relu
 
 
 def _two_activations(act_cfg: dict | tuple[dict, dict]) -> tuple[dict, dict]:
@@ -69,9 +70,7 @@ class DyReLU(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` of the same shape."""
-        coefficients = self.conv2(self.conv1(self.global_avgpool(x))) - 0.5  # in [-0.5, 0.5]
-        slope1, offset1, slope2, offset2 = coefficients.split(self.channels, dim=1)
-        return torch.maximum(x * (slope1 * 2 + 1) + offset1, x * (slope2 * 2) + offset2)
+        return dynamic_relu(x, self.conv2(self.conv1(self.global_avgpool(x))))
 
 
 class ChannelAttention(BaseModule):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmengine.model import BaseModule, constant_init, normal_init
 from torch import Tensor, nn
 
 from mmdet.models.layers.building import build_norm_layer
+from mmdet.models.layers.dynamic_head import dynamic_levels
 from mmdet.models.layers.se_layer import DyReLU
 from mmdet.ops import ModulatedDeformConv2d
 from mmdet.registry import MODELS
@@ -77,32 +77,8 @@ class DyHeadBlock(nn.Module):
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         """Maps of all levels, finest first, each of its own size again."""
-        outs = []
-        for level, feature in enumerate(x):
-            offset_and_mask = self.spatial_conv_offset(feature)
-            offset = offset_and_mask[:, : self.offset_dim]
-            mask = offset_and_mask[:, self.offset_dim :].sigmoid()
-            views = [self.spatial_conv_mid(feature, offset, mask)]
-            if level > 0:
-                views.append(self.spatial_conv_low(x[level - 1], offset, mask))
-            if level < len(x) - 1:
-                coarse = x[level + 1]
-                size = coarse.shape[-2:]
-                high = self.spatial_conv_high(coarse, _front(offset, size), _front(mask, size))
-                views.append(F.interpolate(high, feature.shape[-2:], mode='bilinear', align_corners=True))
-            mean = sum(view * self.scale_attn_module(view) for view in views) / len(views)
-            outs.append(self.task_attn_module(mean))
-        return outs
-
-
-def _front(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) -> (B, C, *size), the first numbers in memory.
-
-    The published models were trained with the offsets of the finer level on the coarser one, and their kernel read
-    as many numbers as the coarser level has positions.
-    """
-    height, width = size
-    return x.flatten(1)[:, : x.shape[1] * height * width].reshape(len(x), x.shape[1], height, width)
+        parts = self.spatial_conv_offset, self.spatial_conv_high, self.spatial_conv_mid, self.spatial_conv_low
+        return [self.task_attn_module(level) for level in dynamic_levels(x, *parts, self.scale_attn_module)]
 
 
 @MODELS.register_module()

@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = attach(
         'panoptic_gt_processing': 'preprocess_panoptic_gt',
         'point_sample': 'get_uncertain_point_coords_with_randomness get_uncertainty',
         'pretrained': 'Pretrained',
+        'vlfuse_helper': 'BertEncoderLayer VLFuse permute_and_flatten',
         'wbf': 'weighted_boxes_fusion',
     },
 )

@@ -16,6 +16,9 @@ __getattr__, __dir__, __all__ = attach(
         ),
         'dfine_layers': 'DFINETransformerDecoder DFINETransformerDecoderLayer LocationQuality',
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
+        'grounding_dino_layers': (
+            'GroundingDinoTransformerDecoder GroundingDinoTransformerDecoderLayer GroundingDinoTransformerEncoder'
+        ),
         'lwdetr_layers': 'GroupedAttention LWDETRTransformerDecoder LWDETRTransformerDecoderLayer',
         'rt_detr_layers': 'RTDETRTransformerDecoder RTDETRTransformerDecoderLayer SampledAttention',
         'mask2former_layers': (

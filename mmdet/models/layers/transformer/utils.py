@@ -23,6 +23,7 @@ __all__ = [
     'PatchEmbed',
     'PatchMerging',
     'coordinate_to_encoding',
+    'get_text_sine_pos_embed',
     'inverse_sigmoid',
     'nchw_to_nlc',
     'nlc_to_nchw',
@@ -52,6 +53,17 @@ def coordinate_to_encoding(
     :class:`SinePositionalEncoding` has them: ``num_feats`` channels for y, then x, and then for w and h."""
     order = torch.cat([coord_tensor[..., :2].flip(-1), coord_tensor[..., 2:]], -1)
     return wave_features(order * scale, num_feats, temperature).flatten(-2)
+
+
+def get_text_sine_pos_embed(
+    pos_tensor: Tensor, num_pos_feats: int = 128, temperature: int = 10000, exchange_xy: bool = True
+) -> Tensor:
+    """``(..., N * num_pos_feats)`` waves of numbers ``(..., N)``, of which the first two change places if
+    ``exchange_xy``."""
+    waves = wave_features(pos_tensor * 2 * math.pi, num_pos_feats, temperature)
+    if exchange_xy and waves.shape[-2] > 1:
+        waves = torch.cat([waves[..., :2, :].flip(-2), waves[..., 2:, :]], -2)
+    return waves.flatten(-2)
 
 
 @MODELS.register_module()

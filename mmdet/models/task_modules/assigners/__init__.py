@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = attach(
             'BBoxL1Cost BaseMatchCost BinaryFocalLossCost ClassificationCost CrossEntropyLossCost DiceCost '
             'FocalLossCost IoUCost'
         ),
-        'iou2d_calculator': 'BboxOverlaps2D cast_tensor_type',
+        'iou2d_calculator': 'BboxOverlaps2D BboxOverlaps2D_GLIP cast_tensor_type',
         'center_region_assigner': 'CenterRegionAssigner',
         'max_iou_assigner': 'MaxIoUAssigner',
         'multi_instance_assigner': 'MultiInstanceAssigner with_objects',

@@ -211,8 +211,9 @@ class BinaryFocalLossCost(FocalLossCost):
         return cost_of_terms(*self._terms(cls_pred), gt_labels) * self.weight
 
     def cost_batch(self, pairs: QueryPairs) -> Tensor:
-        used = pairs.of_gt('text_token_mask')[:, :1]  # the same for all objects of an image
         logits = _scores(pairs, self)
+        used = pairs.of_gt('text_token_mask')[:, :1]  # the same for all objects of an image
+        used = torch.nn.functional.pad(used, (0, logits.shape[-1] - used.shape[-1]))  # a short text has fewer
         # Tokens that are left out are as sure as can be, and no object has them: they cost nothing.
         logits = torch.where(used, logits, -torch.inf)
         return self._focal_loss_cost(logits, pairs.of_gt('positive_maps') * used)

@@ -72,6 +72,40 @@ class DeltaXYWHBBoxCoder(BaseBBoxCoder):
         return boxes
 
 
+@TASK_UTILS.register_module()
+class DeltaXYWHBBoxCoderForGLIP(DeltaXYWHBBoxCoder):
+    """Decoded boxes end with their last pixel, not after it, as the published weights of GLIP were trained."""
+
+    def decode(
+        self, bboxes: Tensor, pred_bboxes: Tensor, max_shape=None, wh_ratio_clip: float | None = 16 / 1000
+    ) -> Tensor:
+        """As :meth:`DeltaXYWHBBoxCoder.decode`, clipped to the last pixel of the picture."""
+        bboxes = bboxes.tensor if isinstance(bboxes, BaseBoxes) else bboxes
+        options = self.clip_border, self.add_ctr_clamp, self.ctr_clamp
+        return delta2bbox_glip(bboxes, pred_bboxes, self.means, self.stds, max_shape, wh_ratio_clip, *options)
+
+
+def delta2bbox_glip(
+    rois: Tensor,
+    deltas: Tensor,
+    means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+    stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    max_shape=None,
+    wh_ratio_clip: float | None = 16 / 1000,
+    clip_border: bool = True,
+    add_ctr_clamp: bool = False,
+    ctr_clamp: float = 32,
+) -> Tensor:
+    """As :func:`delta2bbox`, with boxes that end with their last pixel."""
+    boxes = delta2bbox(rois, deltas, means, stds, None, wh_ratio_clip, False, add_ctr_clamp, ctr_clamp)
+    boxes = (boxes.unflatten(-1, (-1, 4)) - boxes.new_tensor([0, 0, 1, 1])).flatten(-2)
+    return clamp_boxes(boxes, _less_one(max_shape)) if clip_border and max_shape is not None else boxes
+
+
+def _less_one(shape):
+    return [_less_one(side) for side in shape] if isinstance(shape, (list, tuple)) else shape - 1
+
+
 def bbox2delta(
     proposals: Tensor,
     gt: Tensor,
