@@ -17,7 +17,7 @@ def parse_args(argv=None):
     parser.add_argument('model', help='config file, name of a config, or a checkpoint that carries its config')
     parser.add_argument('--weights', help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder for drawings (vis) and predictions (preds)')
-    parser.add_argument('--texts', help='what to look for, for detectors that are told')
+    parser.add_argument('--texts', help="what to look for, for detectors that read; '$: coco' for the classes of COCO")
     parser.add_argument('--device', default='cuda:0', help='device; the CPU where there is no CUDA')
     parser.add_argument('--pred-score-thr', type=float, default=0.3, help='detections with higher scores are drawn')
     parser.add_argument('--class-thresholds', metavar='FILE', help='JSON file of a score threshold for each class')
@@ -42,6 +42,11 @@ def main(args):
     inferencer = DetInferencer(model, weights, device=args.device, palette=args.palette)
     if args.chunked_size > 0:
         inferencer.model.test_cfg.chunked_size = args.chunked_size
+    texts = args.texts
+    if texts and texts.startswith('$:'):
+        from mmdet.evaluation import get_classes
+
+        texts = tuple(get_classes(texts[2:].strip()))
     save = not (args.no_save_vis and args.no_save_pred)
     inferencer(
         args.inputs,
@@ -52,7 +57,7 @@ def main(args):
         pred_score_thr=args.class_thresholds or args.pred_score_thr,
         print_result=args.print_result,
         out_dir=args.out_dir if save else '',
-        texts=args.texts,
+        texts=texts,
         custom_entities=args.custom_entities,
         tokens_positive=args.tokens_positive,
     )

@@ -273,7 +273,7 @@ class DetInferencer(BaseInferencer):
             return pictures
         columns = {}
         for name, value in prompts.items():
-            per_picture = isinstance(value, list) and (name != 'tokens_positive' or len(value) == len(pictures))
+            per_picture = isinstance(value, list) and (name != 'tokens_positive' or _of_each_picture(value))
             if per_picture and len(value) != len(pictures):
                 raise UserValueError(f'{len(value)} values of {name} for {len(pictures)} pictures')
             columns[name] = value if per_picture else [value] * len(pictures)
@@ -448,3 +448,13 @@ def _as_config(model: str | Path | Config | dict) -> Config:
     if not isinstance(model, (str, Path)):
         raise UserTypeError(f'model must be a config, a config file or its name, not {type(model).__name__}')
     return load_config(model)
+
+
+def _of_each_picture(tokens_positive: list) -> bool:
+    """Whether these are places of names in the text of each picture, or -1, rather than in one text for all."""
+    first: Any = tokens_positive[:1]
+    for _ in range(3):
+        first = first[0] if isinstance(first, list) and first else first
+        if first == -1:
+            return True
+    return isinstance(first, list)

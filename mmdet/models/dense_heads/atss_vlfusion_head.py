@@ -81,7 +81,7 @@ class Conv3x3Norm(nn.Module):
         self.bn: nn.Module | None = None
         if name == 'bn':
             self.bn = nn.BatchNorm2d(out_channels)
-        elif name == 'gn' and norm_type is not None and not isinstance(norm_type, str):
+        elif name == 'gn' and isinstance(norm_type, (list, tuple)):
             self.bn = nn.GroupNorm(norm_type[1], out_channels)
         elif name is not None:
             raise UserValueError(f"norm_type must be 'bn', ('gn', groups) or None, got {norm_type!r}")

@@ -15,11 +15,11 @@ COSTS = [
 ]
 
 
-def grounding_dino(bert, **changes):
+def grounding_dino_cfg(bert):
     ffn = dict(embed_dims=32, feedforward_channels=32, ffn_drop=0.0)
     attention = dict(embed_dims=32, num_heads=4, dropout=0.0)
     points = dict(embed_dims=32, num_levels=2, num_heads=4, dropout=0.0)
-    cfg = dict(
+    return dict(
         type='GroundingDINO',
         num_queries=20,
         with_box_refine=True,
@@ -62,7 +62,10 @@ def grounding_dino(bert, **changes):
         train_cfg=dict(assigner=dict(type='HungarianAssigner', match_costs=COSTS)),
         test_cfg=dict(max_per_img=10),
     )  # fmt: skip
-    return built(cfg, changes)
+
+
+def grounding_dino(bert, **changes):
+    return built(grounding_dino_cfg(bert), changes)
 
 
 def glip(bert, early_fuse=True, **changes):

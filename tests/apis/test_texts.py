@@ -1,0 +1,96 @@
+"""Detectors that are told in words what to look for, on pictures."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.errors import UserValueError
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / 'tests' / 'models' / 'detectors'))
+from readers import grounding_dino_cfg  # noqa: E402
+
+KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'text', 'custom_entities', 'tokens_positive')
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory, tiny_bert):
+    """A config, weights, and two pictures."""
+    folder = tmp_path_factory.mktemp('files')
+    pipeline = [
+        dict(type='LoadImageFromFile', backend_args=None),
+        dict(type='Resize', scale=(96, 64), keep_ratio=True),
+        dict(type='PackDetInputs', meta_keys=KEYS),
+    ]
+    model = grounding_dino_cfg(tiny_bert)
+    model['data_preprocessor'] = dict(type='DetDataPreprocessor', mean=[114.0] * 3, std=[57.0] * 3, bgr_to_rgb=True)
+    visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+    cfg = Config(dict(model=model, visualizer=visualizer, default_scope='mmdet'))
+    cfg.test_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=pipeline))
+    cfg.dump(folder / 'config.py')
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=init_detector(cfg, device='cpu').state_dict()), folder / 'weights.pth')
+    for index, shape in enumerate(((48, 64, 3), (64, 48, 3))):
+        picture = np.random.RandomState(index).randint(0, 255, shape).astype(np.uint8)
+        cv2.imwrite(str(folder / f'{index}.png'), picture)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def inferencer(files):
+    return DetInferencer(files / 'config.py', str(files / 'weights.pth'), device='cpu', show_progress=False)
+
+
+def test_texts(inferencer, files):
+    pictures = [str(files / '0.png'), str(files / '1.png')]
+    asked = dict(texts='cat . red light .', custom_entities=True)
+    both = inferencer(pictures, batch_size=2, **asked)['predictions']
+    for picture, found in zip(pictures, both):
+        assert len(found['scores']) == 10 and {*found['label_names']} <= {'cat', 'red light'}
+        (alone,) = inferencer(picture, **asked)['predictions']
+        np.testing.assert_allclose(alone['scores'], found['scores'], rtol=1e-4)
+    own = inferencer(pictures, texts=['a cat', 'the dog on the light'], return_datasamples=True)['predictions']
+    names = [set(sample.pred_instances.label_names) for sample in own]
+    assert names[0] == {'a cat'} and names[1] <= {'the dog', 'the light'}
+    for places in ([[[2, 5]], [[6, 9]]], [[[[2, 5]], [[6, 9]]]]):  # of all pictures, of each
+        placed = inferencer(pictures[0], texts='a red cat', tokens_positive=places)['predictions'][0]
+        assert {*placed['label_names']} <= {'red', 'cat'}
+    drawn = inferencer(pictures[0], texts=('cat', 'dog'), return_vis=True, pred_score_thr=0.0)['visualization'][0]
+    assert drawn.ndim == 3
+
+
+def test_without_texts(inferencer, files):
+    with pytest.raises(UserValueError, match='give texts'):
+        inferencer(str(files / '0.png'))
+
+
+def test_one_picture(files):
+    model = init_detector(str(files / 'config.py'), str(files / 'weights.pth'), device='cpu')
+    found = inference_detector(model, str(files / '0.png'), text_prompt='cat . dog', custom_entities=True)
+    assert set(found.pred_instances.label_names) <= {'cat', 'dog'}
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('--texts', 'cat . dog . red light', '-c', '--chunked-size', '2'),
+        ('--texts', 'a red cat', '--tokens-positive', '[[[2, 5], [6, 9]]]'),
+        ('--texts', 'a red cat', '--tokens-positive', '-1'),
+        ('--texts', '$: coco', '--chunked-size', '5'),
+    ],
+)
+def test_image_demo(files, tmp_path, arguments):
+    from mmdet.apis.launch import run_tool
+
+    demo = runpy.run_path(str(ROOT / 'demo' / 'image_demo.py'))
+    given = [files / '0.png', files / 'config.py', '--weights', files / 'weights.pth', '--out-dir', tmp_path]
+    given = [*map(str, given), '--device', 'cpu', *arguments]
+    assert run_tool(demo['main'], demo['parse_args'](given)) == 0
+    assert (tmp_path / 'vis' / '0.png').is_file() and (tmp_path / 'preds' / '0.json').is_file()
