@@ -138,9 +138,9 @@ def prompt_of_sentence(caption: str) -> Prompt:
     return Prompt(caption, list(places.values()), list(places))
 
 
-def in_chunks(values: Sequence, size: int) -> list[Sequence]:
-    """Parts of ``size`` values, the last of which may be shorter."""
-    return [values[start : start + size] for start in range(0, len(values), size)]
+def chunks(lst: Sequence, n: int) -> list[Sequence]:
+    """Parts of ``n`` values, the last of which may be shorter."""
+    return [lst[start : start + n] for start in range(0, len(lst), n)]
 
 
 # ------------------------------------------------------------------------------------------------ noun phrases

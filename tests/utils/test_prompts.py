@@ -5,7 +5,7 @@ import pytest
 
 from mmdet.errors import UserTypeError, UserValueError
 from mmdet.utils import prompts
-from mmdet.utils.prompts import clean_names, in_chunks, prompt_of_names, prompt_of_sentence, prompt_of_spans
+from mmdet.utils.prompts import chunks, clean_names, prompt_of_names, prompt_of_sentence, prompt_of_spans
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_given_places():
 
 
 def test_chunks():
-    assert in_chunks(['a', 'b', 'c'], 2) == [['a', 'b'], ['c']]
-    assert in_chunks([], 2) == []
+    assert chunks(['a', 'b', 'c'], 2) == [['a', 'b'], ['c']]
+    assert chunks([], 2) == []

@@ -155,6 +155,7 @@ class DyConv(nn.Module):
         return 1.0 if self.attnconv is None else self.h_sigmoid(self.attnconv(view))
 
     def forward(self, inputs: dict) -> dict:
+        """Maps ``visual`` of all levels, of the same."""
         high, mid, low = self.dyconvs
         maps = dynamic_levels(inputs['visual'], self.offset, high, mid, low, self._weight)
         return dict(visual=[self.relu(level) for level in maps], lang=inputs['lang'])

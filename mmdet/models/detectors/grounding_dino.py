@@ -15,9 +15,10 @@ from mmdet.models.layers.transformer.grounding_dino_layers import (
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType
+from mmdet.utils.prompts import chunks, clean_label_name
 
 from .dino import DINO, rows_at
-from .prompted import ReadsPrompts, chunks, clean_label_name
+from .prompted import ReadsPrompts
 
 __all__ = ['GroundingDINO', 'chunks', 'clean_label_name']
 

@@ -17,64 +17,15 @@ from mmdet.models.core.token_maps import positive_map, tokens_in_spans
 from mmdet.structures import SampleList
 from mmdet.utils.prompts import (
     SEPARATOR,
-    clean_label_name,
+    chunks,
     clean_names,
     ended,
-    in_chunks,
-    noun_phrases,
     prompt_of_names,
     prompt_of_sentence,
     prompt_of_spans,
 )
 
-__all__ = [
-    'ReadsPrompts',
-    'chunks',
-    'clean_label_name',
-    'create_positive_map',
-    'create_positive_map_label_to_token',
-    'find_noun_phrases',
-    'remove_punctuation',
-    'run_ner',
-]
 TokenMaps = dict[int, list[int]]
-
-
-# ------------------------------------------------------------------------------------ functions that 3.x has beside
-
-
-def chunks(lst: Sequence, n: int) -> list[Sequence]:
-    """Parts of ``n`` values, the last of which may be shorter."""
-    return in_chunks(lst, n)
-
-
-def find_noun_phrases(caption: str) -> list[str]:
-    """The noun phrases of a sentence, in small letters."""
-    return [caption[start:end].lower() for start, end in noun_phrases(caption)]
-
-
-def remove_punctuation(text: str) -> str:
-    """A text without signs other than letters, digits and spaces."""
-    return ''.join(letter for letter in text if letter.isalnum() or letter.isspace()).strip()
-
-
-def run_ner(caption: str) -> tuple[list, list[str]]:
-    """Places of the noun phrases of a sentence, and the phrases."""
-    return prompt_of_sentence(caption)[1:]
-
-
-def create_positive_map(tokenized: Any, tokens_positive: Sequence, max_num_entities: int = 256) -> Tensor:
-    """``(N, max_num_entities)`` equal parts of one at the tokens of each name, of its places in letters."""
-    offsets = tokenized.encodings[0].offsets
-    return positive_map([tokens_in_spans(offsets, spans) for spans in tokens_positive], max_num_entities)
-
-
-def create_positive_map_label_to_token(positive_map: Tensor, plus: int = 0) -> TokenMaps:
-    """The tokens of each row of a map, whose numbers begin with ``plus``."""
-    return {index: row.nonzero().flatten().tolist() for index, row in enumerate(positive_map, plus)}
-
-
-# --------------------------------------------------------------------------------------------------------- detectors
 
 
 class ReadsPrompts:
@@ -162,8 +113,8 @@ class ReadsPrompts:
         enhanced_text_prompts: Mapping[str, Mapping[str, str]] | None = None,
     ) -> tuple[list, list, list, list]:
         """As :meth:`get_tokens_positive_and_prompts`, by chunk."""
-        chunks = in_chunks(clean_names(original_caption), self.test_cfg.chunked_size)
-        parts = [self._mapped(*self.get_tokens_and_prompts(chunk, True, enhanced_text_prompts)) for chunk in chunks]
+        each = chunks(clean_names(original_caption), self.test_cfg.chunked_size)
+        parts = [self._mapped(*self.get_tokens_and_prompts(chunk, True, enhanced_text_prompts)) for chunk in each]
         return tuple(map(list, zip(*parts)))  # type: ignore[return-value]
 
     def _mapped(self, tokenized: Any, caption: str, spans: Sequence, names: list[str]) -> tuple:

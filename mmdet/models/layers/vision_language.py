@@ -137,6 +137,7 @@ class SingleScaleBiAttentionBlock(nn.Module):
         attention_mask_v: Tensor | None = None,
         attention_mask_l: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """As :meth:`single_attention_call`."""
         return self.single_attention_call(visual_feature, lang_feature, attention_mask_v, attention_mask_l)
 
 
