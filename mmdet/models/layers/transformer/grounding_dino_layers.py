@@ -12,6 +12,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmdet.errors import UserValueError
 from mmdet.models.layers.vision_language import SingleScaleBiAttentionBlock
 from mmdet.ops import MultiScaleDeformableAttention
 from mmdet.utils import ConfigType, OptConfigType
@@ -111,7 +112,7 @@ class GroundingDinoTransformerEncoder(DeformableDetrTransformerEncoder):
         spatial_shapes: Tensor,
         level_start_index: Tensor,
         valid_ratios: Tensor,
-        memory_text: Tensor,
+        memory_text: Tensor | None = None,
         text_attention_mask: Tensor | None = None,
         pos_text: Tensor | None = None,
         text_self_attention_masks: Tensor | None = None,
@@ -124,6 +125,8 @@ class GroundingDinoTransformerEncoder(DeformableDetrTransformerEncoder):
             pos_text: ``(B, T, C)``; waves of ``position_ids (B, T)``, or of the places in the text, if not given.
             text_self_attention_masks: ``(B, T, T)`` True where tokens see each other; all do if not given.
         """
+        if memory_text is None:
+            raise UserValueError('the encoder of Grounding DINO needs memory_text, the features of the text')
         seen = None if text_attention_mask is None else ~text_attention_mask
         if pos_text is None:
             if position_ids is None:
