@@ -305,7 +305,8 @@ class ATSSVLFusionHead(ATSSHead):
         )
         preds, centerness = flatten_outputs((bbox_preds, self.reg_dim), (centernesses, 1))
         logits = torch.cat(cls_scores, 1)
-        losses = self._losses(logits, preds, centerness, anchors, targets, reduce_mean(targets.avg_factor))
+        known = targets.labels, targets.label_weights, targets.bbox_targets, reduce_mean(targets.avg_factor)
+        losses = self._loss_by_feat(anchors, logits, preds, centerness, *known)
         loss_cls, loss_bbox, loss_centerness, quality = losses
         return dict(loss_cls=loss_cls, loss_bbox=loss_bbox / mean_count(quality), loss_centerness=loss_centerness)
 
@@ -325,17 +326,26 @@ class ATSSVLFusionHead(ATSSHead):
         """As ATSS's, with labels ``(P, T)``."""
         return super()._get_targets_single(_with_last_pixel(flat_anchors), *args, **kwargs)
 
-    def _losses(  # type: ignore[override]
-        self, logits: Tensor, preds: Tensor, centerness: Tensor, anchors: Tensor, targets: DenseTargets, avg_factor: Any
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As ATSS's; the classification is that of tokens."""
+    def _loss_by_feat(
+        self,
+        anchors: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        centerness: Tensor,
+        labels: Tensor,
+        label_weights: Tensor,
+        bbox_targets: Tensor,
+        avg_factor: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Losses of the whole pyramid, ``(B, P, .)``, of which ``labels (B, P, T)``, and the sum of centerness."""
         assert self.text_masks is not None, 'loss() says which tokens exist'
-        exists = (self.text_masks > 0)[:, None]
-        weight = targets.label_weights[..., None] * exists
-        loss_cls = self.loss_cls(
-            logits.flatten(0, 1), targets.labels.flatten(0, 1), weight.flatten(0, 1), avg_factor=avg_factor
+        weight = label_weights[..., None] * (self.text_masks > 0)[:, None]
+        each = (value.flatten(0, 1) for value in (cls_score, labels, weight))
+        pos = labels.sum(-1) > 0
+        targets = DenseTargets(labels, label_weights, bbox_targets, pos[..., None].to(anchors), pos, avg_factor)
+        return self.loss_cls(*each, avg_factor=avg_factor), *self._box_losses(
+            bbox_pred, centerness, anchors, targets, avg_factor
         )
-        return loss_cls, *self._box_losses(preds, centerness, anchors, targets, avg_factor)
 
     def centerness_target(self, anchors: Tensor, gts: Tensor) -> Tensor:
         return super().centerness_target(_with_last_pixel(anchors), gts)

@@ -91,7 +91,8 @@ class BertEncoder(nn.Module):
         seen = mask
         if mask.dim() == 3:
             dtype = next(self.model.parameters()).dtype
-            seen = torch.where(mask[:, None].bool(), 0.0, torch.finfo(dtype).min).to(dtype)
+            apart = ~mask[:, None].bool()
+            seen = torch.zeros_like(apart, dtype=dtype).masked_fill(apart, torch.finfo(dtype).min)
         outputs = self.model(
             input_ids=x['input_ids'],
             attention_mask=seen,
