@@ -59,8 +59,8 @@ class BiMultiHeadAttention(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, ., .)
+    def _shape(self, tensor: Tensor, seq_len: int, bsz: int) -> Tensor:
+        return tensor.view(bsz, seq_len, self.num_heads, -1).transpose(1, 2)  # (B, H, V or T, .)
 
     def forward(
         self,
@@ -75,8 +75,11 @@ class BiMultiHeadAttention(nn.Module):
             attention_mask_v: ``(B, V)`` True at cells that nothing looks at.
             attention_mask_l: ``(B, T)`` not zero at tokens that are looked at.
         """
-        cells, tokens = self._heads(self.v_proj(vision) * self.scale), self._heads(self.l_proj(lang))
-        seen_cells, seen_tokens = self._heads(self.values_v_proj(vision)), self._heads(self.values_l_proj(lang))
+        batch, num_cells, num_tokens = len(vision), vision.shape[1], lang.shape[1]
+        cells = self._shape(self.v_proj(vision) * self.scale, num_cells, batch)
+        seen_cells = self._shape(self.values_v_proj(vision), num_cells, batch)
+        tokens = self._shape(self.l_proj(lang), num_tokens, batch)
+        seen_tokens = self._shape(self.values_l_proj(lang), num_tokens, batch)
         products = clamp_values(cells @ tokens.transpose(-1, -2))  # (B, H, V, T)
         to_cells = products.transpose(-1, -2)
         to_cells = clamp_values(to_cells - to_cells.amax(-1, keepdim=True))
@@ -258,7 +261,10 @@ class BertEncoderLayer(nn.Module):
         """``hidden`` of ``lang``, of the same."""
         hidden = inputs['lang']['hidden']
         hidden = self.attention['output'](self._attend(hidden, inputs['lang']['masks']), hidden)
-        hidden = self._clamped(hidden)
-        inner = self._clamped(F.gelu(self._clamped(self.intermediate['dense'](hidden))))
-        hidden = self._clamped(self.output(inner, hidden))
+        hidden = self.feed_forward_chunk(self._clamped(hidden))
         return dict(visual=inputs['visual'], lang=dict(inputs['lang'], hidden=hidden))
+
+    def feed_forward_chunk(self, attention_output: Tensor) -> Tensor:
+        """``(B, T, D)`` of the same."""
+        inner = self._clamped(F.gelu(self._clamped(self.intermediate['dense'](attention_output))))
+        return self._clamped(self.output(inner, attention_output))
