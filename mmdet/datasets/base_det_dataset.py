@@ -40,6 +40,8 @@ class BaseDetDataset(BaseDataset):
         caption_prompt: Per class name a dict with ``prefix``, ``suffix`` or ``name``, for the same models.
     """
 
+    ALL_STAY = False
+    """Boxes without area stay in training too: where a text goes with each instance, or none may be missed."""
     _fully_initialized: bool
 
     def __init__(

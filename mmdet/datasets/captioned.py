@@ -63,6 +63,7 @@ def _admit_no_target(content: Any) -> None:
 class CaptionedDataset(BaseDetDataset):
     """Base of data sets whose ``text`` is the ``caption`` of an image in a COCO file."""
 
+    ALL_STAY = True
     IMAGE_KEYS: tuple[str, ...] = ()
     """What an image must have besides ``caption``."""
 

@@ -36,6 +36,8 @@ class RefCocoDataset(BaseDetDataset):
             as one (``concat``), or all, each with the object (``original``).
     """
 
+    ALL_STAY = True
+
     def __init__(
         self,
         data_root: str,

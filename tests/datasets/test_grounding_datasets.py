@@ -76,6 +76,13 @@ def test_flickr30k(write, fields, numbers):
     assert (empty['phrases'], empty['phrase_ids'], empty['instances']) == ([], [], [])
 
 
+def test_phrases_keep_their_boxes_in_training(write):
+    images = [dict(caption=CAPTION, tokens_positive_eval=SPANS)]
+    boxes = [dict(image_id=1, bbox=[1, 2, 0, 0], phrase_ids=1), dict(image_id=1, bbox=[1, 2, 9, 9], phrase_ids=2)]
+    sample = Flickr30kDataset(**write(captioned(images, boxes))).get_data_info(0)
+    assert len(sample['instances']) == len(sample['phrase_ids']) == 2
+
+
 @pytest.mark.parametrize(
     'kind, content, words',
     [
@@ -161,6 +168,14 @@ def test_refcoco(refcoco, mode, texts):
     assert all(instance['mask'] == SQUARE and instance['bbox'] == [1, 1, 9, 9] for instance in sample['instances'])
     assert sample['img_path'].endswith('train2014/7.jpg')
     assert refcoco(split='val').get_data_info(0)['text'] == ['cat']
+
+
+def test_each_expression_keeps_its_object(refcoco, tmp_path):
+    content = json.loads((tmp_path / 'instances.json').read_text())
+    content['annotations'][0]['bbox'] = [1, 1, 0, 8]
+    data = refcoco(text_mode='select_first', lazy_init=True)
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    assert len(data.get_data_info(0)['instances']) == len(data.get_data_info(0)['text']) == 2
 
 
 @pytest.mark.parametrize(

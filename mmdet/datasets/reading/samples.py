@@ -33,7 +33,7 @@ def check_samples(dataset: Any) -> list[dict]:
         boxes = np.array([instance['bbox'] for instance in instances], dtype=float).reshape(-1, 4)
     ignored = np.array([instance.get('ignore_flag', 0) for instance in instances], dtype=bool)
     _check_labels(dataset, samples, instances, ignored)
-    if dataset.test_mode:
+    if dataset.test_mode or getattr(dataset, 'ALL_STAY', False):
         return samples
     size = np.array([(info.get('width') or np.inf, info.get('height') or np.inf) for info in samples], dtype=float)
     width, height = np.repeat(size, counts, axis=0).T
