@@ -165,6 +165,8 @@ def build_engine(tensorrt: Any, onnx_path: Path, request: Request) -> None:
 
 
 def _write_pt2(program: torch.export.ExportedProgram, request: Request) -> Path:
+    if request.metadata.precision != 'float32':
+        program = program.run_decompositions({})  # which resolves where autocast begins and ends
     torch.export.save(program, str(request.path), extra_files={KEY: request.metadata.dump()})
     return request.path
 

@@ -52,7 +52,8 @@ def trace(
             axes[2] = step * torch.export.Dim('height', min=1, max=MOST_CELLS)
             axes[3] = step * torch.export.Dim('width', min=1, max=MOST_CELLS)
         try:
-            with warnings.catch_warnings():
+            # a graph that switches gradients off has regions that cannot be written
+            with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 return torch.export.export(form, (images,), dynamic_shapes=(axes or None,), strict=False), step
         except torch._dynamo.exc.UserError as error:
