@@ -19,7 +19,7 @@ from mmdet.export.form import Exportable, score_threshold
 from mmdet.export.formats import FORMATS, Request, options_for, write_file
 from mmdet.export.metadata import Metadata
 from mmdet.export.parting import where_they_part
-from mmdet.export.proof import Difference, compare, tolerances
+from mmdet.export.proof import Difference, compare, least_score, tolerances
 from mmdet.structures import DetDataSample
 from mmdet.version import __version__
 
@@ -248,8 +248,9 @@ def check(
     inputs = fitted(pictures, found.metadata, form)
     for image, _ in inputs:
         ours = reference(detector, form, image, found.metadata)
-        theirs = readable(session(image), found.metadata)
-        difference = compare(ours, theirs)
+        outputs = session(image)
+        least = max(found.metadata.score_thr, least_score(found.metadata.precision))
+        difference = compare(ours, readable(outputs, found.metadata), limit_of(outputs, found.metadata), least=least)
         badness = max(difference.scores / allowed[0], difference.boxes / allowed[1], difference.alone / allowed[0])
         worst = max(worst, (badness, image), key=lambda pair: pair[0])
         total = total.joined(difference)
@@ -276,6 +277,11 @@ def reference(detector: nn.Module, form: Exportable, image: Tensor, metadata: Me
     with torch.no_grad():
         found = detector(images, samples, mode='predict')
     return [sample.pred_instances.cpu() for sample in found]
+
+
+def limit_of(outputs: dict[str, Tensor], metadata: Metadata) -> int:
+    """Most detections of an image."""
+    return outputs['boxes'].shape[1] if metadata.nms is None else int(metadata.nms['max_per_img'])
 
 
 def readable(outputs: dict[str, Tensor], metadata: Metadata) -> list[InstanceData]:

@@ -16,7 +16,7 @@ HALF_TOLERANCES = (2e-2, 2.0)
 INT8_TOLERANCES = (0.2, 16.0)
 """Of scores and boxes, for files that compute in less than single precision."""
 NEAR = 8.0
-"""A box that lies further away, in pixels, belongs to another detection."""
+SURE = 0.3
 
 
 @dataclass
@@ -62,22 +62,38 @@ def tolerances(precision: str) -> tuple[float, float]:
     return table[precision]
 
 
-def compare(first: Sequence[InstanceData], second: Sequence[InstanceData], near: float = NEAR) -> Difference:
+def least_score(precision: str) -> float:
+    """Detections that score no more are not compared: in less than single precision they may be others."""
+    return 0.0 if precision == 'float32' else SURE
+
+
+def compare(
+    first: Sequence[InstanceData],
+    second: Sequence[InstanceData],
+    limit: int | None = None,
+    near: float = NEAR,
+    least: float = 0.0,
+) -> Difference:
     """Of the detections of each image, ``bboxes (n, 4)``, ``scores (n,)`` and ``labels (n,)``.
 
     Each detection of ``first`` belongs to that of ``second`` of the same label which is most like it, nearest in box
-    and score. Where a list ends, those of almost the same score as its last detection may be missing in the other.
+    and score.
+
+    Args:
+        limit: A list with so many detections is full: what scores less than its last one may be missing in it.
+        near: A box that lies further away, in pixels, belongs to another detection.
+        least: Detections that score no more are left out.
     """
     total = Difference()
     for one, other in zip(first, second):
-        total = total.joined(_of_image(one, other, near))
+        total = total.joined(_of_image(one[one.scores > least], other[other.scores > least], limit, near, least))
     return total
 
 
-def _of_image(one: InstanceData, other: InstanceData, near: float) -> Difference:
+def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: float, least: float) -> Difference:
     if not len(one.scores) or not len(other.scores):
         rest = one.scores if len(one.scores) else other.scores
-        return Difference(alone=_alone(rest, other.scores if len(one.scores) else one.scores), alone_count=len(rest))
+        return Difference(alone=max(float(rest.max()) - least, 0.0) if len(rest) else 0.0, alone_count=len(rest))
     score, box = _distances(one, other)
     same = (one.labels[:, None] == other.labels[None]) & (box <= near)
     cost = torch.where(same, score + box / near, torch.inf)
@@ -85,7 +101,11 @@ def _of_image(one: InstanceData, other: InstanceData, near: float) -> Difference
     left = torch.ones(len(one.scores), dtype=torch.bool)
     right = torch.ones(len(other.scores), dtype=torch.bool)
     left[rows], right[columns] = False, False
-    alone = max(_alone(one.scores[left], other.scores), _alone(other.scores[right], one.scores))
+    lasts = [
+        float(scores.min()) if limit is not None and len(scores) >= limit else least
+        for scores in (other.scores, one.scores)
+    ]
+    alone = max(_alone(one.scores[left], lasts[0]), _alone(other.scores[right], lasts[1]))
     return Difference(
         float(score[rows, columns].max()) if len(rows) else 0.0,
         float(box[rows, columns].max()) if len(rows) else 0.0,
@@ -112,9 +132,6 @@ def _pairs(cost: Tensor) -> tuple[Tensor, Tensor]:
     return rows[known], columns[known]
 
 
-def _alone(scores: Tensor, others: Tensor) -> float:
-    """How far a detection without partner scores above the last of the other list, where any may end."""
-    if not len(scores):
-        return 0.0
-    last = float(others.min()) if len(others) else 0.0
-    return max(float(scores.max()) - last, 0.0)
+def _alone(scores: Tensor, last: float) -> float:
+    """How far detections without a partner score above the least that the other list may end with."""
+    return max(float(scores.max()) - last, 0.0) if len(scores) else 0.0

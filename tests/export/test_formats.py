@@ -47,7 +47,8 @@ def test_a_file_finds_what_the_detector_finds(name, precision, tmp_path, default
     session = open_file(path)
     assert session.metadata.format == name and session.metadata.precision == precision
     images = pictures(3, SIDES, 7)
-    difference = compare(predicted(model, form, images)[:1], readable(session(images), session.metadata)[:1])
+    known, found = predicted(model, form, images), readable(session(images), session.metadata)
+    difference = compare(known, found, 50, least=0.0 if precision == 'float32' else 0.6)
     assert difference.pairs > 10 and difference.within(*tolerances(precision)), difference
 
 
@@ -61,7 +62,7 @@ def test_other_formats(name, tmp_path, default_scope):
     model, form, path, lines = written('yolox', tmp_path, name, nms=FORMATS[name].suppresses)
     session = open_file(path)
     images = pictures(3, SIDES, 7)
-    difference = compare(predicted(model, form, images)[:1], readable(session(images), session.metadata)[:1])
+    difference = compare(predicted(model, form, images), readable(session(images), session.metadata), 50)
     assert difference.pairs > 10 and difference.within(), difference
     assert name != 'tensorrt' or 'trtexec' in lines[0]
 
@@ -115,6 +116,8 @@ def test_differences():
     found = compare([one], [other])
     assert found.pairs == 2 and found.boxes == 0.5 and found.scores == pytest.approx(0.1) and not found.within()
     assert compare([one], [instances(boxes, [0.9, 0.5], [0, 2])]).alone_count == 2
+    few = instances(boxes[:1], [0.9], [0])
+    assert compare([one], [few]).alone == 0.5 and compare([one], [few], limit=1).alone == 0
     none = instances([], [], [])
     assert compare([none], [none]).within() and compare([one], [none]).alone == pytest.approx(0.9)
 
