@@ -43,7 +43,7 @@ def where_they_part(form: Exportable, path: Path, image: Tensor) -> str:
 
 
 def outputs_of_layers(path: Path, image: Tensor) -> dict[str, Any]:
-    """What each layer of an ONNX file gives: the value of the last node that belongs to it alone."""
+    """What each layer of an ONNX file gives: the value of the last node that belongs to it or to a layer inside."""
     onnx, ort = optional('onnx', 'comparing layers'), optional('onnxruntime', 'comparing layers')
     model = onnx.load(str(path))
     known = {output.name for output in model.graph.output}
@@ -51,8 +51,9 @@ def outputs_of_layers(path: Path, image: Tensor) -> dict[str, Any]:
     for node in model.graph.node:
         scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), None)
         names = _names(scopes)
-        if names and node.output:
-            last[names[-1]] = node.output[0]
+        for name in names if node.output else ():
+            last.pop(name, None)
+            last[name] = node.output[0]
     wanted = {layer: value for layer, value in last.items() if value}
     for value in dict.fromkeys(wanted.values()):
         if value not in known:
