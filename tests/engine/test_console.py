@@ -60,6 +60,15 @@ def test_a_run_is_a_header_and_a_line_for_each_epoch(tmp_path, lines, monkeypatc
     assert 'System environment' not in ''.join(lines)
 
 
+def test_a_resumed_run_knows_the_best_epoch(tmp_path, lines, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOY.parent))
+    DetRunner.from_cfg(toy(tmp_path, **{'train_cfg.max_epochs': 1})).train()
+    lines.clear()
+    DetRunner.from_cfg(toy(tmp_path, resume=True, **{'train_cfg.max_epochs': 2})).train()
+    text = ''.join(lines)
+    assert '  start     goes on from' in text and ' (best 0.160 at epoch 1), ' in text
+
+
 def test_without_validation_and_in_steps(tmp_path, lines, monkeypatch):
     monkeypatch.syspath_prepend(str(TOY.parent))
     monkeypatch.setattr(console_hook, 'SILENCE', 0)  # a line for each step, as after a minute of silence

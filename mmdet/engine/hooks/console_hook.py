@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +54,11 @@ class ConsoleHook(Hook):
     def before_train(self, runner: Any) -> None:
         for line in header(runner):
             self._say(runner, line)
+        info = runner.message_hub.runtime_info
+        if runner.iter and isinstance(info.get('best_score'), (int, float)):
+            found = re.search(r'(epoch|iter)_(\d+)', Path(info.get('best_ckpt') or '').name)
+            place = f'{"step" if found[1] == "iter" else found[1]} {found[2]}' if found else 'an epoch before'
+            self._best = (float(info['best_score']), place)
         self._begin = self._epoch_begin = time.monotonic()
         self._first_iter = runner.iter
 
