@@ -148,3 +148,21 @@ def test_legacy_deltas_by_hand():
     assert both.tolist() == [[[4.5, 0, 11, 15]], [[4.5, 0, 14.5, 19.5]]]
     classes = coder.decode(anchors, encoded.repeat(1, 3))
     assert classes.shape == (1, 12)
+
+
+def test_boxes_of_glip_end_with_their_last_pixel():
+    coder = TASK_UTILS.build(dict(type='DeltaXYWHBBoxCoderForGLIP', target_stds=(0.1, 0.1, 0.2, 0.2)))
+    anchors, deltas = torch.tensor([[0.0, 0, 10, 20], [30, 40, 50, 60]]), torch.zeros(2, 4)
+    assert coder.decode(anchors, deltas).tolist() == [[0, 0, 9, 19], [30, 40, 49, 59]]
+    deltas[1, 0] = 10.0  # by its width to the right
+    assert coder.decode(anchors, deltas, max_shape=(50, 60)).tolist() == [[0, 0, 9, 19], [50, 40, 59, 49]]
+    pair = coder.decode(anchors[None].repeat(2, 1, 1), deltas[None].repeat(2, 1, 1), max_shape=[(50, 60), (100, 55)])
+    assert pair[:, 1].tolist() == [[50, 40, 59, 49], [50, 40, 54, 59]]
+
+
+def test_overlaps_of_boxes_that_end_with_their_last_pixel():
+    calculator = TASK_UTILS.build(dict(type='BboxOverlaps2D_GLIP'))
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 4, 9], [9, 9, 12, 12]])
+    torch.testing.assert_close(calculator(boxes[:1], boxes), torch.tensor([[1.0, 0.5, 1 / 115]]))
+    with pytest.raises(NotImplementedError, match="mode 'iou' alone, not 'giou'"):
+        calculator(boxes, boxes, mode='giou')
