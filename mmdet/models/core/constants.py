@@ -27,4 +27,6 @@ def _is_symbolic(values: Any) -> bool:
 def _stacked(values: Any, like: Tensor) -> Tensor:
     if isinstance(values, (list, tuple)):
         return torch.stack([_stacked(value, like) for value in values])
+    if isinstance(values, torch.SymInt):  # which ONNX keeps whole, whatever type is asked for
+        return torch.scalar_tensor(values, dtype=torch.int64, device=like.device).to(like.dtype)
     return torch.scalar_tensor(values, dtype=like.dtype, device=like.device)
