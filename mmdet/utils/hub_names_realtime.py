@@ -9,7 +9,7 @@ from __future__ import annotations
 Rows = list[tuple[str, str]]
 
 _QKV = list(enumerate(('q', 'k', 'v')))
-_BACK = r'(?:model\.)?backbone\.model'
+_BACK = r'(?:model\.)?(?:backbone|conv_encoder)\.model'
 _STAGE = rf'{_BACK}\.encoder\.stages\.(\d)\.layers\.(\d+)'
 _OUR_STAGE = r'backbone.layer{\1+1}.\2'
 _RESNET_VD: Rows = [
@@ -90,6 +90,59 @@ _DFINE: Rows = [
     (r'model\.decoder\.(lqe_layers\..+)', r'bbox_head.\1'),
     (r'model\.decoder\.(?:up|reg_scale)', ''),
     *_HYBRID,
+]
+
+
+def _dinov3(back: str, own: str) -> Rows:
+    """Those of a DINOv3 under these prefixes."""
+    block, own_block = rf'{back}(?:model\.)?layer\.(\d+)', rf'{own}blocks.\1'
+    return [
+        (rf'{back}embeddings\.patch_embeddings\.(.+)', rf'{own}patch_embed.\1'),
+        (rf'{back}embeddings\.cls_token', f'{own}cls_token'),
+        (rf'{back}embeddings\.register_tokens', f'{own}registers'),
+        (rf'{back}embeddings\.mask_token', ''),
+        (rf'{back}norm\.(.+)', rf'{own}norm.\1'),
+        *[
+            row
+            for part, letter in _QKV
+            for row in (
+                (rf'{block}\.attention\.{letter}_proj\.(weight|bias)', rf'{own_block}.attn.qkv.\2@{part}'),
+                (rf'{block}\.attention\.{letter}_proj\.bias', rf'{own_block}.attn.{letter}_bias'),
+            )
+        ],
+        (rf'{block}\.attention\.o_proj\.(.+)', rf'{own_block}.attn.proj.\2'),
+        (rf'{block}\.layer_scale(\d)\.lambda1', rf'{own_block}.gamma\2'),
+        (rf'{block}\.norm(\d)\.(.+)', rf'{own_block}.norm\2.\3'),
+        (rf'{block}\.mlp\.up_proj\.(.+)', rf'{own_block}.mlp.0.\2'),
+        (rf'{block}\.mlp\.down_proj\.(.+)', rf'{own_block}.mlp.2.\2'),
+        (rf'{block}\.mlp\.gate_proj\.(.+)', rf'{own_block}.mlp.w12.\2@0'),
+        (rf'{block}\.mlp\.up_proj\.(.+)', rf'{own_block}.mlp.w12.\2@1'),
+        (rf'{block}\.mlp\.down_proj\.(.+)', rf'{own_block}.mlp.w3.\2'),
+    ]
+
+
+_DETAILS = r'model\.conv_encoder\.spatial_tuning_adapter'
+_MIXING = r'model\.encoder\.(input_proj\.\d|down_conv\d|bi_fusion_conv|(?:fpn|pan)_block(?:\..+)?)'
+_DEIMV2: Rows = [
+    *_dinov3(r'model\.conv_encoder\.backbone\.', 'backbone.vit.'),
+    *[
+        row
+        for part, own in (('conv', 'conv'), ('norm', 'bn'))
+        for row in (
+            (rf'{_DETAILS}\.stem_conv\.{part}\.(.+)', rf'backbone.details.stem.{own}.\1'),
+            (rf'{_DETAILS}\.conv(\d)\.{part}\.(.+)', rf'backbone.details.convs.{{\1-2}}.{own}.\2'),
+            (
+                rf'model\.conv_encoder\.(?:encoder_input_proj|fusion_proj)\.(\d)\.{part}\.(.+)',
+                rf'neck.input_proj.\1.{own}.\2',
+            ),
+            (rf'{_MIXING}\.{part}\.(.+)', rf'neck.\1.{own}.\2'),
+        )
+    ],
+    (rf'{_LAYER}\.encoder_attn_layer_norm\.(.+)', rf'{_OUR_LAYER}.gateway.norm.\2'),
+    (rf'{_LAYER}\.mlp\.gate_proj\.(.+)', rf'{_OUR_LAYER}.ffn.w12.\2@0'),
+    (rf'{_LAYER}\.mlp\.up_proj\.(.+)', rf'{_OUR_LAYER}.ffn.w12.\2@1'),
+    (rf'{_LAYER}\.mlp\.down_proj\.(.+)', rf'{_OUR_LAYER}.ffn.w3.\2'),
+    *_DFINE,
 ]
 
 _PLAIN = r'(?:model\.backbone\.backbone|backbone\.0\.encoder\.encoder)'
@@ -177,5 +230,7 @@ _LWDETR: Rows = [
 REALTIME_TABLES: dict[str, Rows] = {
     'transformers RT-DETR': _RTDETR,
     'transformers D-FINE': _DFINE,
+    'transformers DEIMv2': _DEIMV2,
+    'transformers DINOv3': _dinov3('', 'backbone.'),
     'transformers LW-DETR': _LWDETR,
 }

@@ -341,9 +341,12 @@ def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Te
 
 
 def _joined(weights: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """``NAME`` in the place of ``NAME@0``, ``NAME@1`` and ``NAME@2``, which are its rows one after the other."""
+    """``NAME`` in the place of ``NAME@0``, ``NAME@1`` and perhaps ``NAME@2``, its rows one after the other.
+
+    What a model attends with has three parts, so the two of a gated layer are told by their name.
+    """
     for name in [name.removesuffix('@0') for name in weights if name.endswith('@0')]:
-        parts = [f'{name}@{i}' for i in range(3)]
+        parts = [f'{name}@{i}' for i in range(2 if '.w12.' in name else 3)]
         if all(part in weights for part in parts):
             weights[name] = torch.cat([weights.pop(part) for part in parts])
     return weights
@@ -352,12 +355,16 @@ def _joined(weights: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
 def _of_all_layers(weights: OrderedDict[str, Tensor], own: Weights) -> OrderedDict[str, Tensor]:
     """With a branch for every decoder layer, where a file has one for all: safetensors holds what is shared once."""
     branch = re.compile(r'(bbox_head\.(?:cls|reg)_branches\.)(\d+)(\..+)')
+    places = [match.groups() for match in map(branch.fullmatch, own) if match]
+    last = str(max((int(index) for _, index, _ in places), default=0))  # perhaps that of the encoder
     found = [match.groups() for match in map(branch.fullmatch, weights) if match]
-    for kind in {kind for kind, _, _ in found} - {kind for kind, index, _ in found if index == '1'}:
-        for name in own:
-            match = branch.fullmatch(name)
-            if match and match[1] == kind and name not in weights and f'{kind}0{match[3]}' in weights:
-                weights[name] = weights[f'{kind}0{match[3]}']
+    for kind in {kind for kind, _, _ in found}:
+        shared = {index for other, index, _ in found if other == kind and (index != last or index == '0')}
+        if len(shared) == 1:
+            source = kind + shared.pop()
+            for _, index, rest in (place for place in places if place[0] == kind):
+                if f'{kind}{index}{rest}' not in weights and source + rest in weights:
+                    weights[f'{kind}{index}{rest}'] = weights[source + rest]
     return weights
 
 

@@ -1,5 +1,7 @@
 """Weights of `transformers`' real-time detectors in ours: the same names, outputs and losses."""
 
+import importlib
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -126,6 +128,119 @@ def dfine(arch, stem, channels, blocks, layers, use_lab):
     return ours, transformers.DFineForObjectDetection(config)
 
 
+DEIM = dict(ENCODED, depth_mult=0.34, focal_loss_gamma=1.5)
+MATCHABILITY = dict(type='MatchabilityAwareLoss', gamma=1.5)
+
+
+def deimv2_head(model, **head):
+    layer = model['decoder']['layer_cfg']
+    layer['ffn_cfg'] = dict(embed_dims=DIMS, feedforward_channels=48)
+    model['bbox_head'].update(head)
+    return model
+
+
+def deimv2_small():
+    ours = model(
+        'DEIMv2',
+        'DFINEHead',
+        dict(type='HGNetV2', arch='Pico', use_lab=True, out_indices=(2,)),
+        dict(type='LiteEncoder', in_channels=[512], out_channels=DIMS, num_blocks=1, expand_ratio=0.5),
+        2,
+        MATCHABILITY,
+        points=dict(num_points=[4, 2]),
+    )
+    ours['decoder']['layer_cfg']['gateway'] = False
+    backbone = transformers.HGNetV2Config(
+        hidden_sizes=[64, 256, 512],
+        depths=[1, 1, 2],
+        stem_channels=[3, 16, 16],
+        stage_in_channels=[16, 64, 256],
+        stage_mid_channels=[16, 32, 64],
+        stage_out_channels=[64, 256, 512],
+        stage_num_blocks=[1, 1, 2],
+        stage_numb_of_layers=[3] * 3,
+        stage_downsample=[False, True, True],
+        stage_light_block=[False, False, True],
+        stage_kernel_size=[3, 3, 5],
+        use_learnable_affine_block=True,
+        out_features=['stage3'],
+    )
+    config = transformers.Deimv2Config(
+        **DEIM
+        | dict(
+            backbone_config=backbone,
+            encoder_in_channels=[512],
+            decoder_in_channels=[DIMS] * 2,
+            num_feature_levels=2,
+            feat_strides=[16, 32],
+            decoder_n_points=[4, 2],
+            encoder_type='lite',
+            use_gateway=False,
+            share_bbox_head=True,
+        )
+    )
+    return deimv2_head(ours, share_box_branch=True), transformers.Deimv2ForObjectDetection(config)
+
+
+def deimv2_plain():
+    channels = [256, 512, 1024]
+    ours = model(
+        'DEIMv2',
+        'DFINEHead',
+        dict(type='HGNetV2', arch='B0', use_lab=True, out_indices=(1, 2, 3)),
+        hybrid('DEIMv2HybridEncoder', channels, num_blocks=1, trailing_conv=True),
+        3,
+        MATCHABILITY,
+        points=dict(num_points=[3, 6, 3]),
+    )
+    backbone = transformers.HGNetV2Config(
+        hidden_sizes=[64, *channels],
+        stem_channels=[3, 16, 16],
+        stage_in_channels=[16, 64, 256, 512],
+        stage_mid_channels=[16, 32, 64, 128],
+        stage_out_channels=[64, *channels],
+        stage_num_blocks=[1, 1, 2, 1],
+        stage_numb_of_layers=[3] * 4,
+        use_learnable_affine_block=True,
+        out_features=['stage2', 'stage3', 'stage4'],
+    )
+    options = dict(DEIM, backbone_config=backbone, encoder_in_channels=channels, decoder_n_points=[3, 6, 3])
+    return deimv2_head(ours), transformers.Deimv2ForObjectDetection(transformers.Deimv2Config(**options))
+
+
+def deimv2(gated, registers, key_bias):
+    vit = dict(embed_dims=48, num_heads=3, gated=gated, num_registers=registers, key_bias=key_bias)
+    ours = model(
+        'DEIMv2',
+        'DFINEHead',
+        dict(type='DINOv3STA', vit=dict(vit, rescale=None, out_indices=(0, 1, 3)), detail_channels=8),
+        hybrid('DEIMv2HybridEncoder', [48 + 16, 48 + 32, 48 + 32], num_blocks=1),
+        3,
+        MATCHABILITY,
+        points=dict(num_points=[3, 6, 3]),
+    )
+    backbone = transformers.DINOv3ViTConfig(
+        hidden_size=48,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        key_bias=key_bias,
+        use_gated_mlp=gated,
+        hidden_act='silu' if gated else 'gelu',
+        num_register_tokens=registers,
+        pos_embed_rescale=None,
+        out_features=['stage1', 'stage2', 'stage4'],
+    )
+    config = transformers.Deimv2Config(
+        **DEIM,
+        backbone_config=backbone,
+        spatial_tuning_adapter_inplanes=8,
+        decoder_n_points=[3, 6, 3],
+        encoder_has_trailing_conv=False,
+    )
+    return deimv2_head(ours), transformers.Deimv2ForObjectDetection(config)
+
+
 GROUPED = dict(
     **COMMON, group_detr=GROUPS, decoder_self_attention_heads=2, decoder_cross_attention_heads=4, dropout=0.0
 )
@@ -180,6 +295,10 @@ PAIRS = {
     'RT-DETRv2 with nearest cells': lambda: rtdetr(18, discrete=True),
     'D-FINE of B0': lambda: dfine('B0', (16, 16), [64, 256, 512, 1024], [1, 1, 2, 1], 3, True),
     'D-FINE of B2': lambda: dfine('B2', (24, 32), [96, 384, 768, 1536], [1, 1, 3, 1], 4, False),
+    'DEIMv2 of Pico': deimv2_small,
+    'DEIMv2 of B0': deimv2_plain,
+    'DEIMv2 of DINOv3': lambda: deimv2(False, 2, False),
+    'DEIMv2 of a gated DINOv3': lambda: deimv2(True, 0, True),
     'LW-DETR of one level': lambda: lwdetr((1.0,)),
     'LW-DETR of two levels': lambda: lwdetr((2.0, 0.5)),
     'RF-DETR': lambda: rfdetr(2, 14),
@@ -278,6 +397,12 @@ def test_same_outputs(pair, index):
         close(sample.pred_instances.scores, values)
 
 
+def without_denoising(model, monkeypatch):
+    if hasattr(model, '_with_denoising'):
+        alone = lambda query, boxes, samples: (dict(query=query, reference_points=boxes.sigmoid(), dn_mask=None), None)
+        monkeypatch.setattr(model, '_with_denoising', alone)
+
+
 def test_same_losses(pair, monkeypatch):
     """All losses that both define.
 
@@ -287,12 +412,7 @@ def test_same_losses(pair, monkeypatch):
     name, _, theirs, ours, _ = pair
     images, samples = scenes(SIZES[name][0])
     labels = labelled(samples)
-    if hasattr(ours, '_with_denoising'):
-        queries = lambda query, boxes, samples: (
-            dict(query=query, reference_points=boxes.sigmoid(), dn_mask=None),
-            None,
-        )
-        monkeypatch.setattr(ours, '_with_denoising', queries)
+    without_denoising(ours, monkeypatch)
     with torch.no_grad():
         want = evaluated(theirs)(images, labels=labels).loss_dict
         found = evaluated(ours).loss(images, samples)
@@ -303,8 +423,11 @@ def test_same_losses(pair, monkeypatch):
     else:
         pairs = {'loss_cls': ('loss_vfl', 1), 'loss_bbox': ('loss_bbox', 1), 'loss_iou': ('loss_giou', 1)}
         suffixes = {'': '', 'd0.': '_aux_0', 'enc_': '_aux_1'}
-    if name.startswith('D-FINE'):
-        pairs, suffixes = {'loss_cls': ('loss_vfl', 1)}, {'': '', 'pre_': '_aux_0', 'enc_': '_aux_1'}
+    if name.startswith(('D-FINE', 'DEIMv2')):
+        pairs, suffixes = (
+            {'loss_cls': ('loss_mal' if name.startswith('DEIM') else 'loss_vfl', 1)},
+            {'': '', 'pre_': '_aux_0', 'enc_': '_aux_1'},
+        )
     for kind, suffix in suffixes.items():
         for key, (their_key, weight) in pairs.items():
             close(
@@ -312,3 +435,48 @@ def test_same_losses(pair, monkeypatch):
                 want[f'{their_key}{suffix}'] * weight,
                 2e-4 * max(1.0, float(found[f'{kind}{key}'])),
             )
+
+
+VOTED = [name for name in PAIRS if name.startswith('DEIMv2')]
+
+
+@pytest.mark.parametrize('pair', VOTED, indirect=True)
+def test_same_losses_of_voted_pairs(pair, monkeypatch):
+    """What the two compute of the same outputs, where theirs is given all of the layers."""
+    name, _, theirs, ours, _ = pair
+    criterion = importlib.import_module('transformers.loss.loss_deimv2').Deimv2Loss(theirs.config)
+    images, samples = scenes(SIZES[name][0])
+    labels = labelled(samples)
+    without_denoising(ours, monkeypatch)
+    head, given = ours.bbox_head, []
+    kept = head.loss_by_feat
+    monkeypatch.setattr(head, 'loss_by_feat', lambda *args: given.append(args) or kept(*args))
+    with torch.no_grad():
+        found = evaluated(ours).loss(images, samples)
+        ours.eval()
+        scores, boxes, corners, first_scores, start, encoder_scores, encoder_boxes, *_ = given[0]
+        layers = [
+            dict(
+                logits=scores[i],
+                pred_boxes=boxes[i].clamp(0, 1),
+                pred_corners=corners[i],
+                ref_points=start[0],
+                teacher_corners=corners[-1],
+                teacher_logits=scores[-1],
+            )
+            for i in range(LAYERS)
+        ]
+        first = dict(logits=first_scores[0], pred_boxes=start[0].clamp(0, 1))
+        encoder = dict(logits=encoder_scores, pred_boxes=encoder_boxes.clamp(0, 1))
+        want = criterion({**layers[-1], 'auxiliary_outputs': [first, *layers[:-1], encoder]}, labels)
+    kinds = {'': '', 'pre_': '_aux_0', 'd0.': '_aux_1', 'enc_': '_aux_2'}
+    terms = ('cls', 'mal'), ('bbox', 'bbox'), ('iou', 'giou'), ('fgl', 'fgl'), ('ddf', 'ddf')
+    wanted = {
+        f'{kind}loss_{term}': want[f'loss_{theirs}{suffix}']
+        for kind, suffix in kinds.items()
+        for term, theirs in terms
+        if f'loss_{theirs}{suffix}' in want
+    }
+    assert set(found) == {key for key in wanted if key != 'loss_ddf'}  # nothing is above the last layer
+    for key in found:
+        close(found[key], wanted[key], 2e-4 * max(1.0, float(wanted[key])))

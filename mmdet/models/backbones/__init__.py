@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = attach(
         'cspnext': 'CSPNeXt',
         'darknet': 'Darknet',
         'detectors_resnet': 'DetectoRS_ResNeXt DetectoRS_ResNet',
+        'dinov3': 'DINOv3 DINOv3STA',
         'efficientnet': 'EfficientNet',
         'hgnetv2': 'HGNetV2',
         'hourglass': 'HourglassNet',

@@ -1,4 +1,5 @@
-"""HGNetV2 (PP-HGNetV2 of PaddleClas), the backbone of RT-DETR-L and X (arXiv:2304.08069), D-FINE and DEIM."""
+"""HGNetV2 (PP-HGNetV2 of PaddleClas), the backbone of RT-DETR-L and X (arXiv:2304.08069), D-FINE and DEIM; DEIMv2
+has smaller ones (arXiv:2509.20787, Sec. 3)."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from .base import Backbone, freeze
 # Of the stem: channels inside and after it. Of each stage: channels inside a layer and after a block, blocks, size of
 # the kernels, layers in a block.
 ARCHITECTURES = {
+    'Atto': [(16, 16), (16, 64, 1, 3, 3), (32, 256, 1, 3, 3), (64, 256, 1, 3, 3)],
+    'Femto': [(16, 16), (16, 64, 1, 3, 3), (32, 256, 1, 3, 3), (64, 512, 1, 5, 3)],
+    'Pico': [(16, 16), (16, 64, 1, 3, 3), (32, 256, 1, 3, 3), (64, 512, 2, 5, 3)],
     'B0': [(16, 16), (16, 64, 1, 3, 3), (32, 256, 1, 3, 3), (64, 512, 2, 5, 3), (128, 1024, 1, 5, 3)],
     'B1': [(24, 32), (32, 64, 1, 3, 3), (48, 256, 1, 3, 3), (96, 512, 2, 5, 3), (192, 1024, 1, 5, 3)],
     'B2': [(24, 32), (32, 96, 1, 3, 4), (64, 384, 1, 3, 4), (128, 768, 3, 5, 4), (256, 1536, 1, 5, 4)],
@@ -26,7 +30,7 @@ ARCHITECTURES = {
     'B5': [(32, 64), (64, 128, 1, 3, 6), (128, 512, 2, 3, 6), (256, 1024, 5, 5, 6), (512, 2048, 2, 5, 6)],
     'B6': [(48, 96), (96, 192, 2, 3, 6), (192, 512, 3, 3, 6), (384, 1024, 6, 5, 6), (768, 2048, 3, 5, 6)],
 }
-LIGHT_FROM = 2  # the last two stages have depthwise convolutions
+LIGHT_FROM = 2  # stages from this one have depthwise convolutions
 
 
 class LearnableAffine(nn.Module):
@@ -170,7 +174,7 @@ class HGNetV2(Backbone):
     """HGNetV2 with the names of weights of the D-FINE releases and of timm.
 
     Args:
-        arch: 'B0' to 'B6'.
+        arch: 'B0' to 'B6', or 'Atto', 'Femto' and 'Pico', which lack the last stage of B0.
         out_indices: Stages, counted from 0, whose outputs are wanted; their strides are 4, 8, 16, 32.
         frozen_stages: -1 freezes nothing, 0 the stem, i also the stages before stage i.
         use_lab: Whether a learnable affine map follows each activation.

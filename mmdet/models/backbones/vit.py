@@ -1,6 +1,6 @@
 """Plain vision transformers of one scale: windowed ViT (LW-DETR, arXiv:2406.03459) and DINOv2 (arXiv:2304.07193).
 
-Letters: B images, W windows along a side, T cells of a window, C channels.
+Letters: B images, W windows along a side, T cells of a window, H heads, C channels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import run_checkpointed
+from mmdet.models.layers.mlp import GatedMLP
 from mmdet.registry import MODELS
 
 from .base import TransformerBackbone, height_and_width
@@ -29,6 +30,20 @@ def resized_positions(places: Tensor, grid: tuple[int, int], size: Sequence[int]
     maps = places.permute(0, 3, 1, 2).float()
     maps = F.interpolate(maps, tuple(size), mode='bicubic', align_corners=False, antialias=antialias)
     return maps.permute(0, 2, 3, 1).to(places.dtype)
+
+
+def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """``(N, H, T, C / H)`` whose channels i and i + half are coordinates that turn by an angle (RoPE,
+    arXiv:2104.09864).
+
+    Args:
+        cosine, sine: ``(S, C / H)`` of the angles of the last S tokens; those before them, no cells, stay.
+    """
+    tokens = x.shape[-2] - len(cosine)
+    cells = x[..., tokens:, :]
+    first, second = cells.chunk(2, -1)
+    cells = cells * cosine + torch.cat([-second, first], -1) * sine
+    return torch.cat([x[..., :tokens, :], cells], -2)
 
 
 class SelfAttention(BaseModule):
@@ -49,13 +64,16 @@ class SelfAttention(BaseModule):
             self.v_bias = nn.Parameter(torch.zeros(embed_dims))
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, T, C)`` of the same."""
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """``(N, T, C)`` of the same; with ``turns``, queries and keys are :func:`turned` by them."""
         bias = self.qkv.bias
         if bias is None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
-        out = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if turns is not None:
+            query, key = turned(query, *turns), turned(key, *turns)
+        out = F.scaled_dot_product_attention(query, key, value)
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -71,6 +89,7 @@ class Block(BaseModule):
         layer_scale: float = 1.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
@@ -78,14 +97,15 @@ class Block(BaseModule):
         self.gamma1 = nn.Parameter(torch.full((embed_dims,), layer_scale))
         self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
         hidden = int(embed_dims * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Linear(embed_dims, hidden), nn.GELU(), nn.Linear(hidden, embed_dims))
+        plain = nn.Linear(embed_dims, hidden), nn.GELU(), nn.Linear(hidden, embed_dims)
+        self.mlp = GatedMLP(embed_dims, hidden) if gated else nn.Sequential(*plain)
         self.gamma2 = nn.Parameter(torch.full((embed_dims,), layer_scale))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
-    def forward(self, x: Tensor, rows: int) -> Tensor:
+    def forward(self, x: Tensor, rows: int, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """``(N, T, C)`` of the same; ``rows`` of the batch are seen together by the attention."""
         seen = self.norm1(x)
-        seen = self.attn(seen.reshape(rows, -1, x.shape[-1])).reshape(x.shape)
+        seen = self.attn(seen.reshape(rows, -1, x.shape[-1]), turns).reshape(x.shape)
         x = x + self.drop_path(self.gamma1 * seen)
         return x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x)))
 

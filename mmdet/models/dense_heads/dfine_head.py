@@ -53,8 +53,9 @@ class DFINEHead(DINOHead):
         reg_max: R.
         reg_scale, up: Constants of the places of the bins (Eq. 2).
         loss_fgl_weight: Of the fine-grained localization loss (Eq. 3).
-        loss_ddf_weight: Of the decoupled distillation focal loss (Eq. 5).
+        loss_ddf_weight: Of the decoupled distillation focal loss (Eq. 5); with 0 for both there is neither.
         temperature: Of the distillation.
+        share_box_branch: Whether all layers have one branch for the sides.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class DFINEHead(DINOHead):
         loss_fgl_weight: float = 0.15,
         loss_ddf_weight: float = 1.5,
         temperature: float = 5.0,
+        share_box_branch: bool = False,
         **kwargs: Any,
     ) -> None:
         if reg_max < 4 or reg_max % 2:
@@ -75,6 +77,7 @@ class DFINEHead(DINOHead):
         self.loss_fgl_weight = loss_fgl_weight
         self.loss_ddf_weight = loss_ddf_weight
         self.temperature = temperature
+        self.share_box_branch = share_box_branch
         super().__init__(*args, **kwargs)
         self.register_buffer('places', bin_places(reg_max, up, reg_scale), persistent=False)
 
@@ -82,7 +85,8 @@ class DFINEHead(DINOHead):
         super()._init_layers()
         layers = self.num_pred_layer - 1
         self.pre_bbox_head = self.reg_branches[0]
-        sides = [self._box_branch(4 * (self.reg_max + 1)) for _ in range(layers)]
+        sides = [self._box_branch(4 * (self.reg_max + 1)) for _ in range(1 if self.share_box_branch else layers)]
+        sides = sides * layers if self.share_box_branch else sides
         self.reg_branches = nn.ModuleList([*sides, self._box_branch(4)])
         self.lqe_layers = nn.ModuleList([LocationQuality() for _ in range(layers)])
 
@@ -185,6 +189,8 @@ class DFINEHead(DINOHead):
             start: ``(B, Q, 4)`` boxes that sides are measured from.
             targets: ``(B, Q, ...)``.
         """
+        if not (self.loss_fgl_weight or self.loss_ddf_weight):
+            return {}
         last = len(corners) - 1
         layers = targets.repeated(last + 1)
         quality, pos = overlaps_with_truth(group, layers), targets.pos

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = attach(
         'glip': 'GLIP',
         'grounding_dino': 'GroundingDINO',
         'lwdetr': 'LWDETR',
-        'rtdetr': 'DFINE RTDETR',
+        'rtdetr': 'DEIMv2 DFINE RTDETR',
         'semi_base': 'SemiBaseDetector',
         'single_stage': (
             'ATSS AutoAssign CenterNet CornerNet DDOD FCOS FOVEA FSAF GFL NASFCOS PAA RTMDet RepPointsDetector '

@@ -1,4 +1,4 @@
-"""RT-DETR and D-FINE. Letters: B images, S cells of all levels, D denoising queries, Q others, C channels."""
+"""RT-DETR, D-FINE and DEIMv2. Letters: B images, S cells of all levels, D denoising queries, Q others, C channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from mmdet.models.layers.transformer import DFINETransformerDecoder, RTDETRTransformerDecoder, SampledAttention
+from mmdet.models.layers.transformer import (
+    DEIMv2TransformerDecoder,
+    DFINETransformerDecoder,
+    RTDETRTransformerDecoder,
+    SampledAttention,
+)
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 
@@ -106,3 +111,10 @@ class DFINE(RTDETR):
             **where,
         )
         return dict(hidden_states=states, references=boxes, corners=corners, start=start)
+
+
+@MODELS.register_module()
+class DEIMv2(DFINE):
+    """`Real-Time Object Detection Meets DINOv3 <https://arxiv.org/abs/2509.20787>`_"""
+
+    decoder_class = DEIMv2TransformerDecoder

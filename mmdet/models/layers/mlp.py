@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks.drop import build_dropout
 from mmcv.cnn.bricks.scale import LayerScale
@@ -23,6 +24,23 @@ class MLP(BaseModule):
         for layer in self.layers[:-1]:
             x = layer(x).relu_()
         return self.layers[-1](x)
+
+
+class GatedMLP(BaseModule):
+    """A hidden layer that is the product of two, one of them through SiLU (SwiGLU, arXiv:2002.05202).
+
+    Both come of one projection ``w12``, first the one through SiLU.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(embed_dims, 2 * hidden_dims)
+        self.w3 = nn.Linear(hidden_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., C)`` of the same."""
+        gate, value = self.w12(x).chunk(2, -1)
+        return self.w3(F.silu(gate) * value)
 
 
 class FFN(BaseModule):

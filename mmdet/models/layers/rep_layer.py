@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_activation_layer
@@ -85,6 +87,48 @@ class RepNCSPELAN(BaseModule):
         first = self.conv2(self.csp_rep1(halves[1]))
         second = self.conv3(self.csp_rep2(first))
         return self.conv4(torch.cat([*halves, first, second], 1))
+
+
+class SplitCSPRepLayer(BaseModule):
+    """One convolution, half of whose output goes through :class:`RepVGGBlock` s; the sum of the halves (DEIMv2,
+    arXiv:2509.20787).
+
+    Args:
+        trailing_conv: Whether a 3x3 convolution follows.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, num_blocks: int = 3, trailing_conv: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvModule(in_channels, 2 * out_channels, 1, **kwargs)
+        self.bottlenecks = nn.Sequential(*[RepVGGBlock(out_channels, **kwargs) for _ in range(num_blocks)])
+        trail = lambda: ConvModule(out_channels, out_channels, 3, padding=1, **kwargs)
+        self.conv2 = trail() if trailing_conv else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> ``(B, out, H, W)``."""
+        kept, x = self.conv1(x).chunk(2, 1)
+        return self.conv2(kept + self.bottlenecks(x))
+
+
+class RepELAN(BaseModule):
+    """:class:`RepNCSPELAN` that keeps its channels, with :class:`SplitCSPRepLayer` s and nothing after them."""
+
+    def __init__(
+        self, channels: int, stage_channels: int, num_blocks: int = 3, trailing_conv: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__()
+        self.conv1 = ConvModule(channels, 2 * channels, 1, **kwargs)
+        self.csp_rep1 = SplitCSPRepLayer(channels, stage_channels, num_blocks, trailing_conv, **kwargs)
+        self.csp_rep2 = SplitCSPRepLayer(stage_channels, stage_channels, num_blocks, trailing_conv, **kwargs)
+        self.conv2 = ConvModule(2 * channels + 2 * stage_channels, channels, 1, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of the same shape."""
+        halves = self.conv1(x).chunk(2, 1)
+        first = self.csp_rep1(halves[1])
+        return self.conv2(torch.cat([*halves, first, self.csp_rep2(first)], 1))
 
 
 class CSPRepLayer(BaseModule):

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = attach(
         'c2f_projector': 'C2fProjector',
         'channel_mapper': 'ChannelMapper',
         'ct_resnet_neck': 'CTResNetNeck',
+        'deimv2_encoders': 'DEIMv2HybridEncoder LiteEncoder',
         'dfine_hybrid_encoder': 'DFINEHybridEncoder',
         'dilated_encoder': 'DilatedEncoder',
         'dyhead': 'DyHead',

@@ -99,6 +99,10 @@ class HybridEncoder(BaseModule):
     def _fusion(self, channels: int) -> nn.Module:
         return CSPRepLayer(channels * 2, channels, self.num_blocks, self.expand_ratio, **self.conv_cfg)
 
+    def _merge(self, one: Tensor, other: Tensor) -> Tensor:
+        """What a fusion block takes of two maps of a level."""
+        return torch.cat([one, other], 1)
+
     def _attend(self, encoder: nn.Module, x: Tensor) -> Tensor:
         place = waves_of_cells(*x.shape[-2:], x.shape[1], self.temperature, self.y_first, x)
         cells = encoder(x.flatten(2).transpose(1, 2), place, None)
@@ -114,7 +118,7 @@ class HybridEncoder(BaseModule):
             low = len(maps) - 2 - step
             maps[low + 1] = lateral(maps[low + 1])
             above = F.interpolate(maps[low + 1], size=maps[low].shape[-2:], mode='nearest')
-            maps[low] = fuse(torch.cat([above, maps[low]], 1))
+            maps[low] = fuse(self._merge(above, maps[low]))
         for step, (downsample, fuse) in enumerate(zip(self.downsample_convs, self.pan_blocks)):
-            maps[step + 1] = fuse(torch.cat([downsample(maps[step]), maps[step + 1]], 1))
+            maps[step + 1] = fuse(self._merge(downsample(maps[step]), maps[step + 1]))
         return tuple(project(x) for project, x in zip(self.decoder_proj, maps))

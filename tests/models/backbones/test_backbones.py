@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,8 @@ from mmdet.models.backbones import (
     DetectoRS_ResNet,
     DetectoRS_ResNeXt,
     DINOv2,
+    DINOv3,
+    DINOv3STA,
     EfficientNet,
     HGNetV2,
     HourglassNet,
@@ -59,6 +63,14 @@ BACKBONES = [
     (ResNetV1d, dict(depth=50, base_channels=4, avg_down=None), (16, 32, 64, 128), (4, 8, 16, 32)),
     (PResNet, dict(depth=18, base_channels=4), (4, 8, 16, 32), (4, 8, 16, 32)),
     (HGNetV2, dict(arch='B0', out_indices=(0, 1, 2, 3), use_lab=True), (64, 256, 512, 1024), (4, 8, 16, 32)),
+    (HGNetV2, dict(arch='Atto', out_indices=(0, 1, 2), use_lab=True), (64, 256, 256), (4, 8, 16)),
+    (DINOv3, dict(embed_dims=16, num_heads=2, gated=True, out_indices=(0, 2)), (16, 16), (16, 16)),
+    (
+        DINOv3STA,
+        dict(vit=dict(embed_dims=16, num_heads=2, out_indices=(0, 1, 2)), detail_channels=4),
+        (24, 32, 32),
+        (8, 16, 32),
+    ),
     (WindowedViT, dict(VIT, out_indices=(0, 2)), (12, 12), (8, 8)),
     (DINOv2, dict(VIT, out_indices=(1, 2), drop_path_rate=0.1), (12, 12), (8, 8)),
     (ViT, dict(VITDET, window_size=3, window_block_indexes=(0,), drop_path_rate=0.1), (12,), (8,)),
@@ -374,3 +386,44 @@ def test_one_graph(cls, one_graph):
         torch.manual_seed(0)  # of dropped paths
         outs.append(call())
     torch.testing.assert_close(*outs)
+
+
+def test_dinov3_takes_its_releases():
+    """Names and the masked bias of the keys as in Meta's files; what a cell shows moves with it."""
+    torch.manual_seed(0)
+    model = DINOv3(embed_dims=16, num_heads=2, gated=True, out_indices=(1,), num_registers=2).eval()
+    model.init_weights()
+    state = {}
+    for name, value in model.state_dict().items():
+        block = re.sub(r'^(blocks\.\d+\.).*', r'\1', name)
+        if name.endswith('gamma1') or name.endswith('gamma2'):
+            state[f'{block}ls{name[-1]}.gamma'] = value
+        elif name.endswith('q_bias'):
+            zeros = torch.zeros_like(value)
+            state[f'{block}attn.qkv.bias'] = torch.cat([value, zeros, model.state_dict()[name.replace('q_b', 'v_b')]])
+            state[f'{block}attn.qkv.bias_mask'] = torch.ones(48)
+        elif '.w12.' in name:
+            for part, half in enumerate(value.chunk(2)):
+                state[name.replace('w12', f'w{part + 1}')] = half
+        elif not name.endswith('v_bias'):
+            state[name.replace('patch_embed.', 'patch_embed.proj.').replace('registers', 'storage_tokens')] = value
+    state |= {'mask_token': torch.zeros(1, 16), 'rope_embed.periods': torch.zeros(2)}
+    again = DINOv3(embed_dims=16, num_heads=2, gated=True, out_indices=(1,), num_registers=2).eval()
+    again.load_state_dict(again._own_names(state))
+    image = torch.randn(1, 3, 32, 48)
+    torch.testing.assert_close(again(image), model(image))
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda: DINOv3(out_indices=()), 'out_indices'),
+        (lambda: DINOv3(embed_dims=20, num_heads=2), 'embed_dims=20'),
+        (lambda: DINOv3(rescale=0.5), 'rescale'),
+        (lambda: DINOv3(embed_dims=16, num_heads=2, out_indices=(0,))(torch.randn(1, 3, 40, 32)), '40x32'),
+        (lambda: DINOv3STA(vit=dict(embed_dims=16, num_heads=2, out_indices=(0, 1))), 'three out_indices'),
+    ],
+)
+def test_what_dinov3_does_not_take(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -84,6 +84,28 @@ def dfine():
     return dict(model, type='DFINE')
 
 
+def deimv2(lite=False):
+    model = dfine()
+    model['decoder']['layer_cfg']['ffn_cfg'] = dict(embed_dims=DIMS, feedforward_channels=8)
+    neck = dict(model['neck'], type='DEIMv2HybridEncoder')
+    if lite:
+        model['decoder']['layer_cfg']['gateway'] = False
+        model['bbox_head'] |= dict(share_box_branch=True, loss_fgl_weight=0.0, loss_ddf_weight=0.0)
+        model['backbone'] = dict(
+            model['backbone'], num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,)
+        )
+        neck = dict(type='LiteEncoder', in_channels=[16], out_channels=DIMS, num_blocks=1)
+    return dict(model, type='DEIMv2', neck=neck)
+
+
+def deimv2_of_dinov3():
+    vit = dict(embed_dims=16, num_heads=2, out_indices=(0, 1, 2), num_registers=1)
+    model = deimv2()
+    model['neck'] = dict(model['neck'], in_channels=[24, 32, 32], encode_levels=(2,))
+    model['decoder']['layer_cfg']['cross_attn_cfg'] |= dict(num_levels=3, num_points=[1, 2, 1])
+    return dict(model, backbone=dict(type='DINOv3STA', vit=vit, detail_channels=4), num_feature_levels=3)
+
+
 def lwdetr(backbone='WindowedViT', scales=(2.0, 0.5), norm='BN'):
     points = dict(embed_dims=DIMS, num_heads=2, num_levels=len(scales), num_points=2, dropout=0.0)
     loose = dict(ATTENTION)
@@ -129,6 +151,9 @@ DETECTORS = {
     'RTDETR whose first layer detects': rtdetr(num_points=1)
     | dict(decoder=dict(rtdetr(num_points=1)['decoder'], eval_idx=0)),
     'DFINE': dfine(),
+    'DEIMv2': deimv2(),
+    'DEIMv2 of one map': deimv2(lite=True),
+    'DEIMv2 with DINOv3': deimv2_of_dinov3(),
     'LWDETR': lwdetr(),
     'LWDETR with DINOv2': lwdetr('DINOv2', (1.0,), 'LN2d'),
     'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
@@ -224,7 +249,10 @@ class LastLayer(torch.nn.Module):
         return scores[-1], boxes[-1]
 
 
-@pytest.mark.parametrize('name', ['RTDETR', 'RTDETR with discrete samples', 'DFINE', 'LWDETR', 'LWDETR with DINOv2'])
+REAL_TIME = [name for name in DETECTORS if name.startswith(('RTDETR', 'DFINE', 'DEIMv2', 'LWDETR'))]
+
+
+@pytest.mark.parametrize('name', REAL_TIME)
 def test_export(name):
     network, images = LastLayer(build(name).eval()), torch.randn(2, 3, *PADDED)
     exported = torch.export.export(network, (images,), strict=False).module()
@@ -402,7 +430,14 @@ def test_wrong_settings_are_told(make, word):
 
 @pytest.mark.usefixtures('_fake_gpu')
 @pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (50, 70))], ids=['whole', 'padded'])
-@pytest.mark.parametrize('name', [name for name in DETECTORS if len(DETECTORS[name]['neck']['in_channels']) == 1])
+@pytest.mark.parametrize(
+    'name',
+    [
+        name
+        for name, model in DETECTORS.items()
+        if len(model['neck']['in_channels']) == 1 and model['neck']['type'] != 'LiteEncoder'  # which makes a second map
+    ],
+)
 def test_a_loss_waits_once_for_a_gpu_and_a_prediction_never(name, shapes, monkeypatch):
     """But for the matching, which happens on the host."""
     empty = lambda host, shapes, *rest: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)

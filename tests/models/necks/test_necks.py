@@ -19,12 +19,14 @@ from mmdet.models.necks import (
     ChannelMapper,
     CSPNeXtPAFPN,
     CTResNetNeck,
+    DEIMv2HybridEncoder,
     DFINEHybridEncoder,
     DilatedEncoder,
     DyHead,
     FPN_DropBlock,
     HybridEncoder,
     SimpleFPN,
+    LiteEncoder,
     SSDNeck,
     YOLOV3Neck,
 )
@@ -66,6 +68,11 @@ NECKS = [
     (
         DFINEHybridEncoder,
         dict(in_channels=CHANNELS, out_channels=8, encode_levels=(3,), encoder=ENCODER, decoder_channels=4),
+        SIZES,
+    ),
+    (
+        DEIMv2HybridEncoder,
+        dict(in_channels=CHANNELS, out_channels=8, encode_levels=(3,), encoder=ENCODER, trailing_conv=True),
         SIZES,
     ),
     (ChannelMapper, dict(in_channels=CHANNELS, out_channels=8, num_outs=6), [*SIZES, (1, 2), (1, 1)]),
@@ -295,6 +302,7 @@ RECURSIVE |= dict(dilations=(1, 1), out_indices=(0, 1))
 FIRST = {cls: (kwargs, CHANNELS) for cls, kwargs, _ in NECKS[::-1]}
 FIRST |= {
     C2fProjector: (dict(in_channels=[8, 8], out_channels=8, scales=(1.0,)), [8] * 2),
+    LiteEncoder: (dict(in_channels=[8], out_channels=8, num_blocks=1), [8]),
     BFP: (dict(in_channels=8, num_levels=4, refine_level=1, refine_type='non_local'), [8] * 4),
     DyHead: (dict(in_channels=16, out_channels=16, num_blocks=1, zero_init_offset=False), [16] * 4),
     SimpleFPN: (dict(backbone_channel=16, in_channels=[4, 8, 16, 16], out_channels=8, num_outs=5), [16]),
@@ -319,6 +327,17 @@ def test_plain_maps_at_several_scales(channels):
         C2fProjector([8], scales=(4.0,))
 
 
+def test_the_lite_encoder_halves_its_only_map():
+    torch.manual_seed(0)
+    neck = LiteEncoder([8], 4, num_blocks=1)
+    outs = neck([torch.randn(2, 8, 5, 8)])
+    assert [tuple(out.shape) for out in outs] == [(2, 4, 5, 8), (2, 4, 3, 4)]
+    sum(out.square().sum() for out in outs).backward()
+    assert all(value.grad is not None for value in neck.parameters())
+    with pytest.raises(ValueError, match=r'one map.*\[8, 16\]'):
+        LiteEncoder([8, 16])
+
+
 def test_every_neck_is_compiled_by_the_next_test():
     assert {cls.__name__ for cls in FIRST} == set(necks.__all__)
 
@@ -332,6 +351,7 @@ def test_one_graph(cls, one_graph):
         image = torch.randn(1, 3, 64, 64)
         inputs = image, *neck.rfp_modules[0](image)
     elif cls in (C2fProjector, SimpleFPN):  # of maps of one size
+    elif cls in (C2fProjector, LiteEncoder):  # of maps of one size
         inputs = features(channels, SIZES[:1] * len(channels))
     else:
         inputs = features(channels)

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         'detr_layers': (
             'DetrTransformerDecoder DetrTransformerDecoderLayer DetrTransformerEncoder DetrTransformerEncoderLayer'
         ),
+        'deimv2_layers': 'DEIMv2TransformerDecoder DEIMv2TransformerDecoderLayer',
         'dfine_layers': 'DFINETransformerDecoder DFINETransformerDecoderLayer LocationQuality',
         'dino_layers': 'CdnQueryGenerator DinoTransformerDecoder',
         'grounding_dino_layers': (

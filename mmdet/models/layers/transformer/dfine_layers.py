@@ -23,10 +23,10 @@ from .rt_detr_layers import RTDETRTransformerDecoder, RTDETRTransformerDecoderLa
 class GatedSum(BaseModule):
     """A residual whose two parts are weighted by gates that both decide (Appendix A, "target gating layer")."""
 
-    def __init__(self, embed_dims: int) -> None:
+    def __init__(self, embed_dims: int, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.gate = nn.Linear(2 * embed_dims, 2 * embed_dims)
-        self.norm = nn.LayerNorm(embed_dims)
+        self.norm = norm or nn.LayerNorm(embed_dims)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """``(B, Q, C)`` of two of the same."""
