@@ -5,7 +5,13 @@ model = dict(
         pad_size_divisor=32,
         batch_augments=[dict(type='BatchSyncRandomResize', random_size_range=(416, 608), size_divisor=32, interval=1)],
     ),
-    backbone=dict(patch_size=16, pretrain_size=512, num_windows=2),
+    backbone=dict(
+        patch_size=16,
+        pretrain_size=512,
+        num_windows=2,
+        out_indices=(2, 5, 8, 11),
+        window_blocks=(0, 1, 2, 4, 5, 7, 8, 10, 11),
+    ),
     decoder=dict(num_layers=3),
 )
 

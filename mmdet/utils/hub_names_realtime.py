@@ -208,7 +208,20 @@ _MIXERS: Rows = [
     (rf'{_MIXER}\.0\.m\.(\d)\.cv(\d)\.(conv\..+)', r'neck.mixers.\1.bottlenecks.\2.{\3-1}.\4'),
     (rf'{_MIXER}\.1\.(.+)', r'neck.norms.\1.\2'),
 ]
+_MASKS, _OUR_MASKS = r'(?:segmentation_head\.)?', 'bbox_head.mask_branch'
 _OUTER = r'(?:model|transformer)'
+_SEGMENTED: Rows = [
+    (r'segmentation_head\.bias', f'{_OUR_MASKS}.bias'),
+    ('segmentation_bias', f'{_OUR_MASKS}.bias'),
+    (rf'{_MASKS}blocks\.(\d)\.(?:dwconv|depthwise_conv)\.(.+)', rf'{_OUR_MASKS}.blocks.\1.dwconv.\2'),
+    (rf'{_MASKS}blocks\.(\d)\.(?:norm|layernorm)\.(.+)', rf'{_OUR_MASKS}.blocks.\1.norm.\2'),
+    (rf'{_MASKS}blocks\.(\d)\.(?:pwconv1|pointwise_conv)\.(.+)', rf'{_OUR_MASKS}.blocks.\1.pwconv.\2'),
+    (rf'{_MASKS}spatial_features_proj\.(.+)', rf'{_OUR_MASKS}.map_proj.\1'),
+    (rf'{_MASKS}query_features_block\.(?:norm_in|norm)\.(.+)', rf'{_OUR_MASKS}.norm.\1'),
+    (rf'{_MASKS}query_features_block\.(?:layers\.0|mlp\.fc1)\.(.+)', rf'{_OUR_MASKS}.mlp.0.\1'),
+    (rf'{_MASKS}query_features_block\.(?:layers\.2|mlp\.fc2)\.(.+)', rf'{_OUR_MASKS}.mlp.2.\1'),
+    (rf'{_MASKS}query_features_proj\.(.+)', rf'{_OUR_MASKS}.kernel_proj.\1'),
+]
 _LWDETR: Rows = [
     *_VIT,
     *_MIXERS,
@@ -233,4 +246,5 @@ REALTIME_TABLES: dict[str, Rows] = {
     'transformers DEIMv2': _DEIMV2,
     'transformers DINOv3': _dinov3('', 'backbone.'),
     'transformers LW-DETR': _LWDETR,
+    'transformers RF-DETR with masks': [*_SEGMENTED, *((rf'(?:model\.)?{pattern}', name) for pattern, name in _LWDETR)],
 }

@@ -289,6 +289,17 @@ def rfdetr(windows, patch):
     return ours, transformers.RfDetrForObjectDetection(transformers.RfDetrConfig(**GROUPED, backbone_config=backbone))
 
 
+def rfdetr_masks(windows, patch):
+    """Matched by classes and boxes alone: theirs draws another number of points for its costs."""
+    ours, theirs = rfdetr(windows, patch)
+    theirs.config.update(dict(mask_class_loss_coefficient=0, mask_dice_loss_coefficient=0, intermediate_size=4 * DIMS))
+    return seg_model(ours), transformers.RfDetrForInstanceSegmentation(theirs.config)
+
+
+def seg_model(model):
+    return dict(model, type='RFDETRSeg', bbox_head=dict(model['bbox_head'], type='RFDETRSegHead'))
+
+
 PAIRS = {
     'RT-DETR of 18': lambda: rtdetr(18),
     'RT-DETR of 50': lambda: rtdetr(50),
@@ -303,6 +314,8 @@ PAIRS = {
     'LW-DETR of two levels': lambda: lwdetr((2.0, 0.5)),
     'RF-DETR': lambda: rfdetr(2, 14),
     'RF-DETR of another patch': lambda: rfdetr(1, 16),
+    'RF-DETR with masks': lambda: rfdetr_masks(2, 14),
+    'RF-DETR with masks of another patch': lambda: rfdetr_masks(1, 16),
 }
 SIZES = {name: ((112, 112), (224, 224)) if name.startswith('RF') else ((128, 64), (96, 160)) for name in PAIRS}
 
@@ -376,7 +389,12 @@ def labelled(samples):
         classes = torch.randint(CLASSES, (count,), generator=generator)
         corners = bbox_cxcywh_to_xyxy(boxes) * torch.tensor([width, height] * 2)
         sample.gt_instances = InstanceData(bboxes=corners, labels=classes)
-        found.append(dict(class_labels=classes, boxes=boxes))
+        x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
+        inside = ((x - corners[:, None, None, 0]) * (corners[:, None, None, 2] - x) > 0) & (
+            (y - corners[:, None, None, 1]) * (corners[:, None, None, 3] - y) > 0
+        )
+        sample.gt_instances.masks = inside.to(torch.uint8)
+        found.append(dict(class_labels=classes, boxes=boxes, masks=inside.float()))
     return found
 
 
@@ -392,6 +410,12 @@ def test_same_outputs(pair, index):
     nearest = (mine[:, :, None] - other[:, None]).abs().amax(-1).min(2)  # cells of equal scores may change places
     assert nearest.values.max() < 1e-4
     assert all(len(index.unique()) == QUERIES for index in nearest.indices)
+    if 'masks' in name:
+        with torch.no_grad():
+            mine = ours(images, samples, mode='tensor')[2]
+        for one, other, place in zip(mine, want.pred_masks, nearest.indices):
+            torch.testing.assert_close(one, other[place], rtol=1e-4, atol=1e-3)
+        assert found[0].pred_instances.masks.shape == (QUERIES, *SIZES[name][index])
     best = want.logits.sigmoid().flatten(1).topk(QUERIES).values
     for sample, values in zip(found, best):
         close(sample.pred_instances.scores, values)
@@ -413,6 +437,10 @@ def test_same_losses(pair, monkeypatch):
     images, samples = scenes(SIZES[name][0])
     labels = labelled(samples)
     without_denoising(ours, monkeypatch)
+    if 'masks' in name:  # points without chance, the same for every mask
+        rand = torch.rand
+        alike = lambda *shape, **rest: rand(shape[-2:], generator=torch.Generator().manual_seed(0)).expand(shape)
+        monkeypatch.setattr(torch, 'rand', alike)
     with torch.no_grad():
         want = evaluated(theirs)(images, labels=labels).loss_dict
         found = evaluated(ours).loss(images, samples)
@@ -420,6 +448,8 @@ def test_same_losses(pair, monkeypatch):
     if name.startswith(('LW', 'RF')):
         pairs = {'loss_cls': ('loss_ce', 1), 'loss_bbox': ('loss_bbox', 5), 'loss_iou': ('loss_giou', 2)}
         suffixes = {'': '', 'd0.': '_0', 'enc_': '_enc'}
+        if 'masks' in name:
+            pairs |= {'loss_mask': ('loss_mask_ce', 5), 'loss_dice': ('loss_mask_dice', 5)}
     else:
         pairs = {'loss_cls': ('loss_vfl', 1), 'loss_bbox': ('loss_bbox', 1), 'loss_iou': ('loss_giou', 1)}
         suffixes = {'': '', 'd0.': '_aux_0', 'enc_': '_aux_1'}

@@ -27,9 +27,9 @@ __getattr__, __dir__, __all__ = attach(
         'labels': 'of_label',
         'mask_lookup': 'mask_shares mask_values',
         'loss_dicts': 'rename_loss_dict reweight_loss_dict',
-        'masks': 'crop_masks paste_masks',
+        'masks': 'crop_masks paste_masks resized_masks',
         'panoptic_gt': 'things_and_stuff whole_masks',
-        'query_masks': 'MaskTargets gt_of_masks targets_of_matching',
+        'query_masks': 'MaskTargets gt_of_masks mask_truth_at targets_of_matching',
         'mixture': 'split_by_mixture',
         'object_cells': 'CellTargets ObjectCells starts_of',
         'ordering': 'stable_topk',
@@ -49,7 +49,7 @@ __getattr__, __dir__, __all__ = attach(
             'QueryOutputs QueryPairs columns_of_labels cost_of_terms dice_cost float_outputs focal_terms layer_losses '
             'solve'
         ),
-        'uncertain_points': 'get_uncertain_point_coords_with_randomness get_uncertainty',
+        'uncertain_points': 'get_uncertain_point_coords_with_randomness get_uncertainty pick_uncertain_points',
         'sampling_result': 'SamplingResult results_of',
     },
 )

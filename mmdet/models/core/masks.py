@@ -5,6 +5,7 @@ Letters: B images, S slots, N masks, h and w of a mask head, H and W of an image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -206,3 +207,29 @@ def paste_rle(
                 window = np.zeros((0, 0), bool)
             codes[-1].append(encode_window(window, x1, y1, shape))
     return codes
+
+
+def resized_masks(
+    logits: Tensor, size: tuple[int, int], meta: dict, rescale: bool, threshold: float = 0.5, budget: int = PASTE_BUDGET
+) -> Tensor:
+    """``(N, H, W)`` bool, of the original image if ``rescale``, else of the input without padding.
+
+    Args:
+        logits: ``(N, h, w)`` of the padded input.
+        size: Height and width of the padded input.
+        threshold: The least probability inside.
+        budget: Pixels that are enlarged at once.
+    """
+    shape = tuple(meta['img_shape'][:2])
+    target = tuple(meta['ori_shape'][:2]) if rescale else shape
+    least = math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
+    if not len(logits):
+        return logits.new_zeros(0, *target, dtype=torch.bool)
+    parts = []
+    for part in logits[None].split(max(1, budget // max(1, max(size[0] * size[1], target[0] * target[1]))), 1):
+        if shape != tuple(size):
+            part = F.interpolate(part, size, mode='bilinear', align_corners=False)[..., : shape[0], : shape[1]]
+        if part.shape[-2:] != target:
+            part = F.interpolate(part, target, mode='bilinear', align_corners=False)
+        parts.append(part[0] > least)
+    return torch.cat(parts)

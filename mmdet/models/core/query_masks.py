@@ -12,6 +12,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmdet.ops.point_sample import point_sample
+
 from .assignment import Assignment
 from .constants import constant
 from .gt import DenseTargets, PaddedGT, pad_batch
@@ -73,3 +75,10 @@ def targets_of_matching(gt_inds: Tensor, instances: Sequence[InstanceData], num_
         masks=[image.masks for image in instances],
         avg_factor=pos.sum(2).clamp(min=1).sum(1).float(),
     )
+
+
+def mask_truth_at(masks: Tensor, points: Tensor, mode: str = 'bilinear') -> Tensor:
+    """``(L, m, P)`` shares of the masks ``(m, H, W)`` of an image at ``(L, m, P, 2)``: each mask is read once."""
+    joined = points.transpose(0, 1).flatten(1, 2)  # (m, L * P, 2)
+    found = point_sample(masks[:, None].float(), joined, mode=mode)[:, 0]
+    return found.unflatten(1, (len(points), -1)).transpose(0, 1)

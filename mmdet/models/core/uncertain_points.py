@@ -49,3 +49,22 @@ def get_uncertain_point_coords_with_randomness(
     picked = coords.gather(1, index[..., None].expand(-1, -1, 2))
     anywhere = torch.rand(num_images, num_points - num_uncertain, 2, device=device)
     return torch.cat([picked, anywhere], 1)
+
+
+def pick_uncertain_points(
+    masks: Tensor,
+    num_points: int,
+    oversample_ratio: float,
+    importance_sample_ratio: float,
+    budget: int = 8 * 1024**2,
+) -> Tensor:
+    """``(N, num_points, 2)`` as :func:`get_uncertain_point_coords_with_randomness` of masks without classes.
+
+    Args:
+        masks: Logits ``(N, 1, H, W)``.
+        budget: Candidates among which points are picked at once.
+    """
+    step = max(1, int(budget // max(1, num_points * oversample_ratio)))
+    options = num_points, oversample_ratio, importance_sample_ratio
+    parts = masks.split(step)
+    return torch.cat([get_uncertain_point_coords_with_randomness(part, None, *options) for part in parts])  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.structures.mask import BaseInstanceMasks
 
 
 @MODELS.register_module()
@@ -72,7 +73,7 @@ class BatchSyncRandomResize(nn.Module):
         self._random_size_range = tuple(round(side / size_divisor) for side in random_size_range)
 
     def forward(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList]:
-        """Images ``(B, C, H, W)`` of the size of this interval, with the boxes of the samples scaled."""
+        """Images ``(B, C, H, W)`` of the size of this interval, with the boxes and masks of the samples scaled."""
         inputs = inputs.float()
         height, width = inputs.shape[-2:]
         iteration = MessageHub.get_current_instance().get_info('iter', 0) or 0
@@ -90,6 +91,9 @@ class BatchSyncRandomResize(nn.Module):
             for instances in (sample.get('gt_instances'), sample.get('ignored_instances')):
                 if instances is not None and 'bboxes' in instances:
                     instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([scale_x, scale_y] * 2)
+                if instances is not None and isinstance(instances.get('masks'), BaseInstanceMasks):
+                    masks = instances.masks
+                    instances.masks = masks.resize((round(masks.height * scale_y), round(masks.width * scale_x)))
         return inputs, data_samples
 
     def _size(self, block: int, size: tuple[int, int]) -> tuple[int, int]:

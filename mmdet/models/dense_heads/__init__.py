@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = attach(
         'nasfcos_head': 'NASFCOSHead',
         'paa_head': 'PAAHead',
         'pisa_heads': 'PISARetinaHead PISASSDHead',
+        'rfdetr_seg_head': 'RFDETRSegHead',
         'reppoints_head': 'RepPointsHead',
         'retinaface_head': 'RetinaFaceHead',
         'rtmdet_ins_head': 'RTMDetInsHead RTMDetInsSepBNHead',

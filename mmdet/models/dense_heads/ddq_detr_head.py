@@ -57,6 +57,9 @@ class DDQDETRHead(DINOHead):
         for branch in self.aux_reg_branches:
             constant_init(branch[-1], 0, bias=0)
 
+    def deploy(self, layer: int) -> None:
+        """Leave all branches: by them the decoder tells after each layer which queries are distinct."""
+
     def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logits ``(L, B, T, C)`` and boxes ``(L, B, T, 4)`` of ``(L, B, T, .)``, as Deformable DETR's."""
         scores, boxes = [], []

@@ -74,14 +74,29 @@ class DeformableDETRHead(DETRHead):
             for branch in self.reg_branches:
                 nn.init.constant_(branch[-1].bias.data[2:], 0.0)
 
+    detecting: int | None = None  # the layer that is left in a head for deployment
+
+    def deploy(self, layer: int) -> None:
+        """Look at the outputs of one layer alone, and drop the branches of classes of those before it."""
+        self.detecting = layer
+        branches = list(self.cls_branches)
+        unused = range(min(layer, len(branches) - 1))
+        self.cls_branches = nn.ModuleList([nn.Identity() if i in unused else b for i, b in enumerate(branches)])
+
+    def _detecting_states(self, hidden_states: Tensor) -> Tensor:
+        """``(L, B, Q, D)``, or ``(1, B, Q, D)`` of the only layer that detects."""
+        return hidden_states if self.detecting is None else hidden_states[-1:]
+
     def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logits ``(L, B, Q, cls_out_channels)`` and boxes ``(L, B, Q, 4)`` of ``(L, B, Q, D)``.
 
         Args:
             references: Of each layer, points ``(B, Q, 2)`` or boxes ``(B, Q, 4)``; those after the last are not used.
         """
-        scores = torch.stack([branch(state) for branch, state in zip(self.cls_branches, hidden_states)])
-        layers = zip(self.reg_branches, hidden_states, references)
+        first = self.detecting or 0
+        hidden_states = self._detecting_states(hidden_states)
+        scores = torch.stack([branch(state) for branch, state in zip(self.cls_branches[first:], hidden_states)])
+        layers = zip(self.reg_branches[first:], hidden_states, references[first:])
         boxes = torch.stack([moved_references(branch(state), start) for branch, state, start in layers])
         return scores, boxes
 

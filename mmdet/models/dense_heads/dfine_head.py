@@ -95,12 +95,20 @@ class DFINEHead(DINOHead):
         for branch in (*self.reg_branches, self.pre_bbox_head):
             constant_init(branch[-1], 0, bias=0)
 
+    def deploy(self, layer: int) -> None:
+        """As DINO's; what sides tell of a score is left for the last layer."""
+        super().deploy(layer)
+        left = [nn.Identity() if i < layer else module for i, module in enumerate(self.lqe_layers)]
+        self.lqe_layers = nn.ModuleList(left)
+
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, references: Tensor, corners: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, C)`` and boxes ``(L, B, Q, 4)`` of what the decoder gave."""
-        layers = zip(self.cls_branches, self.lqe_layers, hidden_states, corners)
-        return torch.stack([score(state) + quality(sides) for score, quality, state, sides in layers]), references
+        first, states = self.detecting or 0, self._detecting_states(hidden_states)
+        layers = zip(self.cls_branches[first:], self.lqe_layers[first:], states, corners[-len(states) :])
+        scores = torch.stack([score(state) + quality(sides) for score, quality, state, sides in layers])
+        return scores, references[-len(states) :]
 
     def loss(  # type: ignore[override]
         self,

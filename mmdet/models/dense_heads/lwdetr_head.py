@@ -55,12 +55,19 @@ class LWDETRHead(DeformableDETRHead):
         for branch in (*self.reg_branches, *self.enc_reg_branches):
             constant_init(branch[-1], 0, bias=0)
 
+    def deploy(self, layer: int) -> None:
+        """Leave the branches of the first group, and look at the last layer alone."""
+        super().deploy(layer)
+        self.enc_cls_branches, self.enc_reg_branches = self.enc_cls_branches[:1], self.enc_reg_branches[:1]
+        self.num_groups = 1
+
     def forward(self, hidden_states: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logits ``(L, B, R * Q, C)`` and boxes ``(L, B, R * Q, 4)`` of ``(L, B, R * Q, D)``.
 
         Args:
             references: ``(B, R * Q, 4)``.
         """
+        hidden_states = self._detecting_states(hidden_states)
         deltas = self.reg_branches[0](hidden_states)
         return self.cls_branches[0](hidden_states), boxes_from(references.expand_as(deltas), deltas)
 

@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import QueryPairs, get_uncertain_point_coords_with_randomness, gt_of_masks
+from mmdet.models.core import QueryPairs, gt_of_masks, mask_truth_at, pick_uncertain_points
 from mmdet.models.layers.transformer import Mask2FormerTransformerDecoder
 from mmdet.ops.point_sample import point_sample
 from mmdet.registry import MODELS
@@ -191,7 +191,7 @@ class Mask2FormerHead(MaskFormerHead):
         with torch.no_grad():
             points = self._uncertain_points(flat).view(*chosen.shape[:2], -1, 2)  # (L, M, P, 2)
             of_images = zip(masks, points.split([len(image) for image in masks], 1))
-            truth = torch.cat([self._truth_at(*image) for image in of_images], 1)  # (L, M, P)
+            truth = torch.cat([mask_truth_at(*image) for image in of_images], 1)  # (L, M, P)
         found = point_sample(flat, points.flatten(0, 1))[:, 0]  # (L * M, P)
         truth = truth.flatten(0, 1)
         dice = self.loss_dice(found, truth, reduction_override='none')
@@ -200,14 +200,5 @@ class Mask2FormerHead(MaskFormerHead):
 
     def _uncertain_points(self, masks: Tensor) -> Tensor:
         """``(N, P, 2)`` of masks ``(N, 1, h, w)``."""
-        step = max(1, int(POINT_BUDGET // max(1, self.num_points * self.oversample_ratio)))
         options = self.num_points, self.oversample_ratio, self.importance_sample_ratio
-        return torch.cat(
-            [get_uncertain_point_coords_with_randomness(part, None, *options) for part in masks.split(step)]
-        )
-
-    @staticmethod
-    def _truth_at(masks: Tensor, points: Tensor) -> Tensor:
-        """``(L, m, P)`` shares of the masks ``(m, H, W)`` of an image at ``(L, m, P, 2)``: each is read once."""
-        joined = points.transpose(0, 1).flatten(1, 2)  # (m, L * P, 2)
-        return point_sample(masks[:, None].float(), joined)[:, 0].unflatten(1, (len(points), -1)).transpose(0, 1)
+        return pick_uncertain_points(masks, *options, budget=POINT_BUDGET)

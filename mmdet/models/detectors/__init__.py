@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         'dino': 'DINO',
         'glip': 'GLIP',
         'grounding_dino': 'GroundingDINO',
-        'lwdetr': 'LWDETR',
+        'lwdetr': 'LWDETR RFDETRSeg',
         'rtdetr': 'DEIMv2 DFINE RTDETR',
         'semi_base': 'SemiBaseDetector',
         'single_stage': (

@@ -17,7 +17,14 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from .base import BaseDetector
 
 # What a head needs for its loss alone.
-LOSS_INPUTS = 'enc_outputs_class', 'enc_outputs_coord', 'aux_enc_outputs_class', 'aux_enc_outputs_coord', 'dn_meta'
+LOSS_INPUTS = (
+    'enc_outputs_class',
+    'enc_outputs_coord',
+    'enc_outputs_feature',
+    'aux_enc_outputs_class',
+    'aux_enc_outputs_coord',
+    'dn_meta',
+)
 
 
 @MODELS.register_module()

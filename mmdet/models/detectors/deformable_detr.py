@@ -226,12 +226,30 @@ class DeformableDETR(DetectionTransformer):
         logits = torch.where(left_out, torch.inf, proposals.logit())
         return self.memory_trans_norm(self.memory_trans_fc(memory.masked_fill(left_out, 0))), logits
 
-    @staticmethod
+    fixed_shapes: list[tuple[int, int]] | None = None  # of the levels whose boxes are known; see :meth:`fix_cells`
+    fixed_boxes: Tensor
+    fixed_left_out: Tensor
+
+    def fix_cells(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Keep the boxes of the cells of levels of these sizes; pictures of other sizes have theirs computed."""
+        like = next(self.parameters()).new_zeros(1, 1, 1)
+        self.fixed_shapes = None
+        boxes, left_out = self._cell_boxes(like, None, shapes)
+        self.register_buffer('fixed_boxes', boxes, persistent=False)
+        self.register_buffer('fixed_left_out', left_out, persistent=False)
+        self.fixed_shapes = [tuple(shape) for shape in shapes]
+
+    def deploy(self) -> None:
+        """Leave what detects: the layer that does, and what leads to it."""
+        self.bbox_head.deploy(getattr(self.decoder, 'eval_idx', self.decoder.num_layers - 1))
+
     def _cell_boxes(
-        memory: Tensor, memory_mask: Tensor | None, spatial_shapes: Tensor | Sequence[tuple[int, int]]
+        self, memory: Tensor, memory_mask: Tensor | None, spatial_shapes: Tensor | Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """``(B, S, 4)`` a box around each cell, and ``(B, S, 1)`` those that are padding or reach the border."""
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
+        if memory_mask is None and self.fixed_shapes == [tuple(shape) for shape in shapes]:
+            return self.fixed_boxes.expand(len(memory), -1, -1), self.fixed_left_out.expand(len(memory), -1, -1)
         sizes = [height * width for height, width in shapes]
         levels = [None] * len(sizes) if memory_mask is None else memory_mask.split(sizes, 1)
         boxes = []

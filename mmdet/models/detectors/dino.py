@@ -46,6 +46,11 @@ class DINO(DeformableDETR):
             raise UserValueError(f'dn_cfg must not set {", ".join(double)}, which the model knows')
         self.dn_query_generator = CdnQueryGenerator(**known, **(dn_cfg or {}))
 
+    def deploy(self) -> None:
+        """Without queries for denoising."""
+        super().deploy()
+        self.dn_query_generator = None
+
     def _init_layers(self) -> None:
         self._init_transformer()
         self._init_queries()

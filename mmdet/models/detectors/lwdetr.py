@@ -1,4 +1,7 @@
-"""LW-DETR and RF-DETR. Letters: B images, S cells of all levels, R groups, Q queries of a group, C channels."""
+"""LW-DETR, RF-DETR, and RF-DETR with masks.
+
+Letters: B images, S cells of all levels, R groups, Q queries of a group, C channels.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from mmdet.models.dense_heads.lwdetr_head import boxes_from
 from mmdet.models.layers.transformer import LWDETRTransformerDecoder
 from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
 from mmdet.utils import OptConfigType
 
 from .dino import rows_at
@@ -63,6 +67,14 @@ class LWDETR(EncodedByNeck):
     def _init_query_weights(self) -> None:
         nn.init.zeros_(self.reference_embedding.weight)
 
+    def deploy(self) -> None:
+        """With the first group of queries alone."""
+        super().deploy()
+        for name in ('query_embedding', 'reference_embedding'):
+            setattr(self, name, nn.Embedding.from_pretrained(getattr(self, name).weight[: self.num_queries].detach()))
+        self.memory_trans_fc, self.memory_trans_norm = self.memory_trans_fc[:1], self.memory_trans_norm[:1]
+        self.num_groups = 1
+
     def pre_decoder(  # type: ignore[override]
         self, memory: Tensor, memory_mask: Tensor | None, spatial_shapes: Tensor
     ) -> tuple[dict, dict]:
@@ -77,15 +89,19 @@ class LWDETR(EncodedByNeck):
             order = scores.detach().amax(-1).masked_fill(left_out[..., 0], -torch.inf)
             best = order.topk(min(self.num_queries, order.shape[1]), dim=1).indices
             deltas = head.enc_reg_branches[group](rows_at(features, best))
-            found.append((rows_at(scores, best), boxes_from(rows_at(proposals, best), deltas)))
-        scores, boxes = (torch.stack(column) for column in zip(*found))  # (R, B, Q, .)
+            found.append((rows_at(scores, best), boxes_from(rows_at(proposals, best), deltas), rows_at(features, best)))
+        scores, boxes, features = (torch.stack(column) for column in zip(*found))  # (R, B, Q, .)
         count = scores.shape[2]
         learned = lambda table: table.weight.unflatten(0, (self.num_groups, -1))[:groups, :count].flatten(0, 1)
         start = boxes.detach().transpose(0, 1).flatten(1, 2)
         references = boxes_from(start, learned(self.reference_embedding).to(start.dtype).expand_as(start))
         query = learned(self.query_embedding).expand(len(memory), -1, -1)
         queries = dict(query=query, memory=memory, reference_points=references)
-        return queries, dict(enc_outputs_class=scores, enc_outputs_coord=boxes) if self.training else {}
+        return queries, self._head_inputs(scores, boxes, features) if self.training else {}
+
+    def _head_inputs(self, scores: Tensor, boxes: Tensor, features: Tensor) -> dict:
+        """What the losses of the encoder take."""
+        return dict(enc_outputs_class=scores, enc_outputs_coord=boxes)
 
     def forward_decoder(  # type: ignore[override]
         self, query: Tensor, memory: Tensor, memory_mask: Tensor | None, reference_points: Tensor, **where: Any
@@ -95,3 +111,23 @@ class LWDETR(EncodedByNeck):
             query=query, value=memory, key_padding_mask=memory_mask, reference_points=reference_points, **where
         )
         return dict(hidden_states=states, references=reference_points)
+
+
+@MODELS.register_module()
+class RFDETRSeg(LWDETR):
+    """RF-DETR with masks (https://github.com/roboflow/rf-detr), made of the neck's only map, whose cells are patches.
+
+    ``decoder.num_layers`` counts the layers of the masks, too.
+    """
+
+    def __init__(self, *args: Any, decoder: dict, bbox_head: dict, **kwargs: Any) -> None:
+        bbox_head = dict(bbox_head, num_layers=decoder['num_layers'])
+        super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
+
+    def _head_inputs(self, scores: Tensor, boxes: Tensor, features: Tensor) -> dict:
+        return dict(super()._head_inputs(scores, boxes, features), enc_outputs_feature=features)
+
+    def forward_transformer(self, img_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList = None) -> dict:
+        found = super().forward_transformer(img_feats, batch_data_samples)
+        size = tuple(side * self.backbone.patch_size for side in img_feats[0].shape[-2:])
+        return dict(found, mask_feature=img_feats[0], input_size=size)

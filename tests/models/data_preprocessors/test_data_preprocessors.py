@@ -140,6 +140,20 @@ def test_sync_random_resize_is_a_function_of_the_iteration():
     assert all(side % 32 == 0 for size in sizes.values() for side in size)
 
 
+def test_sync_random_resize_takes_masks_along():
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 1)
+    one = plain(8, 8)
+    masks = np.zeros((1, 8, 8), np.uint8)
+    masks[0, :4] = 1
+    one.gt_instances = InstanceData(bboxes=torch.tensor([[0.0, 0, 8, 4]]), masks=BitmapMasks(masks, 8, 8))
+    inputs, samples = BatchSyncRandomResize((16, 16), interval=1, size_divisor=16)(torch.zeros(1, 3, 8, 8), [one])
+    hub.update_info('iter', 0)
+    found = samples[0].gt_instances
+    assert inputs.shape[-2:] == (16, 16) and found.bboxes.tolist() == [[0, 0, 16, 8]]
+    assert found.masks.masks.shape == (1, 16, 16) and found.masks.masks.sum(2).tolist() == [[16] * 8 + [0] * 8]
+
+
 def test_batch_resize():
     inputs, samples = BatchResize((16, 8), pad_size_divisor=8)(torch.zeros(1, 3, 4, 6), [plain(4, 6)])
     assert inputs.shape[-2:] == (8, 16) and samples[0].img_shape == (8, 12)

@@ -8,11 +8,14 @@ from fake_gpu import WaitingCopies, fake_weights
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmdet.engine.deployment import deploy
 from mmdet.models.core import set_matching
 from mmdet.models.detectors.base_detr import padding_masks
+from mmdet.models.layers.rep_layer import RepVGGBlock
 from mmdet.models.layers.transformer import (
     CdnQueryGenerator,
     ConditionalAttention,
@@ -120,6 +123,11 @@ def lwdetr(backbone='WindowedViT', scales=(2.0, 0.5), norm='BN'):
     return dict(left, num_feature_levels=len(scales))
 
 
+def rfdetr_seg():
+    model = lwdetr('DINOv2', (1.0,), 'LN2d')
+    return dict(model, type='RFDETRSeg', bbox_head=dict(model['bbox_head'], type='RFDETRSegHead'))
+
+
 def rtdetr(**attention):
     """The neck is the encoder; samples of the two levels are taken as ``attention`` says."""
     points = dict(embed_dims=DIMS, num_heads=2, num_levels=2, **attention)
@@ -156,6 +164,7 @@ DETECTORS = {
     'DEIMv2 with DINOv3': deimv2_of_dinov3(),
     'LWDETR': lwdetr(),
     'LWDETR with DINOv2': lwdetr('DINOv2', (1.0,), 'LN2d'),
+    'RFDETRSeg': rfdetr_seg(),
     'RTDETR with discrete samples': rtdetr(num_points=2, method='discrete'),
     'RTDETR with learned contents': rtdetr(with_projection=False) | dict(learn_initial_query=True),
 }
@@ -166,6 +175,15 @@ def build(name, **changes):
     model = MODELS.build(ConfigDict(copy.deepcopy({**DETECTORS[name], **changes})))
     model.init_weights()
     return model
+
+
+def lively(model):
+    """In evaluation mode, with batch norms that do something."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
 
 
 def batch(*shapes, count=2):
@@ -179,7 +197,9 @@ def batch(*shapes, count=2):
         )
         corner = torch.rand(count * (1 - number % 2), 2, generator=generator) * 20  # every other image is empty
         sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corner, corner + 20], 1), labels=torch.arange(len(corner)) % CLASSES
+            bboxes=torch.cat([corner, corner + 20], 1),
+            labels=torch.arange(len(corner)) % CLASSES,
+            masks=(torch.rand(len(corner), *shape, generator=generator) > 0.5).to(torch.uint8),
         )
         found.append(sample)
     return torch.randn(len(shapes), 3, *PADDED, generator=generator), found
@@ -249,7 +269,7 @@ class LastLayer(torch.nn.Module):
         return scores[-1], boxes[-1]
 
 
-REAL_TIME = [name for name in DETECTORS if name.startswith(('RTDETR', 'DFINE', 'DEIMv2', 'LWDETR'))]
+REAL_TIME = [name for name in DETECTORS if name.startswith(('RTDETR', 'DFINE', 'DEIMv2', 'LWDETR', 'RFDETRSeg'))]
 
 
 @pytest.mark.parametrize('name', REAL_TIME)
@@ -258,6 +278,37 @@ def test_export(name):
     exported = torch.export.export(network, (images,), strict=False).module()
     other = torch.randn(2, 3, *PADDED)
     torch.testing.assert_close(exported(other), network(other))
+
+
+def results(found):
+    return torch.cat([torch.cat([one.pred_instances.bboxes, one.pred_instances.scores[:, None]], 1) for one in found])
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_deployed(name):
+    """The same outputs and detections from a graph without what training needs."""
+    model = lively(build(name))
+    _, samples = batch(PADDED, PADDED)
+    images, other = torch.randn(2, 3, *PADDED), torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        whole, want = model(images, mode='tensor'), results(model.predict(images, copy.deepcopy(samples)))
+        of_another_size = model(other, mode='tensor')
+    parameters = sum(value.numel() for value in model.parameters())
+    deploy(model, PADDED)
+    assert sum(value.numel() for value in model.parameters()) < parameters
+    left = [module for module in model.modules() if isinstance(module, RepVGGBlock) and hasattr(module, 'conv1')]
+    assert not left and not any(isinstance(module, _BatchNorm) for module in model.modules())
+    with torch.no_grad():
+        for pictures, outputs in ((images, whole), (other, of_another_size)):
+            for before, now in zip(outputs[:2], model(pictures, mode='tensor')[:2]):
+                torch.testing.assert_close(now[-1], before[-1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(results(model.predict(images, samples)), want, rtol=1e-5, atol=1e-4)
+    with pytest.raises(RuntimeError, match='deployed'):
+        model.loss(images, samples)
+    if name in REAL_TIME:
+        network = LastLayer(model)
+        exported = torch.export.export(network, (images,), strict=False).module()
+        torch.testing.assert_close(exported(images * 0.5), network(images * 0.5))
 
 
 @pytest.mark.parametrize('name', DETECTORS)

@@ -350,8 +350,7 @@ def test_one_graph(cls, one_graph):
     if channels is None:  # the pyramid that looks at the picture again
         image = torch.randn(1, 3, 64, 64)
         inputs = image, *neck.rfp_modules[0](image)
-    elif cls in (C2fProjector, SimpleFPN):  # of maps of one size
-    elif cls in (C2fProjector, LiteEncoder):  # of maps of one size
+    elif cls in (C2fProjector, LiteEncoder, SimpleFPN):  # of maps of one size
         inputs = features(channels, SIZES[:1] * len(channels))
     else:
         inputs = features(channels)

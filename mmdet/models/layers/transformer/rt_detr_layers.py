@@ -140,6 +140,10 @@ class RTDETRTransformerDecoder(DinoTransformerDecoder):
             raise UserValueError(f'eval_idx must be one of {self.num_layers} layers, got {eval_idx}')
         self.eval_idx = eval_idx % self.num_layers
 
+    def deploy(self) -> None:
+        """Drop the layers after the one that detects."""
+        self.layers = self.layers[: self.eval_idx + 1]
+
     def _active_layers(self) -> Sequence[nn.Module]:
         return self.layers if self.training else self.layers[: self.eval_idx + 1]
 
