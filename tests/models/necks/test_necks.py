@@ -25,8 +25,8 @@ from mmdet.models.necks import (
     DyHead,
     FPN_DropBlock,
     HybridEncoder,
-    SimpleFPN,
     LiteEncoder,
+    SimpleFPN,
     SSDNeck,
     YOLOV3Neck,
 )
