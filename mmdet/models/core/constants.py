@@ -27,6 +27,7 @@ def _is_symbolic(values: Any) -> bool:
 def _stacked(values: Any, like: Tensor) -> Tensor:
     if isinstance(values, (list, tuple)):
         return torch.stack([_stacked(value, like) for value in values])
-    if isinstance(values, torch.SymInt):  # which ONNX keeps whole, whatever type is asked for
-        return torch.scalar_tensor(values, dtype=torch.int64, device=like.device).to(like.dtype)
+    if isinstance(values, (torch.SymInt, torch.SymFloat)):  # ONNX does not see the type that is asked for, but a change
+        kind = torch.int64 if isinstance(values, torch.SymInt) else torch.float64
+        return torch.scalar_tensor(values, dtype=kind, device=like.device).to(like.dtype)
     return torch.scalar_tensor(values, dtype=like.dtype, device=like.device)
