@@ -191,7 +191,7 @@ class CenterNetHead(BaseDenseHead):
         height, width = center_heatmap_pred.shape[2:]
         scores, cell, labels, y, x = highest_cells(local_maxima(center_heatmap_pred, kernel), k)  # (B, K)
         size, offset = gather_rows(wh_pred, cell, 2), gather_rows(offset_pred, cell, 2)
-        center = torch.stack([x, y], -1) + offset
+        center = torch.stack([x, y.to(x.dtype)], -1) + offset
         boxes = torch.cat([center - size / 2, center + size / 2], -1)  # in cells
         boxes = boxes * constant([img_shape[1] / width, img_shape[0] / height] * 2, boxes)
         return torch.cat([boxes, scores[..., None]], -1), labels
