@@ -31,7 +31,8 @@ def tint_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color], al
         if area is None:
             continue
         part, inside = image[area], np.ascontiguousarray(mask[area]).view(np.uint8)
-        color = tuple(map(int, color))
+        red, green, blue = map(int, color)
+        color = (red, green, blue)
         tint = np.full_like(part, color)
         cv2.copyTo(cv2.addWeighted(part, 1 - alpha, tint, alpha, 0), inside, part)
         outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -43,9 +44,9 @@ def area_of(mask: np.ndarray) -> tuple[slice, slice] | None:
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):
         return None
-    rows = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(mask[rows].any(0))
-    return rows, slice(int(columns[0]), int(columns[-1]) + 1)
+    height = slice(int(rows[0]), int(rows[-1]) + 1)
+    columns = np.flatnonzero(mask[height].any(0))
+    return height, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def mask_centers(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

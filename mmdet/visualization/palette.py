@@ -14,7 +14,7 @@ DATASET_OF_PALETTE = {'coco': 'CocoDataset', 'voc': 'VOCDataset', 'citys': 'City
 
 def palette_val(palette: Sequence[Color]) -> list[tuple[float, float, float]]:
     """Colours as matplotlib takes them, 0 to 1."""
-    return [tuple(channel / 255 for channel in color) for color in palette]
+    return [(red / 255, green / 255, blue / 255) for red, green, blue in palette]
 
 
 def get_palette(palette: Sequence[Color] | str | Color | None, num_classes: int) -> list[Color]:
@@ -32,7 +32,8 @@ def get_palette(palette: Sequence[Color] | str | Color | None, num_classes: int)
         from matplotlib.colors import to_rgb
 
         try:
-            palette = tuple(round(channel * 255) for channel in to_rgb(palette))
+            red, green, blue = (round(channel * 255) for channel in to_rgb(palette))
+            palette = (red, green, blue)
         except ValueError:
             names = ', '.join(DATASET_OF_PALETTE)
             raise UserValueError(f'{palette!r} is neither a colour nor a palette ({names}, random)') from None
