@@ -55,7 +55,7 @@ MODEL_KEYS: dict[str, str] = {
     'encoder': _LAYERS,
     'decoder': f'{_LAYERS} query_dim query_scale_type with_modulated_hw_attn eval_idx',
     'transformer_decoder': _LAYERS,
-    'layer_cfg': 'self_attn_cfg cross_attn_cfg cross_attn_text_cfg ffn_cfg norm_cfg init_cfg',
+    'layer_cfg': 'self_attn_cfg cross_attn_cfg cross_attn_text_cfg ffn_cfg norm_cfg init_cfg gateway',
     'text_layer_cfg': 'self_attn_cfg ffn_cfg norm_cfg init_cfg',
     'self_attn_cfg': _ATTENTION,
     'cross_attn_cfg': _ATTENTION,

@@ -43,6 +43,20 @@ def small_model(model):
     return ConfigDict(model)
 
 
+def with_language_model(value, folder):
+    """A model's config whose texts are read by the language model in a folder."""
+    if not isinstance(value, dict):
+        return value
+    own = {'lang_model_name': folder} if 'lang_model_name' in value else {}
+    own |= {'name': folder} if value.get('type') == 'BertModel' else {}
+    return {**{key: with_language_model(part, folder) for key, part in value.items()}, **own}
+
+
+def reads(model):
+    """Whether a model's config has a language model."""
+    return any(part.get('type') == 'BertModel' for part in parts(model))
+
+
 def side_of(model):
     """Of the pictures: SIDE, or what a part of the model needs."""
     anchors = [part for part in parts(model) if 'SSDAnchorGenerator' in str(part.get('type'))]
@@ -72,6 +86,7 @@ def batch_for(detector, model):
         with_mask=True,
         with_semantic=semantic,
     )
+    names = ('cat', 'dog') if reads(model) else None
     rng = np.random.RandomState(1)
     for index, sample in enumerate(batch['data_samples']):
         low = rng.uniform(0, side / 2, size=(20, 2))
@@ -80,7 +95,9 @@ def batch_for(detector, model):
         sample.proposals = InstanceData(bboxes=torch.from_numpy(boxes), scores=torch.linspace(1, 0.5, len(boxes)))
         sample.set_metainfo(dict(img_id=index, scale_factor=(1.0, 1.0)))
         gt = sample.gt_instances
-        gt.labels %= detector.num_labels or 2
+        gt.labels %= len(names) if names else detector.num_labels or 2
+        if names:
+            sample.set_metainfo(dict(text=names, custom_entities=True))
         gt.keypoints, gt.keypoints_visible = (
             gt.bboxes[:, None, :2] + torch.rand(len(gt), 5, 2) * 4,
             torch.ones(len(gt), 5),

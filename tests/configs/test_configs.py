@@ -18,6 +18,7 @@ from config_files import (
     whole,
 )
 from mmengine.config import Config
+from one_step import with_language_model
 
 # What decides training, evaluation and test-time augmentation.
 KEYS = ['model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator']
@@ -147,15 +148,6 @@ OF_2X = {
     'guided_anchoring/ga-fast-rcnn_r50-caffe_fpn_1x_coco.py': ('error: data: is no section', 'error: optimizer_config:')
 }
 BUILT = set()  # models that several configs share
-
-
-def with_language_model(value, folder):
-    """A model's config whose texts are read by the language model in a folder."""
-    if not isinstance(value, dict):
-        return value
-    own = {'lang_model_name': folder} if 'lang_model_name' in value else {}
-    own |= {'name': folder} if value.get('type') == 'BertModel' else {}
-    return {**{key: with_language_model(part, folder) for key, part in value.items()}, **own}
 
 
 def build_as_promised(name, request):

@@ -229,9 +229,10 @@ def test_mmdet2torchserve(shapes, monkeypatch):
     monkeypatch.setattr(module.shutil, 'which', lambda *args, **kwargs: None)
     with pytest.raises(UserImportError, match='pip install torch-model-archiver'):
         module.main([QUICKSTART, 'weights.pth', '--output-folder', 'store'])
-    archiver = shapes / 'archiver.py'
-    archiver.write_text(
-        f'#!{sys.executable}\nimport sys, zipfile\n'
+    script, archiver = shapes / 'archiver.py', shapes / 'archiver'
+    archiver.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    script.write_text(
+        'import sys, zipfile\n'
         'a = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n'
         "with zipfile.ZipFile(f\"{a['--export-path']}/{a['--model-name']}.mar\", 'w') as f:\n"
         "    for key in ('--handler', '--serialized-file', '--extra-files'):\n        f.write(a[key])\n"

@@ -84,7 +84,9 @@ class BaseMergeCell(nn.Module):
     def forward(self, x1: Tensor, x2: Tensor, out_size: tuple[int, int] | None = None) -> Tensor:
         """Without ``out_size`` the larger of the two sizes is taken."""
         if out_size is None:
-            out_size = max(x1.shape[-2:], x2.shape[-2:])
+            (height, width), (other_height, other_width) = x1.shape[-2:], x2.shape[-2:]
+            larger = height > other_height or (height == other_height and width >= other_width)
+            out_size = (height, width) if larger else (other_height, other_width)
         x1 = self._resize(self.input1_conv(x1), out_size)
         x2 = self._resize(self.input2_conv(x2), out_size)
         x = self._binary_op(x1, x2)

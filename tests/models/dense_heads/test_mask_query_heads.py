@@ -42,8 +42,8 @@ def layers_of(name):
 def same_points(monkeypatch):
     """Draws the same points, whoever asks."""
     points = torch.rand(1, POINTS, 2, generator=torch.Generator().manual_seed(5))
-    picked = lambda masks, *options: points.expand(len(masks), -1, -1)
-    monkeypatch.setattr(mask2former_head, 'get_uncertain_point_coords_with_randomness', picked)
+    picked = lambda masks, *options, **limits: points.expand(len(masks), -1, -1)
+    monkeypatch.setattr(mask2former_head, 'pick_uncertain_points', picked)
     own = torch.rand
     drawn = lambda *size, **options: points.expand(*size) if size[1:] == (POINTS, 2) else own(*size, **options)
     monkeypatch.setattr(mask2former_head.torch, 'rand', drawn)

@@ -35,10 +35,12 @@ def check_pairs(priors, values, prior_size: int = 4, value_size: int = 4) -> Non
 
 
 def clamp_boxes(boxes, max_shape):
-    """Clip xyxy ``(..., 4)`` to (H, W), or ``(B, N, 4)`` to one (H, W) for each image or a list of one for all."""
+    """Clip xyxy ``(..., 4)`` to (H, W), or ``(B, N, 4)`` to one (H, W) for each image; in graphs that
+    are exported, to a list of one for all."""
     import torch
 
     from mmdet.models.core.constants import constant
+    from mmdet.ops.fixed_size import is_fixed_size
 
     if max_shape is None:
         return boxes
@@ -51,7 +53,8 @@ def clamp_boxes(boxes, max_shape):
         limits = torch.as_tensor(max_shape, device=boxes.device)[..., :2].to(boxes.dtype)
     else:
         limits = constant([tuple(shape[:2]) for shape in max_shape], boxes)
-    if limits.dim() == 2 and (boxes.dim() != 3 or (len(limits) > 1 and len(limits) != boxes.shape[0])):
+    one_for_all = is_fixed_size() and len(limits) == 1
+    if limits.dim() == 2 and (boxes.dim() != 3 or not (one_for_all or len(limits) == boxes.shape[0])):
         raise UserValueError(f'max_shape of {len(limits)} images, but boxes of shape {tuple(boxes.shape)}')
     limits = limits.flip(-1).repeat(*[1] * (limits.dim() - 1), boxes.shape[-1] // 2)
     if limits.dim() == 2:
@@ -61,11 +64,13 @@ def clamp_boxes(boxes, max_shape):
 
 def clip_to_middles(boxes, max_shape):
     """Clip xyxy ``(..., 4)`` to the middles of the outer pixels of one (H, W), or ``(B, ..., 4)`` to a
-    list of one of each, or of one for all."""
+    list of one of each; in graphs that are exported, to a list of one for all."""
     import torch
 
+    from mmdet.ops.fixed_size import is_fixed_size
+
     if isinstance(max_shape[0], (list, tuple, torch.Size)):
-        if len(max_shape) == 1:
+        if is_fixed_size() and len(max_shape) == 1:
             return clip_to_middles(boxes, max_shape[0])
         return torch.stack([clip_to_middles(image, shape) for image, shape in zip(boxes, max_shape)])
     height, width = max_shape[:2]
