@@ -38,7 +38,10 @@ def written(family, tmp_path, name, precision='float32', **options):
     return model, form, found, lines
 
 
-@pytest.mark.parametrize('name, precision', [('pt2', 'float32'), ('onnx', 'float32'), ('onnx', 'int8')])
+@pytest.mark.parametrize(
+    'name, precision',
+    [('pt2', 'float32'), ('onnx', 'float32'), pytest.param('onnx', 'int8', marks=pytest.mark.slow)],
+)
 def test_a_file_finds_what_the_detector_finds(name, precision, tmp_path, default_scope):
     if name != 'pt2':
         pytest.importorskip('onnxscript')
@@ -67,6 +70,7 @@ def test_other_formats(name, tmp_path, default_scope):
     assert name != 'tensorrt' or 'trtexec' in lines[0]
 
 
+@pytest.mark.slow
 def test_layers_between_which_a_file_parts(tmp_path, default_scope):
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
