@@ -81,15 +81,20 @@ class DINO(DeformableDETR):
         Without samples, as at inference, nothing is denoised.
         """
         features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
-        head, last = self.bbox_head, self.decoder.num_layers
-        scores = head.cls_branches[last](features)
-        best = scores.amax(-1).topk(min(self.num_queries, scores.shape[1]), dim=1).indices
-        scores = rows_at(scores, best)
-        boxes = head.reg_branches[last](rows_at(features, best)) + rows_at(proposals, best)  # of no other cells
+        best, scores, boxes = self._best_cells(features, proposals)
         head_inputs = dict(enc_outputs_class=scores, enc_outputs_coord=boxes.sigmoid())
         query = self._contents(features, best)
         queries, dn_meta = self._with_denoising(query, boxes.detach(), batch_data_samples)
         return dict(queries, memory=memory), dict(head_inputs, dn_meta=dn_meta) if self.training else {}
+
+    def _best_cells(self, features: Tensor, proposals: Tensor, *text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The cells ``(B, Q)`` that queries begin at, and what the encoder predicts there: logits ``(B, Q, .)``, and of
+        boxes ``(B, Q, 4)``."""
+        head, last = self.bbox_head, self.decoder.num_layers
+        scores = head.cls_branches[last](features, *text)
+        best = scores.amax(-1).topk(min(self.num_queries, scores.shape[1]), dim=1).indices
+        boxes = head.reg_branches[last](rows_at(features, best)) + rows_at(proposals, best)  # of no other cells
+        return best, rows_at(scores, best), boxes
 
     def _contents(self, features: Tensor, best: Tensor) -> Tensor:
         """``(B, Q, C)`` of queries that begin at the cells ``best (B, Q)``, whose features are ``(B, S, C)``."""

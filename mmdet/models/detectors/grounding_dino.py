@@ -17,7 +17,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType
 from mmdet.utils.prompts import chunks, clean_label_name
 
-from .dino import DINO, rows_at
+from .dino import DINO
 from .prompted import ReadsPrompts
 
 __all__ = ['GroundingDINO', 'chunks', 'clean_label_name']
@@ -136,11 +136,7 @@ class GroundingDINO(ReadsPrompts, DINO):
     ) -> tuple[dict, dict]:
         """As DINO's; queries begin at the cells that fit some token best (Sec. 3.2)."""
         features, proposals = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
-        last = self.decoder.num_layers
-        scores = self.bbox_head.cls_branches[last](features, memory_text, text_token_mask)
-        boxes = self.bbox_head.reg_branches[last](features) + proposals
-        best = scores.amax(-1).topk(min(self.num_queries, scores.shape[1]), dim=1).indices
-        scores, boxes = rows_at(scores, best), rows_at(boxes, best)
+        best, scores, boxes = self._best_cells(features, proposals, memory_text, text_token_mask)
         queries, dn_meta = self._with_denoising(self._contents(features, best), boxes.detach(), batch_data_samples)
         text = dict(memory_text=memory_text, text_token_mask=text_token_mask)
         queries.update(memory=memory, memory_text=memory_text, text_attention_mask=~text_token_mask)
