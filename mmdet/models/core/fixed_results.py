@@ -15,6 +15,7 @@ from torch import Tensor
 from mmdet.errors import UserValueError
 from mmdet.ops.fixed_nms import NONE, fixed_nms, greedy_decay, soft_decay
 from mmdet.ops.fixed_size import at_least, fixed_options, is_fixed_size
+from mmdet.structures.bbox import with_ends_moved
 
 
 class FixedInstances(InstanceData):
@@ -83,7 +84,7 @@ def _nms(
     kind = kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind
     threshold = options.get('iou_threshold', options.get('iou_thr', 0.3))
     if options.get('offset'):
-        boxes = torch.cat([boxes[..., :2], boxes[..., 2:] + options['offset']], -1)
+        boxes = with_ends_moved(boxes, options['offset'])
     if kind == 'soft_nms':
         decay = soft_decay(options.get('method', 'linear'), threshold, options.get('sigma', 0.5))
         index, found = fixed_nms(boxes, scores, groups, places, decay)

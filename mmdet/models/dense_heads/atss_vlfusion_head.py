@@ -35,6 +35,7 @@ from mmdet.models.layers.dynamic_head import dynamic_levels, dynamic_relu
 from mmdet.models.layers.vision_language import BertEncoderLayer, VLFuse, clamp_values, permute_and_flatten
 from mmdet.ops import ModulatedDeformConv2d
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import with_ends_moved
 from mmdet.utils import InstanceList, OptConfigType, OptInstanceList, reduce_mean
 from mmdet.utils.tokenizers import load_bert_config
 
@@ -55,7 +56,7 @@ def convert_grounding_to_cls_scores(logits: Tensor, positive_maps: Sequence[Toke
 
 def _with_last_pixel(boxes: Tensor) -> Tensor:
     """Anchors that end with their last pixel, not after it, as those that the published models were trained with."""
-    return boxes - boxes.new_tensor([0, 0, 1, 1])
+    return with_ends_moved(boxes, -1)
 
 
 class Conv3x3Norm(nn.Module):
@@ -415,7 +416,7 @@ class ATSSVLFusionHead(ATSSHead):
         results = InstanceData(bboxes=boxes, scores=(scores * factors).sqrt(), labels=labels)
         results = self._bbox_post_process(results, cfg or self.test_cfg, rescale, with_nms, img_meta)
         # The coder's boxes end with their last pixel, these after it.
-        results.bboxes = results.bboxes + results.bboxes.new_tensor([0, 0, 1, 1])
+        results.bboxes = with_ends_moved(results.bboxes, 1)
         return results
 
     def _best_of_level(

@@ -149,6 +149,11 @@ def bbox_xyxy_to_cxcywh(bbox: Tensor) -> Tensor:
     return torch.cat([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
 
 
+def with_ends_moved(boxes: Tensor, pixels: float) -> Tensor:
+    """Corners ``(..., 4)`` whose second ones lie so many pixels farther right and down."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + pixels], dim=-1)
+
+
 def bbox_cxcyah_to_xyxy(bboxes: Tensor) -> Tensor:
     """(..., 4) centre, width / height and height -> corners"""
     cx, cy, ratio, height = bboxes.split((1, 1, 1, 1), dim=-1)

@@ -3,6 +3,7 @@ from torch import Tensor
 from mmdet.errors import UserNotImplementedError
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox.bbox_overlaps import BboxOverlaps2D, cast_tensor_type
+from mmdet.structures.bbox.transforms import with_ends_moved
 
 __all__ = ['BboxOverlaps2D', 'BboxOverlaps2D_GLIP', 'cast_tensor_type']
 
@@ -16,5 +17,5 @@ class BboxOverlaps2D_GLIP(BboxOverlaps2D):  # as in 3.x
     def __call__(self, bboxes1: Tensor, bboxes2: Tensor, mode: str = 'iou', is_aligned: bool = False) -> Tensor:
         if mode != 'iou':
             raise UserNotImplementedError(f"BboxOverlaps2D_GLIP knows mode 'iou' alone, not {mode!r}")
-        longer = [boxes[..., :4] + boxes.new_tensor([0, 0, 1, 1]) for boxes in (bboxes1, bboxes2)]
+        longer = [with_ends_moved(boxes[..., :4], 1) for boxes in (bboxes1, bboxes2)]
         return super().__call__(*longer, mode=mode, is_aligned=is_aligned)

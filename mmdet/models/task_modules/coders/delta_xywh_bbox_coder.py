@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdet.models.core.precision import HALF
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes, with_ends_moved
 
 from .base_bbox_coder import BaseBBoxCoder, check_pairs, clamp_boxes
 
@@ -98,7 +98,7 @@ def delta2bbox_glip(
 ) -> Tensor:
     """As :func:`delta2bbox`, with boxes that end with their last pixel."""
     boxes = delta2bbox(rois, deltas, means, stds, None, wh_ratio_clip, False, add_ctr_clamp, ctr_clamp)
-    boxes = (boxes.unflatten(-1, (-1, 4)) - boxes.new_tensor([0, 0, 1, 1])).flatten(-2)
+    boxes = with_ends_moved(boxes.unflatten(-1, (-1, 4)), -1).flatten(-2)
     return clamp_boxes(boxes, _less_one(max_shape)) if clip_border and max_shape is not None else boxes
 
 
