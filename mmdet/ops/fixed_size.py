@@ -57,8 +57,11 @@ def fixed_options() -> FixedSize:
 
 
 def is_symbolic(*sizes: Any) -> bool:
-    """Whether one of the sizes is not known while a graph is traced."""
-    return any(isinstance(size, torch.SymInt) for size in sizes)
+    """Whether one of the sizes, or of those in lists of them, is not known while a graph is traced."""
+    return any(
+        is_symbolic(*size) if isinstance(size, (list, tuple)) else isinstance(size, (torch.SymInt, torch.SymFloat))
+        for size in sizes
+    )
 
 
 def at_least(value: Tensor, count: int, fill: float) -> Tensor:

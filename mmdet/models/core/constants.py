@@ -6,22 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.ops.fixed_size import is_symbolic
+
 
 def constant(values: float | Sequence, like: Tensor) -> Tensor:
     """Numbers of the configuration on the device and in the type of ``like``.
 
     ``like.new_tensor`` lets the host wait until a GPU has done everything before; this does not.
     """
-    if torch.compiler.is_exporting() and _is_symbolic(values):
+    if torch.compiler.is_exporting() and is_symbolic(values):
         return _stacked(values, like)
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
-
-
-def _is_symbolic(values: Any) -> bool:
-    """Whether a size that is not known while a graph is traced is among the numbers."""
-    if isinstance(values, (list, tuple)):
-        return any(map(_is_symbolic, values))
-    return isinstance(values, (torch.SymInt, torch.SymFloat))
 
 
 def _stacked(values: Any, like: Tensor) -> Tensor:
