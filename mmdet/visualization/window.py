@@ -26,6 +26,14 @@ def require_display(instead: str = 'write the pictures to a folder', by: str = '
         raise UserRuntimeError(f'there is no display to show pictures on: {reason}; {instead}')
 
 
+def require_place(not_show: bool, output_dir: object) -> None:
+    """Refuse to browse where pictures would go nowhere: neither to windows nor to a folder."""
+    if not_show and output_dir is None:
+        sys.exit('error: with --not-show and without --output-dir there is nothing to do')
+    if not not_show:
+        require_display('--not-show --output-dir DIR writes the pictures to a folder')
+
+
 def _reason_of_matplotlib() -> str:
     import matplotlib
 

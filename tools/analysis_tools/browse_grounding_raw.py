@@ -49,12 +49,9 @@ def drawn(visualizer, sample):
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.not_show and args.output_dir is None:
-        sys.exit('error: with --not-show and without --output-dir there is nothing to do')
-    if not args.not_show:
-        from mmdet.visualization.window import require_display
+    from mmdet.visualization.window import require_place
 
-        require_display('--not-show --output-dir DIR writes the pictures to a folder')
+    require_place(args.not_show, args.output_dir)
     import random
 
     from mmdet.datasets import ODVGDataset
