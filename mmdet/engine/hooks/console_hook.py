@@ -174,7 +174,7 @@ def _model(runner: Any) -> str:
     from mmengine.model import is_model_wrapper
 
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    parts = [type(model).__name__]
+    parts = []
     for name in ('backbone', 'neck', 'bbox_head', 'rpn_head', 'roi_head'):
         part = getattr(model, name, None)
         if isinstance(part, torch.nn.Module):
@@ -182,9 +182,8 @@ def _model(runner: Any) -> str:
     every = list(model.parameters())
     total = sum(p.numel() for p in every) / 1e6
     trained = sum(p.numel() for p in every if p.requires_grad) / 1e6
-    return f'{parts[0]} ({", ".join(parts[1:])}), ' * (len(parts) > 1) + (
-        f'{parts[0]}, ' * (len(parts) == 1) + f'{total:.2f} M parameters, {trained:.2f} M of them trained'
-    )
+    inside = f' ({", ".join(parts)})' if parts else ''
+    return f'{type(model).__name__}{inside}, {total:.2f} M parameters, {trained:.2f} M of them trained'
 
 
 def _pictures(loader: Any) -> str:
