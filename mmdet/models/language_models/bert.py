@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+from mmdet.models.core import constant
 from mmdet.registry import MODELS
 from mmdet.utils.tokenizers import load_bert, load_bert_config, load_tokenizer
 
@@ -35,7 +36,7 @@ def generate_masks_with_special_tokens_and_transfer_map(
     """
     ids = tokenized['input_ids']
     size = ids.shape[1]
-    special = torch.isin(ids, torch.tensor(list(special_tokens_list), device=ids.device))
+    special = torch.isin(ids, constant(list(special_tokens_list), like=ids))
     index = torch.arange(size, device=ids.device).expand_as(ids)
     ends = torch.where(special, index, size).flip(1).cummin(1).values.flip(1)
     before = torch.where(special, index, -1).cummax(1).values.roll(1, 1)
