@@ -21,7 +21,6 @@ TOY = Path(__file__).parent / 'toy_config.py'
 def toy(tmp_path, **options):
     cfg = Config.fromfile(str(TOY))
     cfg.work_dir, cfg.console = str(tmp_path / 'work'), 'quiet'
-    cfg.experiment_name = str(tmp_path)  # runs of one name, which else is the second, share their numbers
     cfg.merge_from_dict(options)
     return cfg
 

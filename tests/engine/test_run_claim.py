@@ -4,6 +4,7 @@ import importlib
 import multiprocessing
 import os
 import shutil
+import time
 
 import pytest
 from mmengine.hooks import Hook
@@ -292,3 +293,11 @@ def test_odd_pointers_and_files_fall_back(kind, tmp_path):
         last.mkdir() if kind == 'folder' else last.symlink_to(last.name)
     found, _, notes = newest_readable(tmp_path)
     assert found.name == ('epoch_1.pth' if kind in ('loop', 'folder') else 'epoch_2.pth') and len(notes) == 1
+
+
+def test_runs_that_begin_in_one_second_share_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, 'time', lambda: 1.7e9)
+    first, second = (build(toy_config(tmp_path / name)) for name in 'ab')
+    assert first.timestamp < second.timestamp
+    assert first.message_hub is not second.message_hub
+    assert first.logger is not second.logger

@@ -47,7 +47,7 @@ from mmdet.engine.rescue import save_last_state, where_it_is
 from mmdet.engine.runner.changed_settings import OptimizerSettings, changed_schedules
 from mmdet.engine.runner.progress import Schedules, find_place, require_samples
 from mmdet.engine.runner.resume_state import ResumeState, bare_model, to_cpu
-from mmdet.engine.runner.run_claim import RunClaim
+from mmdet.engine.runner.run_claim import RunClaim, unused_second
 from mmdet.engine.weights import load_weights
 from mmdet.errors import UserFileError, UserRuntimeError, UserTypeError, UserValueError
 from mmdet.evaluation.evaluator import build_evaluator
@@ -115,6 +115,7 @@ class DetRunner(Runner):
         if 'cudnn_benchmark' not in env_cfg and has_bounded_sizes(self.cfg):
             env_cfg = {**env_cfg, 'cudnn_benchmark': True}  # randomness=dict(deterministic=True) takes it back
         super().setup_env(env_cfg)
+        self._timestamp = unused_second(self._timestamp)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         if seed is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,10 @@ from mmdet.utils.run_folder import (
     remove_partial_files,
     write_record,
 )
+
+SECOND = '%Y%m%d_%H%M%S'
+_named: set[str] = set()
+"""Seconds after which runs of this process are named."""
 
 
 class RunClaim:
@@ -130,3 +135,16 @@ class RunClaim:
     def owns(self, folder: str | os.PathLike, name: str) -> bool:
         """Whether a file directly in a folder is a checkpoint of this run."""
         return is_own(folder, name, self.run_id)
+
+
+def unused_second(second: str) -> str:
+    """The given second, such as '20261127_163200', or the next one by which no run of this process is named.
+
+    A run, its log and the numbers that it keeps are named after the second in which it began. Two of one name would
+    share them, and the later one would take the best score of the other for its own.
+    """
+    moment = datetime.strptime(second, SECOND)
+    while moment.strftime(SECOND) in _named:
+        moment += timedelta(seconds=1)
+    _named.add(moment.strftime(SECOND))
+    return moment.strftime(SECOND)
