@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,6 +51,11 @@ def shared_windows(paths: Iterable[Path]) -> list[str]:
 
 def test_no_two_files_share_their_code():
     assert shared_windows(FILES) == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    names = Counter(path.name for path in FILES if path.name.startswith('test_') and 'tests' in path.parts)
+    assert [name for name, count in names.items() if count > 1] == []  # by which pytest imports them
 
 
 def test_no_file_is_long():
