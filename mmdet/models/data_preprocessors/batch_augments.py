@@ -9,6 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from mmdet.models.core import constant
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.mask import BaseInstanceMasks
@@ -90,7 +91,7 @@ class BatchSyncRandomResize(nn.Module):
             sample.set_metainfo(dict(**shapes, batch_input_shape=size))
             for instances in (sample.get('gt_instances'), sample.get('ignored_instances')):
                 if instances is not None and 'bboxes' in instances:
-                    instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([scale_x, scale_y] * 2)
+                    instances.bboxes = instances.bboxes * constant([scale_x, scale_y] * 2, like=instances.bboxes)
                 if instances is not None and isinstance(instances.get('masks'), BaseInstanceMasks):
                     masks = instances.masks
                     instances.masks = masks.resize((round(masks.height * scale_y), round(masks.width * scale_x)))
