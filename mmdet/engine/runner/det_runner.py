@@ -115,7 +115,7 @@ class DetRunner(Runner):
         if 'cudnn_benchmark' not in env_cfg and has_bounded_sizes(self.cfg):
             env_cfg = {**env_cfg, 'cudnn_benchmark': True}  # randomness=dict(deterministic=True) takes it back
         super().setup_env(env_cfg)
-        self._timestamp = unused_second(self._timestamp)
+        self._timestamp: str = unused_second(self.timestamp)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         if seed is None:
