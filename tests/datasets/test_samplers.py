@@ -173,7 +173,7 @@ def test_parts_on_several_ranks(monkeypatch, round_up, lengths):
     parts, found = Several(Toy('pppp'), Toy('lll')), []
     for rank in range(2):
         monkeypatch.setattr(
-            'mmdet.datasets.samplers.custom_sample_size_sampler.get_dist_info', lambda rank=rank: (rank, 2)
+            'mmdet.datasets.samplers.sampler_of_parts.get_dist_info', lambda rank=rank: (rank, 2)
         )
         sampler = CustomSampleSizeSampler(parts, [2, -1], seed=3, round_up=round_up)
         found.append(taken(sampler, 2))

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Sampler
 
-from mmdet.errors import UserTypeError, UserValueError
+from mmdet.errors import UserValueError
 from mmdet.registry import DATA_SAMPLERS
+
+from .sampler_of_parts import SamplerOfParts
 
 
 @DATA_SAMPLERS.register_module()
-class CustomSampleSizeSampler(Sampler):
+class CustomSampleSizeSampler(SamplerOfParts):
     """Takes a given number of samples of each part of a ``ConcatDataset`` in an epoch, shuffled together.
 
     A part of which some are taken is gone through without repetition, from one epoch to the next. What is taken in an
@@ -34,24 +33,13 @@ class CustomSampleSizeSampler(Sampler):
         seed: int | None = None,
         round_up: bool = True,
     ) -> None:
-        if not hasattr(dataset, 'datasets'):
-            raise UserTypeError(f'CustomSampleSizeSampler needs a ConcatDataset, not {type(dataset).__name__}')
-        parts = [len(part) for part in dataset.datasets]
-        if len(dataset_size) != len(parts):
-            raise UserValueError(
-                f'dataset_size {list(dataset_size)} must have one entry for each of {len(parts)} parts'
-            )
-        self.rank, self.world_size = get_dist_info()
-        self.dataset, self.round_up = dataset, round_up
-        self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
-        self.parts = parts
+        super().__init__(dataset, dataset_size, 'dataset_size', seed, round_up)
+        parts = self.sizes
         self.dataset_size = [self._taken(i, parts[i], size, ratio_mode) for i, size in enumerate(dataset_size)]
         total = sum(self.dataset_size)
         if not total:
             raise UserValueError(f'dataset_size {list(dataset_size)} takes no sample of parts with {parts}')
-        self.num_samples = math.ceil((total if round_up else total - self.rank) / self.world_size)
-        self.total_size = self.num_samples * self.world_size if round_up else total
+        self._deal(total)
 
     @staticmethod
     def _taken(number: int, length: int, size: int | float, ratio_mode: bool) -> int:
@@ -67,11 +55,11 @@ class CustomSampleSizeSampler(Sampler):
         """The order of a part in its ``turn``-th pass."""
         generator = torch.Generator()
         generator.manual_seed((self.seed * 1_000_003 + number * 7919 + turn) % 2**63)
-        return torch.randperm(self.parts[number], generator=generator)
+        return torch.randperm(self.sizes[number], generator=generator)
 
     def _share(self, number: int) -> torch.Tensor:
         """What this epoch takes of a part: a window on its passes, one after another."""
-        length, size = self.parts[number], self.dataset_size[number]
+        length, size = self.sizes[number], self.dataset_size[number]
         if not size:
             return torch.zeros(0, dtype=torch.long)
         start = self.epoch * size
@@ -79,19 +67,9 @@ class CustomSampleSizeSampler(Sampler):
         passes = torch.cat([self._order(number, turn) for turn in range(first, last + 1)])
         return passes[start - first * length :][:size]
 
-    def __iter__(self) -> Iterator[int]:
-        offsets = [sum(self.parts[:i]) for i in range(len(self.parts))]
+    def samples_of_epoch(self) -> list[int]:
+        offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
         taken = torch.cat([self._share(i) + offset for i, offset in enumerate(offsets)])
         generator = torch.Generator()
         generator.manual_seed(self.seed + self.epoch)
-        indices = taken[torch.randperm(len(taken), generator=generator)].tolist()
-        if self.round_up:
-            indices = (indices * (self.total_size // len(indices) + 1))[: self.total_size]
-        return iter(indices[self.rank : self.total_size : self.world_size])
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go on to the samples of another epoch."""
-        self.epoch = epoch
+        return taken[torch.randperm(len(taken), generator=generator)].tolist()
