@@ -172,9 +172,7 @@ def test_shares_of_each_part():
 def test_parts_on_several_ranks(monkeypatch, round_up, lengths):
     parts, found = Several(Toy('pppp'), Toy('lll')), []
     for rank in range(2):
-        monkeypatch.setattr(
-            'mmdet.datasets.samplers.sampler_of_parts.get_dist_info', lambda rank=rank: (rank, 2)
-        )
+        monkeypatch.setattr('mmdet.datasets.samplers.sampler_of_parts.get_dist_info', lambda rank=rank: (rank, 2))
         sampler = CustomSampleSizeSampler(parts, [2, -1], seed=3, round_up=round_up)
         found.append(taken(sampler, 2))
         assert len(sampler) == lengths[rank]
