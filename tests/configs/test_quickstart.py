@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData, PixelData
+from one_step import with_language_model
 
 from mmdet.checks.config_check import check_config
 from mmdet.config import load_config
@@ -16,6 +17,7 @@ from mmdet.structures.mask import INSTANCE_OFFSET, BitmapMasks
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'quickstart'
 CONFIGS = sorted(path.name for path in FOLDER.glob('*.py'))
+NAMES = ('red circle', 'blue star', 'dog')
 
 
 def sample(height: int, width: int) -> DetDataSample:
@@ -25,7 +27,7 @@ def sample(height: int, width: int) -> DetDataSample:
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y1:y2, x1:x2] = 1
     data_sample = DetDataSample(
-        metainfo=dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0))
+        metainfo=dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0), text=NAMES)
     )
     data_sample.gt_instances = InstanceData(
         bboxes=boxes, labels=torch.tensor([0, 2]), masks=BitmapMasks(masks, height, width)
@@ -41,9 +43,11 @@ def test_config_is_sound(name):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_training_step_and_prediction(name, default_scope):
+def test_training_step_and_prediction(name, default_scope, request):
     torch.manual_seed(0)
     cfg = load_config(FOLDER / name)
+    if 'language_model' in cfg.model:
+        cfg.model = with_language_model(cfg.model, request.getfixturevalue('tiny_bert'))
     model = MODELS.build(cfg.model)
     picture = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8)
     batch = dict(inputs=[picture], data_samples=[sample(128, 160)])

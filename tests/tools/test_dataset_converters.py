@@ -6,6 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdet.datasets import ODVGDataset
+from mmdet.registry import MODELS
+
 FOLDER = Path(__file__).parents[2] / 'tools'
 
 
@@ -34,6 +37,53 @@ def test_shapes_are_a_function_of_the_seed(shapes, tmp_path):
     with pytest.raises(FileExistsError, match='not empty'):
         module.make_dataset(shapes, train=1, val=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['again', 'other']  # nothing temporary is left
+
+
+def test_shapes_with_texts(tmp_path, default_scope):
+    pytest.importorskip('transformers', reason='transformers, by which texts are read')
+    module = tool('dataset_converters/shapes')
+    module.make_dataset(tmp_path / 'data', train=5, val=1, seed=1, texts=True)
+    module.make_dataset(tmp_path / 'again', train=5, val=1, seed=1, texts=True)
+    for file in (
+        'train/000004.jpg',
+        'annotations/train_vg.json',
+        'annotations/train_od.json',
+        'bert/model.safetensors',
+    ):
+        assert (tmp_path / 'data' / file).read_bytes() == (tmp_path / 'again' / file).read_bytes()
+    assert module.is_there(tmp_path / 'data', 5, 1, 1, texts=True) and not module.is_there(tmp_path / 'data', 5, 1, 1)
+
+    common = dict(data_root=str(tmp_path / 'data'), data_prefix=dict(img='train/'), return_classes=True, pipeline=[])
+    named = ODVGDataset(ann_file='annotations/train_od.json', label_map_file='annotations/label_map.json', **common)
+    said = ODVGDataset(ann_file='annotations/train_vg.json', **common)
+    assert len(named) == len(said) == 5
+    for one, other in zip(named, said, strict=True):
+        there = [one['text'][str(instance['bbox_label'])] for instance in one['instances']]
+        assert len(other['phrases']) == len(set(there))
+        found = []
+        for instance in other['instances']:
+            phrase = other['phrases'][instance['bbox_label']]
+            ((start, end),) = phrase['tokens_positive']
+            count, *name = other['text'][start:end].split()
+            assert phrase['phrase'] == other['text'][start:end]
+            number = module.COUNTS.index(count) + 1
+            name = ' '.join(name)
+            found.append(name if number == 1 else name[:-2] if name.endswith('crosses') else name[:-1])
+            assert there.count(found[-1]) == number
+        assert sorted(found) == sorted(there)
+
+    model = MODELS.build(dict(type='BertModel', name=str(tmp_path / 'data' / 'bert'), pad_to_max=False))
+    (read,) = model.tokenize('Two red circles, a blue star and three yellow crosses.').encodings
+    said = 'two red circles , a blue star and three yellow crosses .'
+    assert read.tokens == ['[CLS]', *said.split(), '[SEP]']
+
+
+def test_captions_say_how_many():
+    module = tool('dataset_converters/shapes')
+    labels = ['blue star', 'red cross', 'blue star', 'red cross', 'red cross', 'green circle']
+    sentences = {module.caption_of(np.random.default_rng(seed), labels)[0] for seed in range(50)}
+    assert len(sentences) == 6 and 'two blue stars, three red crosses and a green circle.' in sentences
+    assert module.caption_of(np.random.default_rng(0), ['red star']) == ('a red star.', [('red star', [0, 10])])
 
 
 def test_shapes_load_with_boxes_that_fit_their_polygons(shapes):

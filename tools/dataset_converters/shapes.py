@@ -6,6 +6,11 @@ are covered or cut off for more than 60 % of their area are not labelled: they a
 
 With ``--panoptic`` they lie on grass, sand and water, and there is a panoptic map of each picture as well: shapes are
 things, the grounds are stuff, and a pixel belongs to what is seen there.
+
+With ``--texts`` any shape may have any colour, and a class is both: red circle. For detectors that read there are ODVG
+files of the training pictures beside those of COCO: ``train_od.json`` with ``label_map.json``, and ``train_vg.json``,
+whose captions say what is there, 'two red circles and a blue star.'; and ``bert``, a small language model, made by
+`transformers`, that has these words and has learned nothing yet.
 """
 
 from __future__ import annotations
@@ -23,12 +28,17 @@ import numpy as np
 
 sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)))
 
+from mmdet.errors import UserImportError
+
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 # Each class has its own hue range (of 180, as in OpenCV) and its own texture; the ranges overlap with neither the
 # other classes nor the dull background.
 HUES = {'circle': 0, 'square': 36, 'triangle': 72, 'star': 108, 'cross': 144}
 GROUNDS = ('grass', 'sand', 'water')
 GROUND_HUES = (48, 14, 105)
+COLOURS = {'red': 0, 'yellow': 28, 'green': 62, 'blue': 112}
+COLOURED = tuple(f'{colour} {name}' for colour in COLOURS for name in CLASSES)
+COUNTS = ('a', 'two', 'three', 'four', 'five', 'six', 'seven')
 SIDES = (128, 144, 160, 176, 192)
 
 
@@ -104,9 +114,9 @@ def grounds(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarr
     return cv2.cvtColor(paint, cv2.COLOR_HSV2BGR), number
 
 
-def fill(rng: np.random.Generator, name: str, width: int, height: int) -> np.ndarray:
-    """The paint of a shape, as large as the picture, BGR uint8."""
-    hue = (HUES[name] + rng.integers(-10, 11)) % 180
+def fill(rng: np.random.Generator, hue: int, spread: int, width: int, height: int) -> np.ndarray:
+    """Paint of about a hue, as large as the picture, BGR uint8."""
+    hue = (hue + rng.integers(-spread, spread + 1)) % 180
     paint = np.full((height, width, 3), (hue, rng.integers(150, 256), rng.integers(140, 240)), np.uint8)
     y, x = np.mgrid[:height, :width]
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 12)
@@ -117,7 +127,7 @@ def fill(rng: np.random.Generator, name: str, width: int, height: int) -> np.nda
 
 
 def scene(
-    rng: np.random.Generator, panoptic: bool = False
+    rng: np.random.Generator, panoptic: bool = False, texts: bool = False
 ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]], np.ndarray | None]:
     """A picture; its shapes, back to front: class and polygon (N, 2) in pixels; with ``panoptic`` its grounds."""
     width, height = int(rng.choice(SIDES[2:])), int(rng.choice(SIDES[:3]))
@@ -129,7 +139,11 @@ def scene(
         name = CLASSES[rng.integers(len(CLASSES))]
         radius = float(np.exp(rng.uniform(np.log(9), np.log(44))))
         points = outline(name, radius, rng.uniform(0, 2 * np.pi)) + rng.uniform((0, 0), (width, height))
-        paint = fill(rng, name, width, height)
+        hue, spread, label = HUES[name], 10, name
+        if texts:
+            colour = list(COLOURS)[rng.integers(len(COLOURS))]
+            hue, spread, label = COLOURS[colour], 6, f'{colour} {name}'
+        paint = fill(rng, hue, spread, width, height)
         polygon = clip_polygon(points, width, height)
         mask, whole = raster(polygon, width, height), cv2.contourArea(points.astype(np.float32))
         left = [other & ~mask for other in visible]
@@ -137,7 +151,7 @@ def scene(
         if not len(polygon) or mask.sum() < 0.4 * whole or covers:
             continue
         visible, areas = [*left, mask], [*areas, mask.sum()]
-        shapes.append((name, polygon))
+        shapes.append((label, polygon))
         picture[mask] = paint[mask]
         edge = np.round(polygon * 16).astype(np.int32)
         cv2.polylines(picture, [edge], True, (25, 25, 25), 1, cv2.LINE_AA, 4)
@@ -177,16 +191,83 @@ def write_map(path: Path, shapes: list[tuple[str, np.ndarray]], ground: np.ndarr
     return dict(image_id=image_id, file_name=path.name, segments_info=infos)
 
 
-def make_split(root: Path, name: str, count: int, seed: list[int], note: str, panoptic: bool = False) -> None:
+def caption_of(rng: np.random.Generator, labels: list[str]) -> tuple[str, list[tuple[str, list[int]]]]:
+    """A sentence of what is there, in any order; each label that it names, and the span of its phrase in letters."""
+    caption, places = '', []
+    order = rng.permutation(sorted(set(labels))).tolist()
+    for number, label in enumerate(order):
+        if number:
+            caption += ' and ' if number == len(order) - 1 else ', '
+        start, count = len(caption), labels.count(label)
+        ending = '' if count == 1 else 'es' if label.endswith('s') else 's'
+        caption += f'{COUNTS[count - 1]} {label}{ending}'
+        places.append((label, [start, len(caption)]))
+    return caption + '.', places
+
+
+def write_captions(path: Path, images: list[dict], annotations: list[dict], seed: list[int]) -> None:
+    """Write an ODVG file of a caption for each picture."""
+    from mmdet.datasets.reading.odvg_file import write_lines
+
+    boxes: dict[int, dict[str, list]] = {image['id']: {} for image in images}
+    for annotation in annotations:
+        x, y, w, h = annotation['bbox']
+        label = COLOURED[annotation['category_id'] - 1]
+        boxes[annotation['image_id']].setdefault(label, []).append([x, y, round(x + w, 2), round(y + h, 2)])
+    records = []
+    for image in images:
+        own = boxes[image['id']]
+        labels = [label for label, found in own.items() for _ in found]
+        caption, places = caption_of(np.random.default_rng([*seed, image['id']]), labels)
+        regions = [
+            dict(bbox=own[label], phrase=caption[start:end], tokens_positive=[[start, end]])
+            for label, (start, end) in places
+        ]
+        size = dict(filename=image['file_name'], height=image['height'], width=image['width'])
+        records.append(dict(size, grounding=dict(caption=caption, regions=regions)))
+    write_lines(str(path), records)
+
+
+def write_bert(folder: Path, seed: int) -> None:
+    """A BERT of two layers of 128 channels with random weights, and the words of the captions; others are spelled."""
+    import torch
+
+    try:
+        from safetensors.torch import save_file
+        from transformers import BertConfig, BertModel
+    except ImportError as error:
+        raise UserImportError(
+            f'the language model is made by transformers, which cannot be imported ({error}): pip install transformers'
+        ) from error
+    letters = 'abcdefghijklmnopqrstuvwxyz0123456789'
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', ',', *letters, *(f'##{own}' for own in letters)]
+    words += [*COUNTS[1:], 'and', *COLOURS, *CLASSES, *(name + ('es' if name[-1] == 's' else 's') for name in CLASSES)]
+    folder.mkdir()
+    (folder / 'vocab.txt').write_text('\n'.join(words) + '\n')
+    (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    sizes = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256)
+    rates = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = BertConfig(vocab_size=len(words), max_position_embeddings=256, **sizes, **rates)
+        model = BertModel(config, add_pooling_layer=False)
+    config.save_pretrained(folder)
+    save_file(model.state_dict(), folder / 'model.safetensors', metadata=dict(format='pt'))
+
+
+def make_split(
+    root: Path, name: str, count: int, seed: list[int], note: str, panoptic: bool = False, texts: bool = False
+) -> None:
     images, annotations, maps = [], [], []
+    classes = COLOURED if texts else CLASSES
     folder, map_folder = root / name, root / 'annotations' / f'panoptic_{name}'
     folder.mkdir(parents=True)
     (map_folder if panoptic else map_folder.parent).mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng([*seed, index])
-        picture, shapes, ground = scene(rng, panoptic)
+        picture, shapes, ground = scene(rng, panoptic, texts)
         while not shapes:
-            picture, shapes, ground = scene(rng, panoptic)
+            picture, shapes, ground = scene(rng, panoptic, texts)
         height, width = picture.shape[:2]
         file_name = f'{index:06d}.jpg'
         if not cv2.imwrite(str(folder / file_name), picture, [cv2.IMWRITE_JPEG_QUALITY, 92]):
@@ -202,15 +283,21 @@ def make_split(root: Path, name: str, count: int, seed: list[int], note: str, pa
                 dict(
                     id=len(annotations) + 1,
                     image_id=index + 1,
-                    category_id=CLASSES.index(label) + 1,
+                    category_id=classes.index(label) + 1,
                     bbox=[round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
                     area=round(float(cv2.contourArea(polygon.astype(np.float32))), 2),
                     iscrowd=0,
                     segmentation=[[round(float(v), 2) for v in polygon.ravel()]],
                 )
             )
-    categories = [dict(id=i + 1, name=label, supercategory='shape') for i, label in enumerate(CLASSES)]
-    write_json(map_folder.parent / f'{name}.json', note, images, annotations, categories)
+    categories = [dict(id=i + 1, name=label, supercategory='shape') for i, label in enumerate(classes)]
+    file = map_folder.parent / f'{name}.json'
+    write_json(file, note, images, annotations, categories)
+    if texts and name == 'train':
+        from mmdet.datasets.reading.to_odvg import convert_detection
+
+        convert_detection(file, file.with_name('train_od.json'), file.with_name('label_map.json'))
+        write_captions(file.with_name('train_vg.json'), images, annotations, seed)
     if panoptic:
         categories = [dict(category, isthing=1) for category in categories]
         for i, ground_name in enumerate(GROUNDS, start=len(CLASSES) + 1):
@@ -223,24 +310,28 @@ def write_json(path: Path, note: str, images: list, annotations: list, categorie
     path.write_text(json.dumps(content, separators=(',', ':')))
 
 
-def describe(split: str, count: int, seed: int, panoptic: bool = False) -> str:
-    return f'shapes 1{" panoptic" if panoptic else ""}, {split}, {count} images, seed {seed}'
+def describe(split: str, count: int, seed: int, panoptic: bool = False, texts: bool = False) -> str:
+    kind = ' panoptic' if panoptic else ' with texts' if texts else ''
+    return f'shapes 1{kind}, {split}, {count} images, seed {seed}'
 
 
-def is_there(out: Path, train: int, val: int, seed: int, panoptic: bool = False) -> bool:
+def is_there(out: Path, train: int, val: int, seed: int, panoptic: bool = False, texts: bool = False) -> bool:
     """Whether ``out`` holds the dataset that these arguments make."""
     for name, count in (('train', train), ('val', val)):
         file = out / 'annotations' / f'{name}.json'
-        note = describe(name, count, seed, panoptic)
+        note = describe(name, count, seed, panoptic, texts)
         if not file.is_file() or json.loads(file.read_text())['info']['description'] != note:
             return False
     return True
 
 
-def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0, panoptic: bool = False) -> None:
+def make_dataset(
+    out: Path, train: int = 300, val: int = 60, seed: int = 0, panoptic: bool = False, texts: bool = False
+) -> None:
     """Write ``out``/{train,val}/*.jpg and ``out``/annotations/{train,val}.json; all of it appears at once or not.
 
-    With ``panoptic`` also ``out``/annotations/panoptic_{train,val}/*.png and ``.json`` of the same name.
+    With ``panoptic`` also ``out``/annotations/panoptic_{train,val}/*.png and ``.json`` of the same name, with ``texts``
+    also ``out``/annotations/{train_od,label_map,train_vg}.json and ``out``/bert.
 
     Raises:
         FileExistsError: ``out`` holds something already.
@@ -252,7 +343,10 @@ def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0, pano
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.shapes-') as temporary:
         root = Path(temporary) / 'data'
         for number, (name, count) in enumerate((('train', train), ('val', val))):
-            make_split(root, name, count, [seed, number], describe(name, count, seed, panoptic), panoptic)
+            note = describe(name, count, seed, panoptic, texts)
+            make_split(root, name, count, [seed, number], note, panoptic, texts)
+        if texts:
+            write_bert(root / 'bert', seed)
         if out.exists():
             out.rmdir()
         os.replace(root, out)
@@ -260,15 +354,22 @@ def make_dataset(out: Path, train: int = 300, val: int = 60, seed: int = 0, pano
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out', nargs='?', type=Path, help='folder to write (data/shapes, data/shapes_panoptic)')
-    parser.add_argument('--panoptic', action='store_true', help='shapes on grounds, with panoptic maps')
-    parser.add_argument('--train', type=int, default=300, help='number of training images (300)')
+    parser.add_argument(
+        'out', nargs='?', type=Path, help='folder to write (data/shapes, data/shapes_panoptic, data/shapes_texts)'
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--panoptic', action='store_true', help='shapes on grounds, with panoptic maps')
+    kind.add_argument('--texts', action='store_true', help='shapes of any colour, with texts for detectors that read')
+    parser.add_argument('--train', type=int, help='number of training images (300, with --texts 600)')
     parser.add_argument('--val', type=int, default=60, help='number of validation images (60)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--force', action='store_true', help='replace the folder if it exists')
     args = parser.parse_args()
-    args.out = args.out or Path('data/shapes_panoptic' if args.panoptic else 'data/shapes')
-    if not args.force and is_there(args.out, args.train, args.val, args.seed, args.panoptic):
+    kind = '_panoptic' if args.panoptic else '_texts' if args.texts else ''
+    args.out = args.out or Path(f'data/shapes{kind}')
+    args.train = args.train or (600 if args.texts else 300)
+    wanted = args.train, args.val, args.seed, args.panoptic, args.texts
+    if not args.force and is_there(args.out, *wanted):
         print(f'{args.out}: already there')
         return
     if args.force and args.out.exists():
@@ -276,8 +377,8 @@ def main() -> None:
         if any(args.out.iterdir()) and not marker.is_file():
             parser.error(f'{args.out} does not look like a dataset made by this tool: {marker} is missing')
         shutil.rmtree(args.out)
-    make_dataset(args.out, args.train, args.val, args.seed, args.panoptic)
-    names = ', '.join(CLASSES + GROUNDS if args.panoptic else CLASSES)
+    make_dataset(args.out, *wanted)
+    names = ', '.join(COLOURED if args.texts else CLASSES + GROUNDS if args.panoptic else CLASSES)
     print(f'{args.out}: {args.train} training and {args.val} validation images, classes {names}')
 
 
