@@ -37,11 +37,11 @@ def positive_map(tokens: Sequence[Sequence[int]], size: int) -> Tensor:
 
 def class_scores(scores: Tensor, maps: TokenMap) -> Tensor:
     """``(..., Q, N)`` the mean over the tokens of each name, of ``scores (..., Q, T)``."""
-    parts = scores.new_zeros(scores.shape[-1], max(maps, default=0))
+    parts = torch.zeros(scores.shape[-1], max(maps, default=0))
     for label, tokens in maps.items():
         if tokens:
             parts[list(tokens), label - 1] = 1 / len(tokens)
-    return scores @ parts
+    return scores @ parts.to(scores, non_blocking=True)
 
 
 def token_targets(targets: DenseTargets, gt: PaddedGT) -> Tensor:

@@ -5,6 +5,7 @@ Letters: B images, G ground truths, T tokens that a text may have.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,9 +144,13 @@ class ReadsPrompts:
     # --------------------------------------------------------------------------------------------- training
 
     def _set_positive_maps(self, samples: SampleList, device: torch.device) -> list[str]:
-        """Captions of a batch; each ground truth learns the tokens of its label, ``positive_maps (g, T)``."""
+        """Captions of a batch; each ground truth learns the tokens of its label, ``positive_maps (g, T)``.
+
+        The host does not wait for labels on a GPU. One that the text does not have is an error on a CPU; elsewhere its
+        map is not a number, and so is the loss.
+        """
         known: dict[Any, tuple] = {}
-        captions = []
+        captions, tables = [], []
         for sample in samples:
             spans = sample.get('tokens_positive')
             if spans is None:
@@ -158,11 +163,33 @@ class ReadsPrompts:
             else:
                 caption = sample.text
                 tokenized = self.language_model.tokenize(caption)
-            labels = sample.gt_instances.labels.tolist()
-            _, maps = self.get_positive_map(tokenized, [_of_label(spans, label, sample) for label in labels])
-            sample.gt_instances.positive_maps = (maps > 0).float().to(device)
+            tables.append(self._map_by_label(tokenized, spans, sample))
             captions.append(caption)
+        each = torch.cat(tables).to(device, non_blocking=True).split([len(table) for table in tables])
+        for sample, table in zip(samples, each):
+            labels, last = sample.gt_instances.labels, len(table) - 1
+            known_labels = torch.where((labels >= 0) & (labels < last), labels, last)
+            sample.gt_instances.positive_maps = table.index_select(0, known_labels)
         return captions
+
+    def _map_by_label(self, tokenized: Any, spans: Any, sample: Any) -> Tensor:
+        """``(N + 1, T)`` ones at the tokens of each label, N - 1 the highest of them; nan where there is none."""
+        places = dict(enumerate(spans)) if isinstance(spans, Sequence) else spans
+        if sample.gt_instances.labels.device.type == 'cpu':
+            self._check_labels(sample, places)
+        table = torch.full((max(places, default=-1) + 2, self.max_text_tokens), torch.nan)
+        table[list(places)] = (self.get_positive_map(tokenized, list(places.values()))[1] > 0).float()
+        return table
+
+    def _check_labels(self, sample: Any, places: Mapping) -> None:
+        """
+        Raises:
+            ValueError: if a label has no place in the text.
+        """
+        for label in sample.gt_instances.labels.tolist():
+            if label not in places:
+                where = sample.get('img_path') or 'a picture'
+                raise UserValueError(f'the label {label} of {where} is none of the {len(places)} in its text')
 
     # -------------------------------------------------------------------------------------------- inference
 
@@ -180,8 +207,7 @@ class ReadsPrompts:
                 sample.set_metainfo(dict(token_positive_map=maps))
             captions = [caption for _, caption, _, _ in prompts]
             results = self._predict_texts(features, captions, batch_data_samples, rescale)
-        for found, (maps, _, _, names) in zip(results, prompts):
-            found.label_names = _names_of(found, maps, names)
+        _set_names(results, prompts)
         return self.add_pred_to_datasample(batch_data_samples, results)  # type: ignore[attr-defined]
 
     def _visual_features(self, batch_inputs: Tensor) -> Any:
@@ -226,19 +252,11 @@ class ReadsPrompts:
         return InstanceData.cat(parts)
 
 
-def _of_label(spans: Any, label: int, sample: Any) -> Any:
-    """Places of a label's name."""
-    try:
-        return spans[label]
-    except (IndexError, KeyError):
-        raise UserValueError(
-            f'the label {label} of {sample.get("img_path") or "a picture"} is none of the {len(spans)} in its text'
-        ) from None
-
-
-def _names_of(found: InstanceData, maps: Any, names: Any) -> list[str]:
-    if maps is None:
-        return [names] * len(found)
-    if isinstance(maps, list):  # in chunks
-        names = [name for chunk in names for name in chunk]
-    return [names[label] for label in found.labels.tolist()]
+def _set_names(results: Sequence[InstanceData], prompts: Sequence[tuple]) -> None:
+    """Give detections ``label_names``; the host waits once, for the labels of all images."""
+    labels = iter(torch.cat([found.labels for found in results]).tolist())
+    for found, (maps, _, _, names) in zip(results, prompts):
+        own = list(itertools.islice(labels, len(found)))
+        if isinstance(maps, list):  # in chunks
+            names = [name for chunk in names for name in chunk]
+        found.label_names = [names] * len(own) if maps is None else [names[label] for label in own]

@@ -165,7 +165,8 @@ class BertModel(BaseModel):
             padding='max_length' if self.pad_to_max else 'longest',
             truncation=True,
             return_tensors='pt',
-        ).to(device)
+        )
+        tokenized = {key: value.to(device, non_blocking=True) for key, value in tokenized.items()}
         inputs = dict(input_ids=tokenized['input_ids'], attention_mask=tokenized['attention_mask'])
         if not self.use_sub_sentence_represent:
             return self.language_backbone(dict(inputs, position_ids=None, token_type_ids=None))

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from fake_gpu import WaitingCopies, fake_weights
 from readers import READERS, grounding_dino, pictures
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet.errors import UserTypeError, UserValueError
+from mmdet.models.core import set_matching
 from mmdet.models.dense_heads import convert_grounding_to_cls_scores
 
 pytestmark = pytest.mark.usefixtures('default_scope')
@@ -201,3 +204,40 @@ def test_scores_of_names():
     torch.testing.assert_close(scores, torch.tensor([[[0.15, 0.6]], [[0.5, 0.0]]]))
     same = convert_grounding_to_cls_scores(logits, [{1: [1, 2]}] * 2)
     torch.testing.assert_close(same, torch.tensor([[[0.4]], [[0.25]]]))
+
+
+@pytest.mark.usefixtures('_fake_gpu')
+@pytest.mark.parametrize('kind, waits', [('GroundingDINO', 1), ('GLIP', 0)])
+def test_a_loss_waits_for_a_gpu_only_to_match(kind, waits, tiny_bert, monkeypatch):
+    empty = lambda host, shapes, *rest: torch.zeros(sum(n * q for n, q, _ in shapes), dtype=torch.int32)
+    monkeypatch.setattr(set_matching, 'solve_on_host', empty)
+    model = READERS[kind](tiny_bert).train()
+    if kind == 'GroundingDINO':
+        prepare = model.pre_transformer
+
+        def with_numbers(feats, samples):  # a tensor on the host would be a fake one, too
+            both = prepare(feats, samples)
+            both[0]['spatial_shapes'] = both[1]['spatial_shapes'] = [tuple(feat.shape[-2:]) for feat in feats]
+            return both
+
+        model.pre_transformer = with_numbers
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # the tokenizer makes tensors, too
+        fake_weights(mode, model, 'cuda')
+        images, samples = pictures(('cat', 'red light'), ('cat', 'red light', 'dog'))
+        images, samples = images.to('cuda'), [sample.to('cuda') for sample in samples]
+        with WaitingCopies() as copies:
+            losses = model.loss(images, samples)
+    assert total(losses).device.type == 'cuda'
+    assert len(copies.found) == waits
+
+
+@torch.no_grad()
+def test_a_label_without_a_name_is_not_a_number_on_a_gpu(model, monkeypatch):
+    _, samples = pictures('the red cat', tokens_positive={1: [[4, 7]], 3: [[0, 3]]})
+    samples[0].gt_instances.labels = torch.tensor([3, 2])
+    with pytest.raises(UserValueError, match='the label 2 of a picture is none of the 2 in its text'):
+        model._set_positive_maps(samples, torch.device('cpu'))
+    monkeypatch.setattr(type(model), '_check_labels', lambda *args: None)
+    model._set_positive_maps(samples, torch.device('cpu'))
+    known, unknown = samples[0].gt_instances.positive_maps
+    assert known.nonzero().flatten().tolist() == [1] and unknown.isnan().all()
