@@ -1,5 +1,5 @@
-# What the labelled tenth of the shapes gives alone: detector, pictures and about the CPU time of
-# soft-teacher_r18_shapes.py.
+# What the labelled tenth of the shapes gives alone: the detector and the pictures of soft-teacher_r18_shapes.py, which
+# starts from the weights of iteration 600.
 _base_ = ['_base_/faster_rcnn_r18.py', '_base_/shapes.py', '_base_/schedule.py']
 
 model = dict(
@@ -16,5 +16,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters),
 ]
-default_hooks = dict(checkpoint=dict(interval=300, by_epoch=False))
+default_hooks = dict(checkpoint=dict(interval=300, by_epoch=False, max_keep_ckpts=-1))
 log_processor = dict(by_epoch=False)

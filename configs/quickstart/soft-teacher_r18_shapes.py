@@ -1,4 +1,5 @@
 # Soft Teacher on the shapes, where 30 of the 300 pictures have labels: Faster R-CNN with a ResNet-18 of half the channels.
+# Both networks start from the middle of faster-rcnn_r18_shapes_10percent.py, so that there is something to be taught.
 _base_ = ['_base_/faster_rcnn_r18.py', '_base_/shapes.py', '_base_/schedule.py']
 
 detector = _base_.model
@@ -18,7 +19,7 @@ model = dict(
         pseudo_label_initial_score_thr=0.5,
         rpn_pseudo_thr=0.7,
         cls_pseudo_thr=0.7,
-        reg_pseudo_thr=0.02,
+        reg_pseudo_thr=0.03,
         jitter_times=10,
         jitter_scale=0.06,
         min_pseudo_bbox_wh=(0.01, 0.01),
@@ -62,7 +63,9 @@ train_dataloader = dict(
     dataset=dict(_delete_=True, type='ConcatDataset', datasets=[labelled, unlabelled]),
 )
 
-max_iters = 400
+load_from = 'work_dirs/faster-rcnn_r18_shapes_10percent/iter_600.pth'
+
+max_iters = 600
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='TeacherStudentValLoop')
 param_scheduler = [
@@ -72,4 +75,4 @@ param_scheduler = [
 default_hooks = dict(checkpoint=dict(interval=100, by_epoch=False))
 log_processor = dict(by_epoch=False)
 # A short run needs a quick teacher; it never trains, so that its batch norms must follow too.
-custom_hooks = [dict(type='MeanTeacherHook', momentum=0.02, skip_buffer=False)]
+custom_hooks = [dict(type='MeanTeacherHook', momentum=0.01, skip_buffer=False)]

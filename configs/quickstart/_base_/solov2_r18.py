@@ -9,7 +9,9 @@ model = dict(
         pad_size_divisor=32,
         pad_mask=True,
     ),
-    backbone=dict(type='ResNet', depth=18, num_stages=4, out_indices=(0, 1, 2, 3), norm_cfg=dict(type='BN')),
+    backbone=dict(
+        type='ResNet', depth=18, num_stages=4, out_indices=(0, 1, 2, 3), norm_cfg=dict(type='BN'), norm_eval=False
+    ),
     neck=dict(
         type='FPN',
         in_channels=[64, 128, 256, 512],
