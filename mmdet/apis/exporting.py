@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from mmdet.config import building
 from mmdet.errors import UserRuntimeError, UserValueError
-from mmdet.export.exported_detector import ExportedDetector, fit_pipeline, in_the_place_of
+from mmdet.export.exported_detector import MAPS, ExportedDetector, fit_pipeline, in_the_place_of
 from mmdet.export.form import Exportable, score_threshold
 from mmdet.export.formats import FORMATS, Request, options_for, write_file
 from mmdet.export.metadata import Metadata
 from mmdet.export.parting import where_they_part
-from mmdet.export.proof import Difference, compare, least_score, tolerances
+from mmdet.export.proof import Difference, compare, compare_maps, least_score, tolerances
 from mmdet.structures import DetDataSample
 from mmdet.version import __version__
 
@@ -129,6 +129,7 @@ def export_detector(
         preprocess=options.preprocess,
         fill=form.fill,
         outputs=form.outputs,
+        masks=form.masks,
         nms=form.outside,
         score_thr=score_threshold(detector),
     )
@@ -243,16 +244,16 @@ def check(
 
     session = open_file(found.path, options.device)
     total = Difference()
-    allowed = options.tolerances or tolerances(found.metadata.precision)
+    allowed = tolerances(found.metadata.precision)
+    allowed = (*(options.tolerances or allowed[:2]), allowed[2])
     worst: tuple[float, Tensor | None] = (-1.0, None)
     inputs = fitted(pictures, found.metadata, form)
     for image, _ in inputs:
         ours = reference(detector, form, image, found.metadata)
         outputs = session(image)
         least = max(found.metadata.score_thr, least_score(found.metadata.precision))
-        difference = compare(ours, readable(outputs, found.metadata), limit_of(outputs, found.metadata), least=least)
-        badness = max(difference.scores / allowed[0], difference.boxes / allowed[1], difference.alone / allowed[0])
-        worst = max(worst, (badness, image), key=lambda pair: pair[0])
+        difference = difference_of(ours, outputs, found.metadata, tuple(image.shape[-2:]), least)
+        worst = max(worst, (difference.badness(*allowed), image), key=lambda pair: pair[0])
         total = total.joined(difference)
     say(f'checked with {len(inputs)} pictures against torch: {total}')
     if total.within(*allowed):
@@ -260,12 +261,31 @@ def check(
     assert worst[1] is not None
     parts = where_they_part(form, found.path, worst[1])
     raise UserRuntimeError(
-        f'{found.path} does not find what the detector finds, within {allowed[0]} for scores and {allowed[1]} px for '
-        f'boxes: {total}. {parts}'
+        f'{found.path} does not find what the detector finds, within {allowed[0]} for scores, {allowed[1]} px for '
+        f'boxes and {allowed[2]:.0%} of the pixels of masks: {total}. {parts}'
     )
 
 
-def reference(detector: nn.Module, form: Exportable, image: Tensor, metadata: Metadata) -> list[InstanceData]:
+def difference_of(
+    samples: Sequence[DetDataSample],
+    outputs: dict[str, Tensor],
+    metadata: Metadata,
+    size: tuple[int, int],
+    least: float = 0.0,
+) -> Difference:
+    """Of what a detector finds in inputs of a size and the outputs of a file."""
+    total = Difference()
+    if 'boxes' in outputs:
+        ours = [sample.pred_instances.cpu() for sample in samples]
+        theirs = readable(outputs, metadata, size)
+        total = compare(ours, theirs, limit_of(outputs, metadata), least=least)
+    for name in set(MAPS) & set(outputs):
+        known = torch.cat([getattr(sample, MAPS[name]).sem_seg for sample in samples]).cpu()
+        total = total.joined(compare_maps(known, outputs[name]))
+    return total
+
+
+def reference(detector: nn.Module, form: Exportable, image: Tensor, metadata: Metadata) -> list[DetDataSample]:
     """What the detector itself finds in an input of the file."""
     images = (form.normalise(image) if metadata.preprocess else image).to(form.device)
     size = tuple(images.shape[-2:])
@@ -275,8 +295,7 @@ def reference(detector: nn.Module, form: Exportable, image: Tensor, metadata: Me
         for i in range(len(images))
     ]
     with torch.no_grad():
-        found = detector(images, samples, mode='predict')
-    return [sample.pred_instances.cpu() for sample in found]
+        return detector(images, samples, mode='predict')
 
 
 def limit_of(outputs: dict[str, Tensor], metadata: Metadata) -> int:
@@ -284,12 +303,16 @@ def limit_of(outputs: dict[str, Tensor], metadata: Metadata) -> int:
     return outputs['boxes'].shape[1] if metadata.nms is None else int(metadata.nms['max_per_img'])
 
 
-def readable(outputs: dict[str, Tensor], metadata: Metadata) -> list[InstanceData]:
-    """The detections of each image in the outputs of a file."""
-    from mmdet.export.exported_detector import instances_of
+def readable(outputs: dict[str, Tensor], metadata: Metadata, size: tuple[int, int] | None = None) -> list[InstanceData]:
+    """The detections of each image in the outputs of a file; with the ``size`` of its input, masks have that, too."""
+    from mmdet.export.exported_detector import instances_of, whole_masks
 
     rows = range(len(outputs['boxes']))
-    return [instances_of({name: value[b] for name, value in outputs.items()}, metadata) for b in rows]
+    found = [instances_of({name: value[b] for name, value in outputs.items()}, metadata) for b in rows]
+    if metadata.masks and size is not None:
+        for image in found:
+            image.masks = whole_masks(image, metadata.masks, size, size, size)
+    return found
 
 
 def evaluate_both(

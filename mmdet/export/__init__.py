@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'form': 'Exportable',
         'formats': 'FORMATS',
         'metadata': 'Metadata',
-        'proof': 'Difference compare',
+        'proof': 'Difference compare compare_maps',
         'runtime': 'Session open_file',
         'tracing': 'trace',
     },

@@ -5,13 +5,17 @@ Letters: B images, K candidates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from mmdet.errors import UserRuntimeError
+from mmdet.models.core import aligned_bilinear, paste_masks, resized_masks
+from mmdet.models.core.masks import PASTE_BUDGET
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.ops import batched_nms
 from mmdet.registry import MODELS
@@ -20,6 +24,9 @@ from mmdet.utils import OptConfigType
 
 from .metadata import Metadata
 from .runtime import Session, open_file
+
+MAPS = dict(panoptic='pred_panoptic_seg', semantic='pred_sem_seg')
+"""Outputs that are maps of labels, and the fields of samples that hold them."""
 
 
 @MODELS.register_module()
@@ -49,17 +56,25 @@ class ExportedDetector(BaseDetector):
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         about = self.session.metadata
-        found = self.session(fit_images(batch_inputs, batch_data_samples, about, self.session.path))
-        results = []
+        inputs = fit_images(batch_inputs, batch_data_samples, about, self.session.path)
+        found = self.session(inputs)
         for b, sample in enumerate(batch_data_samples):
-            image = instances_of({name: value[b] for name, value in found.items()}, about)
+            outputs = {name: value[b] for name, value in found.items()}
+            target = tuple((sample.ori_shape if rescale else sample.img_shape)[:2])
+            for name in set(MAPS) & set(outputs):
+                sample.set_data({MAPS[name]: PixelData(sem_seg=_resized_map(outputs[name], sample.img_shape, target))})
+            if 'boxes' not in outputs:
+                continue
+            image = instances_of(outputs, about)
             height, width = sample.img_shape[:2]
             limits = image.bboxes.new_tensor([width, height, width, height])
             image.bboxes = image.bboxes.clamp(min=0).minimum(limits)
             if rescale:
                 image.bboxes = image.bboxes / limits.new_tensor(sample.scale_factor).repeat(2)
-            results.append(image)
-        return self.add_pred_to_datasample(batch_data_samples, results)
+            if about.masks:
+                image.masks = whole_masks(image, about.masks, tuple(inputs.shape[-2:]), sample.img_shape, target)
+            sample.pred_instances = image
+        return batch_data_samples
 
 
 def fit_images(images: Tensor, samples: SampleList, about: Metadata, name: Any) -> Tensor:
@@ -90,17 +105,51 @@ def fit_images(images: Tensor, samples: SampleList, about: Metadata, name: Any) 
 
 
 def instances_of(found: dict[str, Tensor], about: Metadata) -> InstanceData:
-    """Detections of one image from its outputs, in pixels of the input."""
-    keep = found['labels'] >= 0
-    boxes, scores, labels = (found[name][keep] for name in ('boxes', 'scores', 'labels'))
-    boxes, scores, labels = boxes.float(), scores.float(), labels.long()
+    """Detections of one image from its outputs, in pixels of the input; masks as the file gives them."""
+    fields = dict(boxes='bboxes', scores='scores', labels='labels', masks='masks')
+    rows = InstanceData(**{field: found[name] for name, field in fields.items() if name in found})[found['labels'] >= 0]
+    rows.bboxes, rows.scores, rows.labels = rows.bboxes.float(), rows.scores.float(), rows.labels.long()
     if about.nms is not None:
-        above = scores > about.nms.get('score_thr', 0.0)
-        boxes, scores, labels = boxes[above], scores[above], labels[above]
-        dets, order = batched_nms(boxes, scores, labels, about.nms['nms'])
+        rows = rows[rows.scores > about.nms.get('score_thr', 0.0)]
+        dets, order = batched_nms(rows.bboxes, rows.scores, rows.labels, about.nms['nms'])
         order = order[: about.nms['max_per_img']]
-        boxes, scores, labels = boxes[order], dets[: len(order), 4], labels[order]
-    return InstanceData(bboxes=boxes, scores=scores, labels=labels)
+        rows = rows[order]
+        rows.scores = dets[: len(order), 4]
+    return rows
+
+
+def whole_masks(
+    image: InstanceData, kind: dict[str, Any], size: tuple[int, int], inside: Sequence[int], target: tuple[int, int]
+) -> Tensor:
+    """Masks ``(n, H, W)`` of a picture of the size ``target``, of detections with boxes in its pixels.
+
+    Args:
+        kind: As ``masks`` of the metadata.
+        size: Of the input, of whose upper left corner the picture takes the part ``inside``.
+    """
+    values, threshold = image.masks.float(), kind['threshold']
+    if kind['of'] == 'box':
+        return paste_masks(values, image.bboxes, target, threshold)
+    if kind['enlarged'] == 'logits':
+        meta = dict(img_shape=inside, ori_shape=target)
+        return resized_masks(values, size, meta, True, threshold)
+    parts = [torch.zeros(0, *target, dtype=torch.bool)]
+    for part in values[:, None].split(max(1, PASTE_BUDGET // (size[0] * size[1]))):
+        if kind['enlarged'] == 'aligned':
+            part = aligned_bilinear(part, size[0] // part.shape[2])
+        else:
+            part = F.interpolate(part, size, mode='bilinear', align_corners=False)
+        part = part[..., : inside[0], : inside[1]]
+        if tuple(part.shape[-2:]) != target:
+            part = F.interpolate(part, target, mode='bilinear', align_corners=False)
+        parts.append(part[:, 0] > threshold)
+    return torch.cat(parts)
+
+
+def _resized_map(labels: Tensor, inside: Sequence[int], target: tuple[int, int]) -> Tensor:
+    """``(1, H, W)`` of the size ``target``, of the part ``inside`` of a map of labels."""
+    part = labels[None, None, : inside[0], : inside[1]].double()  # which tells all labels apart
+    return F.interpolate(part, target, mode='nearest-exact')[0].to(labels.dtype)
 
 
 def _left_over(cfg: Any, session: Session) -> dict:

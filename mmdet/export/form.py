@@ -6,6 +6,7 @@ Letters: B images, N places for detections, H and W the size of the network inpu
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,16 @@ from torch import Tensor, nn
 
 from mmdet.ops.fixed_size import FixedSize, fixed_size
 from mmdet.structures import DetDataSample
+
+RESULTS: dict[str, Callable[[DetDataSample], Tensor]] = {
+    'boxes': lambda found: found.pred_instances.bboxes,
+    'scores': lambda found: found.pred_instances.scores,
+    'labels': lambda found: found.pred_instances.labels,
+    'masks': lambda found: found.pred_instances.masks,
+    'panoptic': lambda found: found.pred_panoptic_seg.sem_seg,
+    'semantic': lambda found: found.pred_sem_seg.sem_seg,
+}
+"""Where each output is in the one sample of a batch."""
 
 
 class Exportable(nn.Module):
@@ -50,9 +61,27 @@ class Exportable(nn.Module):
     @property
     def outputs(self) -> list[str]:
         """Names of the results."""
-        roi_head = getattr(self.detector, 'roi_head', None)
-        masks = getattr(roi_head, 'with_mask', False) or getattr(self.detector, 'mask_head', None) is not None
-        return ['boxes', 'scores', 'labels', 'masks'] if masks else ['boxes', 'scores', 'labels']
+        fusion = getattr(self.detector, 'panoptic_fusion_head', None)
+        if fusion is None:
+            return ['boxes', 'scores', 'labels', *(['masks'] if self.masks else [])]
+        if not hasattr(fusion, 'wanted'):
+            return ['panoptic']
+        names = dict(
+            ins_results=['boxes', 'scores', 'labels', 'masks'], pan_results=['panoptic'], sem_results=['semantic']
+        )
+        return [name for key, part in names.items() if key in fusion.wanted() for name in part]
+
+    @property
+    def masks(self) -> dict[str, Any] | None:
+        """How masks are to be read, as :class:`~mmdet.export.metadata.Metadata` has it; None where there are none."""
+        heads = (getattr(self.detector, f'{name}_head', None) for name in ('roi', 'mask', 'panoptic_fusion', 'bbox'))
+        for head in heads:
+            enlarged = 'probabilities' if getattr(head, 'with_mask', False) else getattr(head, 'enlarged', None)
+            if enlarged is not None:
+                cfg: Any = head.test_cfg or {}  # type: ignore[union-attr]
+                of = 'box' if hasattr(head, 'with_mask') else 'picture'
+                return dict(of=of, threshold=cfg.get('mask_thr_binary', cfg.get('mask_thr', 0.5)), enlarged=enlarged)
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +99,7 @@ class Exportable(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """``(B, 3, H, W)`` -> boxes ``(B, N, 4)`` xyxy, scores ``(B, N)``, labels ``(B, N)`` and, of detectors with
-        masks, those."""
+        masks, those; of panoptic ones a map ``(B, H, W)``."""
         if self.preprocess:
             images = self.normalise(images)
         size = images.shape[-2], images.shape[-1]
@@ -78,9 +107,8 @@ class Exportable(nn.Module):
         for name in ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'):
             sample.set_field(size, name, field_type='metainfo')  # not copied, as a traced size cannot be
         with torch.no_grad(), fixed_size(self.options):
-            found = self.detector(images, [sample], mode='predict')[0].pred_instances
-        outputs = found.bboxes, found.scores, found.labels
-        return (*outputs, found.masks) if 'masks' in found else outputs
+            found = self.detector(images, [sample], mode='predict')[0]
+        return tuple(RESULTS[name](found) for name in self.outputs)
 
     def halve(self) -> None:
         """Compute in float16 what is not decoding of boxes; pictures and results stay float32."""

@@ -27,7 +27,11 @@ class Metadata:
         divisor: Height and width of a dynamic input are multiples of it.
         preprocess: Whether the input is raw pixels, blue first, from 0 to 255; else it is normalised already.
         fill: Of the three channels of the input, what is put beside a picture that is smaller.
-        outputs: Their names in order: boxes, scores, labels and maybe masks.
+        outputs: Their names in order: boxes, scores, labels and maybe masks, or panoptic.
+        masks: None without masks. Else ``of``, 'box' or 'picture', which they are stretched over; ``threshold``, the
+            least probability inside; and ``enlarged``, what they are, between whose cells is interpolated:
+            'probabilities', 'logits', or 'aligned' probabilities, whose cells lie as
+            :func:`mmdet.models.core.aligned_bilinear` has them.
         nms: None where suppression is inside. Else the arguments of it with ``score_thr`` and ``max_per_img``.
         score_thr: Detections inside score above it.
     """
@@ -45,6 +49,7 @@ class Metadata:
     preprocess: bool = True
     fill: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     outputs: list[str] = field(default_factory=lambda: ['boxes', 'scores', 'labels'])
+    masks: dict[str, Any] | None = None
     nms: dict[str, Any] | None = None
     score_thr: float = 0.0
 

@@ -12,9 +12,13 @@ from torch import Tensor
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.1
 """In pixels of the network input."""
-HALF_TOLERANCES = (2e-2, 2.0)
-INT8_TOLERANCES = (0.2, 16.0)
-"""Of scores and boxes, for files that compute in less than single precision."""
+MASK_TOLERANCE = 0.02
+"""Share of the pixels of two masks, or of a map, that may differ."""
+HALF_TOLERANCES = (2e-2, 2.0, 0.1)
+INT8_TOLERANCES = (0.2, 16.0, 0.5)
+"""Of scores, boxes and masks, for files that compute in less than single precision."""
+SMALL = 100
+"""A mask of fewer pixels counts as one of so many: the edge is all of it."""
 NEAR = 8.0
 SURE = 0.3
 
@@ -29,6 +33,7 @@ class Difference:
         alone: The highest score of a detection that has no partner, over that of the last one that was kept; 0 where
             each has one.
         alone_count: How many have none.
+        masks: The largest share of the pixels of two masks, or of a map, that differ; None where there are none.
     """
 
     scores: float = 0.0
@@ -36,10 +41,19 @@ class Difference:
     pairs: int = 0
     alone: float = 0.0
     alone_count: int = 0
+    masks: float | None = None
 
-    def within(self, scores: float = SCORE_TOLERANCE, boxes: float = BOX_TOLERANCE) -> bool:
+    def within(
+        self, scores: float = SCORE_TOLERANCE, boxes: float = BOX_TOLERANCE, masks: float = MASK_TOLERANCE
+    ) -> bool:
         """Whether nothing differs by more."""
-        return self.scores <= scores and self.boxes <= boxes and self.alone <= scores
+        return self.badness(scores, boxes, masks) <= 1
+
+    def badness(
+        self, scores: float = SCORE_TOLERANCE, boxes: float = BOX_TOLERANCE, masks: float = MASK_TOLERANCE
+    ) -> float:
+        """How many times as much something differs as it may."""
+        return max(self.scores / scores, self.boxes / boxes, self.alone / scores, (self.masks or 0.0) / masks)
 
     def joined(self, other: Difference) -> Difference:
         """The worse of two."""
@@ -49,16 +63,20 @@ class Difference:
             self.pairs + other.pairs,
             max(self.alone, other.alone),
             self.alone_count + other.alone_count,
+            max((m for m in (self.masks, other.masks) if m is not None), default=None),
         )
 
     def __str__(self) -> str:
         text = f'{self.pairs} pairs: scores differ by at most {self.scores:.2g}, boxes by {self.boxes:.2g} px'
+        if self.masks is not None:
+            text += f', masks in {self.masks:.2%} of their pixels'
         return text + (f'; {self.alone_count} without a partner, up to {self.alone:.2g}' if self.alone_count else '')
 
 
-def tolerances(precision: str) -> tuple[float, float]:
-    """Of scores and boxes, for a file that computes in ``precision``."""
-    table = {'float32': (SCORE_TOLERANCE, BOX_TOLERANCE), 'float16': HALF_TOLERANCES, 'int8': INT8_TOLERANCES}
+def tolerances(precision: str) -> tuple[float, float, float]:
+    """Of scores, boxes and masks, for a file that computes in ``precision``."""
+    whole = SCORE_TOLERANCE, BOX_TOLERANCE, MASK_TOLERANCE
+    table = {'float32': whole, 'float16': HALF_TOLERANCES, 'int8': INT8_TOLERANCES}
     return table[precision]
 
 
@@ -74,10 +92,11 @@ def compare(
     near: float = NEAR,
     least: float = 0.0,
 ) -> Difference:
-    """Of the detections of each image, ``bboxes (n, 4)``, ``scores (n,)`` and ``labels (n,)``.
+    """Of the detections of each image, ``bboxes (n, 4)``, ``scores (n,)``, ``labels (n,)`` and maybe
+    ``masks (n, H, W)``.
 
-    Each detection of ``first`` belongs to that of ``second`` of the same label which is most like it, nearest in box
-    and score.
+    Each detection of ``first`` belongs to that of ``second`` of the same label which is most like it, nearest in box,
+    score and mask.
 
     Args:
         limit: A list with so many detections is full: what scores less than its last one may be missing in it.
@@ -90,6 +109,11 @@ def compare(
     return total
 
 
+def compare_maps(first: Tensor, second: Tensor) -> Difference:
+    """Of maps of labels ``(..., H, W)``."""
+    return Difference(masks=float((first != second).double().mean()))
+
+
 def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: float, least: float) -> Difference:
     if not len(one.scores) or not len(other.scores):
         rest = one.scores if len(one.scores) else other.scores
@@ -97,7 +121,8 @@ def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: f
     score, box = _distances(one, other)
     same = (one.labels[:, None] == other.labels[None]) & (box <= near)
     cost = torch.where(same, score + box / near, torch.inf)
-    rows, columns = _pairs(cost)
+    mask = _mask_distances(one, other) if 'masks' in one and 'masks' in other else None
+    rows, columns = _pairs(cost if mask is None else cost + mask)
     left = torch.ones(len(one.scores), dtype=torch.bool)
     right = torch.ones(len(other.scores), dtype=torch.bool)
     left[rows], right[columns] = False, False
@@ -112,6 +137,7 @@ def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: f
         len(rows),
         alone,
         int(left.sum() + right.sum()),
+        None if mask is None else float(mask[rows, columns].max()) if len(rows) else 0.0,
     )
 
 
@@ -119,6 +145,14 @@ def _distances(one: InstanceData, other: InstanceData) -> tuple[Tensor, Tensor]:
     score = (one.scores[:, None] - other.scores[None]).abs().float()
     box = (one.bboxes[:, None].float() - other.bboxes[None].float()).abs().amax(-1)
     return score, box
+
+
+def _mask_distances(one: InstanceData, other: InstanceData) -> Tensor:
+    """The share of pixels of either mask that is not in both, ``(n, m)``."""
+    first, second = (image.masks.flatten(1).float() for image in (one, other))
+    common = first @ second.T
+    either = first.sum(1)[:, None] + second.sum(1) - common
+    return (either - common) / either.clamp(min=SMALL)
 
 
 def _pairs(cost: Tensor) -> tuple[Tensor, Tensor]:

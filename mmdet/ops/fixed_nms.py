@@ -15,7 +15,12 @@ NONE = -1.0
 
 
 def fixed_nms(
-    boxes: Tensor, scores: Tensor, groups: Tensor | None, limit: int, decay: Callable[[Tensor], Tensor]
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor | None,
+    limit: int,
+    decay: Callable[[Tensor], Tensor],
+    within: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Take the best candidate of every image, let it lower the scores of its group, and again.
 
@@ -25,6 +30,7 @@ def fixed_nms(
         groups: ``(B, K)``; boxes of different groups do not meet. None for one group.
         limit: M.
         decay: Overlaps ``(B, K)`` to the factors of scores; 0 drops a candidate.
+        within: Whether boxes of a group meet; if not, those of different groups do instead.
 
     Returns:
         Indices ``(B, M)`` and scores when taken ``(B, M)``, those beyond the last result :data:`NONE`.
@@ -45,7 +51,7 @@ def fixed_nms(
         union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
         factor = decay(torch.where(union > 0, shared / union, 0.0))
         if groups is not None:
-            factor = torch.where(groups == groups.gather(1, best), factor, 1.0)
+            factor = torch.where((groups == groups.gather(1, best)) == within, factor, 1.0)
         lowered = torch.where(factor > 0, rest * factor, NONE)
         lowered = torch.where((rest > NONE) & (all_places != best), lowered, NONE)
         now = places == step

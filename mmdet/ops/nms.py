@@ -273,14 +273,7 @@ def fast_nms(
     """
     scores, order = multi_scores[:, :-1].t().sort(1, descending=True)  # (C, N)
     scores, order = scores[:, :top_k], order[:, :top_k]
-    boxes = multi_bboxes[order]  # (C, K, 4)
-    lower, upper = boxes[..., :2], boxes[..., 2:]
-    sides = torch.min(upper[:, :, None], upper[:, None]) - torch.max(lower[:, :, None], lower[:, None])
-    overlap = sides.clamp(min=0).prod(-1)
-    area = (upper - lower).prod(-1)
-    iou = overlap / (area[:, :, None] + area[:, None] - overlap).clamp(min=1e-6)
-    better = iou.triu(diagonal=1)
-    worst = better.amax(1) if better.numel() else better.sum(1)
+    worst = overlap_with_better(multi_bboxes[order])  # (C, K)
     labels, ranks = ((worst <= iou_thr) & (scores > score_thr)).nonzero(as_tuple=True)
     kept, source = scores[labels, ranks], order[labels, ranks]
     kept, best = kept.sort(descending=True)
@@ -288,6 +281,20 @@ def fast_nms(
         kept, best = kept[:max_num], best[:max_num]
     source = source[best]
     return _with_scores(multi_bboxes[source], kept), labels[best], multi_coeffs[source]
+
+
+def overlap_with_better(boxes: Tensor) -> Tensor:
+    """The largest IoU ``(..., K)`` of each box with one before it, of boxes ``(..., K, 4)``."""
+    lower, upper = boxes[..., :2], boxes[..., 2:]
+    ends = (
+        torch.min(upper[..., None, :], upper[..., None, :, :]),
+        torch.max(lower[..., None, :], lower[..., None, :, :]),
+    )
+    overlap = (ends[0] - ends[1]).clamp(min=0).prod(-1)
+    area = (upper - lower).prod(-1)
+    iou = overlap / (area[..., None] + area[..., None, :] - overlap).clamp(min=1e-6)
+    better = iou.triu(diagonal=1)
+    return better.amax(-2) if better.numel() else better.sum(-2)
 
 
 def nms_match(dets: Array, iou_thr: float) -> list[Array]:

@@ -19,6 +19,8 @@ __all__ = ['FAMILIES_WITH_MODELS', 'detector', 'pictures', 'predicted', 'sizes',
 
 # Parts of names of layers whose outputs are classes, boxes and the like
 PREDICTORS = ('cls', 'score', 'fc_', 'reg', 'obj', 'pred', 'heat', 'logits', 'bbox_embed')
+RARE = 9.0
+EASY = dict(object_mask_thr=0.05, iou_thr=0.1, stuff_area_limit=16)  # of segments
 # family -> multiple of sides, sizes to trace and to run, where the usual ones are too small or do not fit
 SIZES = {
     'legacy_1.x': (1, (300, 300), ()),
@@ -48,9 +50,30 @@ def detector(family):
                 value.copy_(torch.randn_like(value) * scale / value[0].numel() ** 0.5)
             elif layer.endswith('bias'):
                 value.copy_(torch.randn_like(value))
+    if hasattr(getattr(model, 'mask_head', None), 'num_grids'):  # few cells of grids that are sure, as after training
+        with torch.no_grad():
+            model.mask_head.conv_cls.bias.sub_(RARE)
+        model.mask_head.test_cfg.nms_pre = 1500
     for head in (getattr(model, 'roi_head', None), getattr(model, 'bbox_head', None)):
         if getattr(head, 'test_cfg', None) and head.test_cfg.get('score_thr'):
             head.test_cfg.score_thr = min(head.test_cfg.score_thr, 0.02)
+    if hasattr(model, 'panoptic_fusion_head'):
+        model.panoptic_fusion_head.test_cfg.update(EASY)
+    return model
+
+
+def squeeze(model):
+    """The same with blocks of the backbone left out that are of the build of the one before; fewer layers of one kind
+    are traced in less time."""
+    for part in list(getattr(model, 'backbone', model).modules()):
+        if type(part) is not torch.nn.ModuleList and not isinstance(part, torch.nn.Sequential):
+            continue
+        last = None
+        for name, block in list(part.named_children()):
+            build = type(block), [tuple(value.shape) for value in block.parameters()]
+            if build == last and build[1]:
+                delattr(part, name)
+            last = build
     return model
 
 
@@ -64,7 +87,7 @@ def form_of(model, **options):
 
 
 def metadata(form):
-    return Metadata('test', 'onnx', outputs=form.outputs, dynamic_batch=True, dynamic_size=True)
+    return Metadata('test', 'onnx', outputs=form.outputs, masks=form.masks, dynamic_batch=True, dynamic_size=True)
 
 
 def predicted(model, form, images):
@@ -74,8 +97,7 @@ def predicted(model, form, images):
     meta = dict(dict.fromkeys(names, size), scale_factor=(1.0, 1.0))
     samples = [DetDataSample(metainfo=dict(meta, img_id=i)) for i in range(len(images))]
     with torch.no_grad():
-        found = model(form.normalise(images), samples, mode='predict')
-    return [sample.pred_instances for sample in found]
+        return model(form.normalise(images), samples, mode='predict')
 
 
 def side_too_small(family):

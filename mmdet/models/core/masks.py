@@ -122,6 +122,12 @@ def _sample(masks: Tensor, boxes: Tensor, rows: tuple[int, int], columns: tuple[
     return F.grid_sample(masks[:, None].float(), grid, align_corners=False)[:, 0]
 
 
+def stretched(masks: Tensor, boxes: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Probabilities ``(..., h, w)`` within boxes ``(..., 4)`` at all pixels of an image, ``(..., H, W)``; 0 outside."""
+    found = _sample(masks.flatten(0, -3), boxes.float().flatten(0, -2), (0, shape[0]), (0, shape[1]))
+    return found.unflatten(0, masks.shape[:-2])
+
+
 def _windows(boxes: Tensor, shape: tuple[int, int]) -> list[list[int]]:
     """x1 y1 x2 y2 of the pixels that a mask stretched over each box can reach, within an image of ``shape``."""
     low, high = boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1

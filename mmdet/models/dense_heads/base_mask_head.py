@@ -28,6 +28,9 @@ class BaseMaskHead(BaseModule, metaclass=ABCMeta):
     positives of a box head, or of its detections.
     """
 
+    enlarged = 'probabilities'
+    """Masks of exported graphs, as :class:`mmdet.export.Metadata` tells it."""
+
     def __init__(self, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
 

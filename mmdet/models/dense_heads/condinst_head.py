@@ -258,6 +258,7 @@ class CondInstMaskHead(BaseMaskHead):
     """
 
     learns_from_masks = True
+    enlarged = 'aligned'
 
     def __init__(
         self,

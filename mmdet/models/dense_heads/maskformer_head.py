@@ -35,6 +35,7 @@ from mmdet.models.layers.pixel_decoder import PixelDecoder
 from mmdet.models.layers.positional_encoding import SinePositionalEncoding
 from mmdet.models.layers.transformer import DetrTransformerDecoder
 from mmdet.models.task_modules.joints import match_groups
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
@@ -311,6 +312,8 @@ class MaskFormerHead(BaseModule):
     def predict(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> tuple[Tensor, Tensor]:
         """Logits ``(B, Q, C + 1)`` and masks ``(B, Q, H, W)`` of the last layer, for a fusion head."""
         scores, masks = self(x, batch_data_samples)
+        if is_fixed_size():
+            return as_float32(scores[-1]), as_float32(masks[-1])  # which are results, too
         size = tuple(batch_data_samples[0].metainfo['batch_input_shape'])
         upsampled = F.interpolate(as_float32(masks[-1]), size, mode='bilinear', align_corners=False)
         return as_float32(scores[-1]), upsampled

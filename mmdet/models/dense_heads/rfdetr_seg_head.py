@@ -32,6 +32,7 @@ from mmdet.models.core import (
     targets_of_matching,
     unpack_gt_instances,
 )
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.ops.point_sample import point_sample
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
@@ -123,6 +124,8 @@ class RFDETRSegHead(LWDETRHead):
         oversample_ratio, importance_sample_ratio: As in :func:`get_uncertain_point_coords_with_randomness`.
         test_cfg: May have ``mask_thr_binary``, by default 0.5.
     """
+
+    enlarged = 'logits'
 
     def __init__(
         self,
@@ -311,6 +314,10 @@ class RFDETRSegHead(LWDETRHead):
         queries = candidates.topk(self._limit(scores.shape[2], candidates.shape[1])).indices // self.num_classes
         threshold = (self.test_cfg or {}).get('mask_thr_binary', 0.5)
         with torch.no_grad():
+            if is_fixed_size():
+                rows = queries[..., None].expand(-1, -1, kernels.shape[-1])
+                found[0].masks = self._logits(kernels.gather(1, rows), maps)
+                return found
             for image, kernel, index, of_image, meta in zip(found, kernels, queries, maps, metas):
                 logits = self._logits(kernel[index], of_image)
                 image.masks = resized_masks(logits, input_size, meta, rescale, threshold)

@@ -34,7 +34,9 @@ from mmdet.models.core import (
     rows_at,
     split_parameters,
     sum_in_parts,
+    unstacked,
 )
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList
 
@@ -82,6 +84,7 @@ class RTMDetInsHead(RTMDetHead):
     """
 
     learns_from_masks = True
+    enlarged = 'logits'
 
     kernel_convs: Any
     rtm_kernel: Any
@@ -293,6 +296,7 @@ class RTMDetInsHead(RTMDetHead):
         fields = self._candidates(cls_scores, together, score_factors, priors, metas, test_cfg)
         if hasattr(self._bbox_mask_post_process, 'by_batch'):
             results = self._results(fields, test_cfg, metas, rescale, with_nms)
+            mask_feat = unstacked(mask_feat)
             for found, maps, meta in zip(results, mask_feat, metas):
                 self._add_masks(found, maps, meta, cfg, rescale)
             return results
@@ -354,6 +358,9 @@ class RTMDetInsHead(RTMDetHead):
     ) -> InstanceData:
         """Put ``masks`` into detections, in place of the kernels and priors that make them."""
         kernels, priors = results.pop('kernels'), results.pop('priors')
+        if is_fixed_size():
+            results.masks = self._masks_of(mask_feat, kernels, priors, results.scores > 0).values
+            return results
         height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
         if not len(kernels):
             results.masks = torch.zeros(0, height, width, dtype=torch.bool, device=kernels.device)

@@ -5,7 +5,7 @@ Letters: B images, G padded ground truths, n rows of a grid, P cells of all grid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,17 +21,21 @@ from mmdet.models.core import (
     ObjectCells,
     PaddedGT,
     by_batch,
+    fixed_instances,
     flatten_levels,
     in_float32,
     map_sizes,
     per_level,
     pick_slots,
+    rows_at,
     split_levels,
     starts_of,
     sum_in_parts,
     with_coordinates,
 )
 from mmdet.models.layers import mask_matrix_nms
+from mmdet.models.layers.matrix_nms import matrix_decay
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 
@@ -261,6 +265,8 @@ class SOLOHead(BaseMaskHead):
     ) -> InstanceList:
         """``masks (n, H, W)`` of the size of the original image, ``labels``, ``scores``, and zeros for ``bboxes``."""
         scores = flatten_levels(mlvl_cls_scores, self.cls_out_channels)
+        if is_fixed_size():
+            return [self._fixed_best(scores, lambda cells: rows_at(torch.cat(mlvl_mask_preds, 1), cells))]
         return [
             self._predict_by_feat_single(scores[b], torch.cat([level[b] for level in mlvl_mask_preds]), img_meta=meta)
             for b, meta in enumerate(batch_img_metas)
@@ -312,6 +318,38 @@ class SOLOHead(BaseMaskHead):
             scores=scores,
             bboxes=scores.new_zeros(len(scores), 4),
         )
+
+    def _fixed_best(self, scores: Tensor, masks_of: Callable[[Tensor], Tensor]) -> InstanceData:
+        """:meth:`_best` of all images, with the probabilities of masks ``(B, M, h, w)`` as the network gives them.
+
+        Masks are made of the ``nms_pre`` best pairs of cell and class alone.
+
+        Args:
+            scores: ``(B, P, C)``.
+            masks_of: Gives the probabilities ``(B, n, h, w)`` of the masks of cells ``(B, n)``.
+        """
+        cfg = self.test_cfg
+        count = scores.shape[1] * scores.shape[2]
+        top, index = scores.flatten(1).topk(min(cfg.nms_pre, count) if cfg.nms_pre > 0 else count)  # (B, K)
+        cells, labels = index // scores.shape[2], index % scores.shape[2]
+        probabilities = masks_of(cells)
+        masks = (probabilities > cfg.mask_thr).float()
+        area = masks.sum((2, 3))
+        least = per_level(self.strides, [n**2 for n in self.num_grids], top)[cells]
+        valid = (top > cfg.score_thr) & (area > least)
+        top = torch.where(valid, top * (probabilities * masks).sum((2, 3)) / area.clamp(min=1), 0.0)
+        top, order = top.sort(dim=1, descending=True, stable=True)
+        labels, masks, area = labels.gather(1, order), rows_at(masks, order), area.gather(1, order)
+        decay = matrix_decay(masks, labels, area, cfg.kernel, cfg.sigma)
+        top = torch.where(top > 0, top * decay, 0.0)
+        top, rank = top.topk(min(cfg.max_per_img, top.shape[1]))
+        fields = dict(
+            bboxes=top.new_zeros(1, 1, 4).expand(*top.shape, 4),
+            scores=top,
+            labels=labels.gather(1, rank),
+            masks=rows_at(probabilities, order.gather(1, rank)),
+        )
+        return fixed_instances(fields, (top >= max(cfg.filter_thr, 1e-6)).sum(1))
 
 
 def enlarged(masks: Tensor, size: Sequence[int], meta: dict) -> Tensor:
@@ -381,6 +419,9 @@ class DecoupledSOLOHead(SOLOHead):
     ) -> InstanceList:
         scores = flatten_levels(mlvl_cls_scores, self.cls_out_channels)
         across, down = torch.cat(mlvl_mask_preds_x, 1), torch.cat(mlvl_mask_preds_y, 1)
+        if is_fixed_size():
+            x, y = self._lines(scores)
+            return [self._fixed_best(scores, lambda cells: rows_at(across, x[cells]) * rows_at(down, y[cells]))]
         return [
             self._predict_by_feat_single(scores[b], across[b], down[b], img_meta=meta)
             for b, meta in enumerate(batch_img_metas)
@@ -390,13 +431,17 @@ class DecoupledSOLOHead(SOLOHead):
     def _predict_by_feat_single(  # type: ignore[override]  # two maps of masks
         self, cls_scores: Tensor, mask_preds_x: Tensor, mask_preds_y: Tensor, img_meta: dict, cfg: OptConfigType = None
     ) -> InstanceData:
-        sizes = [n**2 for n in self.num_grids]
-        places = self.num_grids, starts_of(self.num_grids), starts_of(sizes)  # of each cell's grid
-        count, first, start = (per_level(values, sizes, cls_scores).long() for values in places)
-        inside = torch.arange(len(count), device=count.device) - start
-        x, y = first + inside % count, first + inside // count
+        x, y = self._lines(cls_scores)
         masks_of = lambda cells: mask_preds_x[x[cells]] * mask_preds_y[y[cells]]
         return self._best(cls_scores, masks_of, mask_preds_x.shape[-2:], img_meta, cfg)
+
+    def _lines(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Which masks of a column and of a row, of all levels, are those of each cell, ``(P,)``."""
+        sizes = [n**2 for n in self.num_grids]
+        places = self.num_grids, starts_of(self.num_grids), starts_of(sizes)  # of each cell's grid
+        count, first, start = (per_level(values, sizes, like).long() for values in places)
+        inside = torch.arange(len(count), device=count.device) - start
+        return first + inside % count, first + inside // count
 
 
 @MODELS.register_module()

@@ -20,10 +20,12 @@ from mmdet.models.core import (
     flatten_levels,
     in_float32,
     pick_slots,
+    rows_at,
     split_levels,
     sum_in_parts,
     with_coordinates,
 )
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 
@@ -224,6 +226,9 @@ class SOLOV2Head(SOLOHead):
     ) -> InstanceList:
         kernels = flatten_levels(mlvl_kernel_preds, self.kernel_out_channels)
         scores = flatten_levels(mlvl_cls_scores, self.cls_out_channels)
+        if is_fixed_size():
+            masks_of = lambda cells: self._masks(mask_feats, rows_at(kernels, cells)).sigmoid()
+            return [self._fixed_best(scores, masks_of)]
         return [
             self._predict_by_feat_single(kernels[b], scores[b], mask_feats[b], img_meta=meta)
             for b, meta in enumerate(batch_img_metas)

@@ -24,6 +24,7 @@ from mmdet.models.core import (
     by_batch,
     constant,
     empty_instances,
+    fixed_instances,
     flatten_levels,
     flatten_outputs,
     gather_rows,
@@ -36,6 +37,8 @@ from mmdet.models.core import (
     split_levels,
 )
 from mmdet.models.layers import fast_nms
+from mmdet.ops.fixed_size import at_least, is_fixed_size, is_symbolic
+from mmdet.ops.nms import overlap_with_better
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList, OptMultiConfig
 
@@ -196,6 +199,8 @@ class YOLACTHead(AnchorHead):
         """Detections of each image by fast NMS, with their ``coeffs (n, M)``."""
         cfg, priors = self.test_cfg if cfg is None else cfg, self._priors(cls_scores)
         levels = split_levels(priors.boxes[0], priors.level_sizes, 0)
+        if is_fixed_size():
+            return [self._fixed_results(cls_scores, bbox_preds, coeff_preds, levels, batch_img_metas, cfg)]
         return [
             self._predict_by_feat_single(
                 [level[b] for level in cls_scores],
@@ -208,6 +213,39 @@ class YOLACTHead(AnchorHead):
             )
             for b, meta in enumerate(batch_img_metas)
         ]
+
+    def _fixed_results(
+        self,
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        coeff_preds: Sequence[Tensor],
+        levels: Sequence[Tensor],
+        metas: list[dict],
+        cfg: ConfigType,
+    ) -> InstanceData:
+        """:meth:`_predict_by_feat_single` of all images, in pixels of the network input."""
+        nms_pre, parts = cfg.get('nms_pre', -1), []
+        for maps, deltas, coeffs, priors in zip(cls_scores, bbox_preds, coeff_preds, levels):
+            scores = flatten_levels([maps], self.cls_out_channels)  # (B, P, C)
+            scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
+            best = scores.amax(2)
+            index = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
+            if nms_pre > 0 and (is_symbolic(scores.shape[1]) or nms_pre < scores.shape[1]):
+                best, index = at_least(best, nms_pre, -1.0).topk(nms_pre)
+                index = index.clamp(max=scores.shape[1] - 1)  # of a level that has fewer
+            found = torch.where(best[..., None] >= 0, rows_at(scores, index), -1.0)
+            rows = gather_rows(deltas, index, 4), gather_rows(coeffs, index, self.num_protos)
+            parts.append((priors[index], *rows, found))
+        anchors, deltas, coeffs, scores = (torch.cat(column, 1) for column in zip(*parts))
+        boxes = self.bbox_coder.decode(anchors, deltas, max_shape=image_shapes(metas))  # (B, K, 4)
+        count = min(cfg.top_k, scores.shape[1])
+        best, order = scores.transpose(1, 2).topk(count)  # (B, C, top_k)
+        worst = overlap_with_better(rows_at(boxes, order.flatten(1)).unflatten(1, order.shape[1:]))
+        best = torch.where((worst <= cfg.iou_thr) & (best > cfg.score_thr), best, 0.0).flatten(1)
+        best, place = best.topk(min(cfg.max_per_img, best.shape[1]))
+        source = order.flatten(1).gather(1, place)
+        fields = dict(bboxes=rows_at(boxes, source), scores=best, labels=place // count, coeffs=rows_at(coeffs, source))
+        return fixed_instances(fields, (best > 0).sum(1))
 
     @by_batch
     def _predict_by_feat_single(  # type: ignore[override]  # three outputs
@@ -488,6 +526,9 @@ class YOLACTProtonet(BaseMaskHead):
     ) -> InstanceList:
         """Put ``masks (n, H, W)`` into the detections of each image; with ``rescale`` boxes are brought to the original
         image as well."""
+        if is_fixed_size():
+            results_list[0].masks = self._cropped(mask_preds, batch_img_metas, results_list)
+            return results_list
         for masks, results, meta in zip(
             self._cropped(mask_preds, batch_img_metas, results_list), results_list, batch_img_metas
         ):

@@ -6,6 +6,8 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.models.core import stretched
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import OptConfigType, OptMultiConfig
@@ -89,6 +91,9 @@ class TwoStagePanopticSegmentor(TwoStageDetector):
         metas = [sample.metainfo for sample in batch_data_samples]
         proposals = self._proposals(x, batch_data_samples)
         masks = self.roi_head.predict(x, proposals, batch_data_samples, rescale=rescale)
+        if is_fixed_size():
+            probabilities = stretched(masks[0].masks, masks[0].bboxes, metas[0]['batch_input_shape'])
+            masks[0].masks = probabilities >= self.roi_head.test_cfg.mask_thr_binary
         logits = self.semantic_head.predict(x, metas, rescale)
         results = self.panoptic_fusion_head.predict(masks, logits)
         return self.add_pred_to_datasample(batch_data_samples, results)

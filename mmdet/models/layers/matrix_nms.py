@@ -48,7 +48,7 @@ def mask_matrix_nms(
     scores, keep = scores.sort(descending=True)
     if nms_pre > 0:
         scores, keep = scores[:nms_pre], keep[:nms_pre]
-    scores = scores * _decay(masks[keep], labels[keep], area[keep], kernel, sigma)
+    scores = scores * matrix_decay(masks[keep], labels[keep], area[keep], kernel, sigma)
     if filter_thr > 0:
         enough = scores >= filter_thr
         scores, keep = scores[enough], keep[enough]
@@ -59,13 +59,18 @@ def mask_matrix_nms(
     return scores, labels[keep], masks[keep], keep
 
 
-def _decay(masks: Tensor, labels: Tensor, area: Tensor, kernel: str, sigma: float) -> Tensor:
-    """Factor on each score, (N,), Eqn. 4: how the worst better mask weighs, itself weakened by its own overlaps."""
-    flat = masks.flatten(1).float()
-    common = flat @ flat.t()
-    iou = common / (area + area[:, None] - common)
-    iou = (iou * (labels == labels[:, None])).triu(diagonal=1)  # (better, worse)
-    above = iou.amax(0)[:, None]  # largest overlap of the better mask with one better still
+def matrix_decay(masks: Tensor, labels: Tensor, area: Tensor, kernel: str, sigma: float) -> Tensor:
+    """Factor on each score, (..., N), Eqn. 4: how the worst better mask weighs, itself weakened by its own overlaps.
+
+    Args:
+        masks: (..., N, H, W), binary, best first; an empty one overlaps none.
+        labels, area: (..., N).
+    """
+    flat = masks.flatten(-2).float()
+    common = flat @ flat.transpose(-1, -2)
+    iou = common / (area[..., None, :] + area[..., None] - common).clamp(min=1)
+    iou = (iou * (labels[..., None, :] == labels[..., None])).triu(diagonal=1)  # (better, worse)
+    above = iou.amax(-2)[..., None]  # largest overlap of the better mask with one better still
     if kernel == 'gaussian':
-        return (sigma * (above**2 - iou**2)).exp().amin(0)
-    return ((1 - iou) / (1 - above)).amin(0)
+        return (sigma * (above**2 - iou**2)).exp().amin(-2)
+    return ((1 - iou) / (1 - above)).amin(-2)

@@ -7,8 +7,9 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from mmdet.models.core import RoISamples, by_batch, constant, draw, image_shapes
+from mmdet.models.core import RoISamples, by_batch, constant, draw, image_shapes, with_image
 from mmdet.models.task_modules.joints import as_samples
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -101,6 +102,14 @@ class GridRoIHead(StandardRoIHead):
     ) -> InstanceList:
         # The grid is laid over the regions that are kept, in pixels of the network input.
         results = super().predict_bbox(x, batch_img_metas, rpn_results_list, rcnn_test_cfg, **context)
+        if is_fixed_size():
+            rois = with_image(results[0].bboxes)
+            boxes = self.grid_head.boxes_of(
+                self._grid_forward(x, rois.flatten(0, 1))['fused'], rois[..., 1:].flatten(0, 1)
+            )
+            boxes = boxes.unflatten(0, rois.shape[:2])
+            results[0].bboxes = torch.where(results[0].labels[..., None] >= 0, boxes, 0.0)
+            return results
         rois = bbox2roi([found.bboxes for found in results])
         if len(rois) == 0:
             return results

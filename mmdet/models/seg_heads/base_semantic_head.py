@@ -8,6 +8,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmdet.errors import UserKeyError
+from mmdet.models.core import unstacked
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptMultiConfig
@@ -54,8 +56,8 @@ class BaseSemanticHead(BaseModule, metaclass=ABCMeta):
         logits = F.interpolate(
             logits, size=batch_img_metas[0]['batch_input_shape'], mode='bilinear', align_corners=False
         )
-        if not rescale:
-            return list(logits)
+        if not rescale or is_fixed_size():
+            return unstacked(logits)
         results = []
         for one, meta in zip(logits, batch_img_metas):
             height, width = meta['img_shape'][:2]

@@ -69,14 +69,13 @@ def bitmaps_of(masks: Any) -> np.ndarray:
 
 
 def mask2bbox(masks: Tensor) -> Tensor:
-    """(N, h, w) masks -> (N, 4) boxes around them, zeros for an empty mask."""
-    columns, rows = masks.bool().any(dim=1), masks.bool().any(dim=2)
-    boxes = masks.new_zeros((len(masks), 4), dtype=torch.float32)
+    """(..., h, w) masks -> (..., 4) boxes around them, zeros for an empty mask."""
     if masks.numel() == 0:
-        return boxes
-    for start, end, line in ((0, 2, columns), (1, 3, rows)):
-        found = line.any(1)
-        size = line.shape[1]
-        boxes[:, start] = line.int().argmax(1) * found
-        boxes[:, end] = (size - line.flip(1).int().argmax(1)) * found
-    return boxes
+        return masks.new_zeros((*masks.shape[:-2], 4), dtype=torch.float32)
+    lows, highs = [], []
+    for dim in (-2, -1):
+        line = masks.bool().any(dim)  # columns, then rows
+        place = torch.arange(line.shape[-1], device=masks.device)
+        highs.append(torch.where(line, place + 1, 0).amax(-1))
+        lows.append(torch.where(line, place, line.shape[-1]).amin(-1).minimum(highs[-1]))
+    return torch.stack([*lows, *highs], -1).float()

@@ -14,9 +14,20 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import Proposals, RoISamples, by_batch, empty_instances
+from mmdet.models.core import (
+    Proposals,
+    RoISamples,
+    by_batch,
+    empty_instances,
+    fixed_instances,
+    image_shapes,
+    in_float32,
+    rescaled_fields,
+)
 from mmdet.models.layers import build_linear_layer
 from mmdet.models.task_modules.samplers.multi_instance_sampling_result import InstanceSets, as_sets
+from mmdet.ops.fixed_nms import NONE, fixed_nms, greedy_decay
+from mmdet.ops.fixed_size import fixed_options, is_fixed_size
 from mmdet.ops.padded_nms import unbeaten
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor, scale_boxes
@@ -174,7 +185,36 @@ class MultiInstanceBBoxHead(ConvFCBBoxHead):
         return (loss_cls + loss_bbox * pos).view(-1, 2).sum(1, keepdim=True)
 
     def predicts_batch(self, proposals: Proposals | InstanceList, rcnn_test_cfg: ConfigDict | None) -> bool:
-        return False  # sets are suppressed image by image
+        return is_fixed_size()  # else sets are suppressed image by image
+
+    @in_float32
+    def predict_batch(
+        self,
+        rois: Sequence[Tensor],
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        valid: Tensor,
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Of padded proposals ``(B, N)``; suppression as of :meth:`set_nms`, in a fixed number of rounds."""
+        shape, each = valid.shape, self.num_instance
+        scores = torch.cat(list(cls_scores)).unflatten(0, shape).unflatten(2, (each, -1)).softmax(-1)[..., 1]
+        scores = torch.where(valid[..., None] & (scores > rcnn_test_cfg.score_thr), scores, NONE).flatten(1)  # (B, K)
+        deltas = torch.cat(list(bbox_preds)).unflatten(0, shape).unflatten(2, (each, -1)).flatten(1, 2)
+        regions = torch.cat(list(rois)).unflatten(0, shape)[..., 1:].repeat_interleave(each, 1)
+        boxes = get_box_tensor(self.bbox_coder.decode(regions, deltas, max_shape=image_shapes(batch_img_metas)))
+        fields = dict(bboxes=boxes)
+        if rescale:
+            fields.update(rescaled_fields(fields, batch_img_metas))
+        region = (torch.arange(scores.shape[1], device=boxes.device) // each).expand_as(scores)
+        limit = rcnn_test_cfg.max_per_img if rcnn_test_cfg.max_per_img > 0 else fixed_options().max_num
+        decay = greedy_decay(rcnn_test_cfg.nms['iou_threshold'])
+        index, found = fixed_nms(fields['bboxes'], scores, region, limit, decay, within=False)
+        boxes = fields['bboxes'].gather(1, index[..., None].expand(-1, -1, 4))
+        fields = dict(bboxes=boxes, scores=found, labels=torch.zeros_like(index))
+        return [fixed_instances(fields, (found > NONE).sum(1))]
 
     @by_batch
     def _predict_by_feat_single(

@@ -188,10 +188,15 @@ class GridHead(BaseModule):
                 results.bboxes = self._predict_by_feat_single(pred, results.bboxes, meta, rescale)
         return results_list
 
-    @in_float32
     def _predict_by_feat_single(
         self, grid_pred: Tensor, bboxes: Tensor, img_meta: dict, rescale: bool = False
     ) -> Tensor:
+        """:meth:`boxes_of`, of the original image if ``rescale``."""
+        found = self.boxes_of(grid_pred, bboxes)
+        return found / constant(img_meta['scale_factor'], found).repeat(2) if rescale else found
+
+    @in_float32
+    def boxes_of(self, grid_pred: Tensor, bboxes: Tensor) -> Tensor:
         """Boxes ``(k, 4)`` whose sides are voted for by the points on them (Sec. 3.1, Eq. 3), not clipped to the image.
 
         Args:
@@ -212,5 +217,4 @@ class GridHead(BaseModule):
         sides = [
             side for end in (0, -1) for side in (vote(x[:, end], weight[:, end]), vote(y[:, :, end], weight[:, :, end]))
         ]
-        found = torch.stack(sides, 1)
-        return found / constant(img_meta['scale_factor'], found).repeat(2) if rescale else found
+        return torch.stack(sides, 1)

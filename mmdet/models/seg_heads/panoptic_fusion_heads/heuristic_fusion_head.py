@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures.mask import INSTANCE_OFFSET, bitmaps_of
 from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig
@@ -73,8 +74,35 @@ class HeuristicFusionHead(BasePanopticFusionHead):
         segments = torch.where(small & (segments < INSTANCE_OFFSET), self.num_classes, segments)
         return PixelData(sem_seg=segments[None].int())
 
+    def _fixed_results(self, found: InstanceData, seg_preds: Tensor) -> PixelData:
+        """:meth:`_predict_single` of all images: ``sem_seg (B, H, W)``.
+
+        Args:
+            found: With ``masks (B, M, H, W)``, best first.
+            seg_preds: ``(B, num_stuff_classes + 1, H, W)`` logits.
+        """
+        segments = seg_preds.argmax(1) + self.num_things_classes  # (B, H, W)
+        batch = len(segments)
+        masks = found.masks & (found.labels >= 0)[..., None, None]
+        areas = masks.flatten(2).sum(2)
+        laid, number = torch.zeros_like(segments), segments.new_zeros(batch)
+        for mask, area, label in zip(masks.unbind(1), areas.unbind(1), found.labels.unbind(1)):
+            free = mask & (laid == 0)
+            keep = (area > 0) & ((area - free.flatten(1).sum(1)) / (area + 1e-5) <= self.test_cfg.mask_overlap)
+            number = number + keep
+            ids = label + INSTANCE_OFFSET * number
+            laid = torch.where(free & keep[:, None, None], ids[:, None, None], laid)
+        segments = torch.where(laid > 0, laid, segments)
+        stuff = torch.where(segments < INSTANCE_OFFSET, segments, self.num_classes).flatten(1)
+        counts = stuff.new_zeros(batch, self.num_classes + 1).scatter_add(1, stuff, torch.ones_like(stuff))
+        small = (counts < self.test_cfg.stuff_area_limit).gather(1, segments.clamp(max=self.num_classes).flatten(1))
+        small = small.view(segments.shape) & (segments < INSTANCE_OFFSET)
+        return PixelData(sem_seg=torch.where(small, self.num_classes, segments).int())
+
     def predict(self, mask_results_list: InstanceList, seg_preds_list: list[Tensor], **kwargs) -> list[PixelData]:
         """Segmentations of instances and semantic logits of each image."""
+        if is_fixed_size():
+            return [self._fixed_results(mask_results_list[0], seg_preds_list[0])]
         return [
             self._predict_single(masks, logits, **kwargs)
             for masks, logits in zip(mask_results_list, seg_preds_list, strict=True)

@@ -5,6 +5,7 @@ Letters: B images, Q queries, C classes, H and W of an image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from mmdet.models.core import fixed_instances, rows_at
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.mask import INSTANCE_OFFSET, mask2bbox
@@ -44,6 +47,9 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
     def loss(self, **kwargs: Any) -> dict:
         """None: nothing is learned."""
         return {}
+
+    enlarged = 'logits'
+    """Masks of exported graphs, as :class:`mmdet.export.Metadata` tells it."""
 
     def _option(self, name: str, default: Any) -> Any:
         return (self.test_cfg or {}).get(name, default)
@@ -125,15 +131,13 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
             mask_pred_results: ``(B, Q, H, W)`` logits, as large as the padded batch.
             rescale: Whether results have the size of the original image.
         """
-        wanted = [
-            (name, method)
-            for name, option, default, method in (
-                ('pan_results', 'panoptic_on', True, self.panoptic_postprocess),
-                ('sem_results', 'semantic_on', False, self.semantic_postprocess),
-                ('ins_results', 'instance_on', False, self.instance_postprocess),
-            )
-            if self._option(option, default)
-        ]
+        if is_fixed_size():
+            return [self._fixed_results(mask_cls_results, mask_pred_results, batch_data_samples[0].batch_input_shape)]
+        methods = dict(
+            pan_results=self.panoptic_postprocess,
+            sem_results=self.semantic_postprocess,
+            ins_results=self.instance_postprocess,
+        )
         results = []
         for scores, masks, sample in zip(mask_cls_results, mask_pred_results, batch_data_samples):
             height, width = sample.metainfo['img_shape'][:2]
@@ -141,5 +145,64 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
             if rescale:
                 size = tuple(sample.metainfo['ori_shape'][:2])
                 masks = F.interpolate(masks[:, None], size, mode='bilinear', align_corners=False)[:, 0]
-            results.append({name: method(scores, masks) for name, method in wanted})
+            results.append({name: methods[name](scores, masks) for name in self.wanted()})
         return results
+
+    def wanted(self) -> list[str]:
+        """Names of the results that ``test_cfg`` asks for."""
+        options = dict(panoptic_on=True, semantic_on=False, instance_on=False)
+        names = ('pan_results', 'sem_results', 'ins_results')
+        return [name for name, (option, default) in zip(names, options.items()) if self._option(option, default)]
+
+    def _fixed_results(self, mask_cls: Tensor, mask_pred: Tensor, size: Sequence[int]) -> dict:
+        """The results of all images, whose maps are ``(B, H, W)`` of ``size``; masks ``(B, M, h, w)`` are logits.
+
+        Args:
+            mask_cls: ``(B, Q, C + 1)`` logits.
+            mask_pred: ``(B, Q, h, w)`` logits.
+        """
+        logits = F.interpolate(mask_pred, tuple(size), mode='bilinear', align_corners=False)
+        methods = dict(pan_results=self._fixed_panoptic, sem_results=self._fixed_semantic)
+        results: dict[str, Any] = {
+            name: PixelData(sem_seg=methods[name](mask_cls, logits)) for name in self.wanted() if name in methods
+        }
+        if 'ins_results' in self.wanted():
+            results['ins_results'] = self._fixed_instances(mask_cls, logits, mask_pred)
+        return results
+
+    def _fixed_panoptic(self, mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
+        """:meth:`panoptic_postprocess` of all images, ``(B, H, W)``."""
+        scores, labels = mask_cls.softmax(-1).max(-1)  # (B, Q)
+        keep = (labels != self.num_classes) & (scores > self._option('object_mask_thr', 0.8))
+        masks = mask_pred.sigmoid()
+        owner = (torch.where(keep, scores, -1.0)[..., None, None] * masks).argmax(1)  # (B, H, W)
+        flat = owner.flatten(1)
+        won = torch.zeros_like(scores).scatter_add(1, flat, torch.ones_like(flat, dtype=scores.dtype))
+        claims = masks >= 0.5
+        claimed = claims.flatten(2).sum(2)
+        stays = keep & (won > 0) & (claimed > 0) & (won / claimed.clamp(min=1) >= self._option('iou_thr', 0.8))
+        thing = stays & (labels < self.num_things_classes)
+        ids = torch.where(stays, labels, self.num_classes) + thing * thing.cumsum(1) * INSTANCE_OFFSET
+        panoptic = ids.gather(1, flat).view(owner.shape)
+        if self._option('filter_low_score', False):
+            panoptic = torch.where(claims.gather(1, owner[:, None])[:, 0], panoptic, self.num_classes)
+        return panoptic.int()
+
+    def _fixed_semantic(self, mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
+        """:meth:`semantic_postprocess` of all images, ``(B, H, W)``."""
+        votes = torch.einsum('bqc,bqhw->bchw', mask_cls.softmax(-1)[..., :-1], mask_pred.sigmoid())
+        return votes.argmax(1)
+
+    def _fixed_instances(self, mask_cls: Tensor, mask_pred: Tensor, small: Tensor) -> InstanceData:
+        """:meth:`instance_postprocess` of all images, best first, with masks made of ``small (B, Q, h, w)``."""
+        scores = mask_cls.softmax(-1)[..., :-1].flatten(1)
+        scores, index = scores.topk(min(self._option('max_per_image', 100), scores.shape[1]))  # (B, M)
+        labels, queries = index % self.num_classes, index // self.num_classes
+        inside = mask_pred > 0
+        certainty = (mask_pred.sigmoid() * inside).flatten(2).sum(2) / (inside.flatten(2).sum(2) + 1e-6)
+        scores = torch.where(labels < self.num_things_classes, scores * certainty.gather(1, queries), -1.0)
+        scores, order = scores.sort(1, descending=True)
+        labels, queries = labels.gather(1, order), queries.gather(1, order)
+        boxes, masks = rows_at(mask2bbox(inside), queries), rows_at(small, queries)
+        fields = dict(bboxes=boxes, scores=scores, labels=labels, masks=masks)
+        return fixed_instances(fields, (scores >= 0).sum(1))
