@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .compiled import compiled_mmcv
+
+WITH_TRITON = find_spec('triton') is not None
+KERNEL_TYPES = torch.float32, torch.float16, torch.bfloat16
 
 
 def multi_scale_deformable_attn_pytorch(
@@ -39,41 +43,74 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         Shape (B, Q, H * D).
     """
-    return sampled_sums(value, value_spatial_shapes, sampling_locations.unbind(3), attention_weights.unbind(3))
+    points = [sampling_locations.shape[4]] * sampling_locations.shape[3]
+    locations, weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+    return _sums_by_level(value, _on_host(value_spatial_shapes), locations, weights, points, False)
 
 
 def sampled_sums(
     value: Tensor,
     spatial_shapes: Tensor | Sequence[tuple[int, int]],
-    locations: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    locations: Tensor,
+    weights: Tensor,
+    points: Sequence[int],
     nearest: bool = False,
 ) -> Tensor:
     """As :func:`multi_scale_deformable_attn_pytorch`, of levels that may have different numbers of points.
 
+    On a GPU one kernel, unless the results have to be the same in every run.
+
     Args:
-        locations: Of each level, shape (B, Q, H, K, 2).
-        weights: Of each level, shape (B, Q, H, K).
+        locations: Of all levels, shape (B, Q, H, P, 2).
+        weights: Shape (B, Q, H, P).
+        points: How many of P each level has.
         nearest: Take the cell whose index is nearest to ``location * size``, and the one at the border beyond it,
             without a gradient of the locations (RT-DETRv2, arXiv:2407.17140, "discrete sampling").
     """
+    shapes = _on_host(spatial_shapes)
+    if _has_kernel(value, locations, weights):
+        sizes = [size for shape in shapes for size in shape]
+        return deformable_sums(value, locations, weights, sizes, list(points), nearest)
+    return _sums_by_level(value, shapes, locations, weights, points, nearest)
+
+
+def _has_kernel(value: Tensor, locations: Tensor, weights: Tensor) -> bool:
+    return (
+        WITH_TRITON
+        and value.is_cuda
+        and not torch.are_deterministic_algorithms_enabled()
+        and all(x.dtype in KERNEL_TYPES for x in (value, locations, weights))
+        and max(math.prod(value.shape[1:]), math.prod(locations.shape[1:])) < 2**31  # within an image, 32 bits
+        and value.shape[0] < 2**16  # programs along one axis
+    )
+
+
+def _sums_by_level(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+    points: Sequence[int],
+    nearest: bool,
+) -> Tensor:
+    """:func:`sampled_sums` where there is no kernel: the samples of one level are in memory at a time."""
     batch, _, heads, channels = value.shape
-    queries = locations[0].size(1)
-    shapes = [(int(height), int(width)) for height, width in _on_host(spatial_shapes)]
+    queries = locations.shape[1]
     levels = value.split([height * width for height, width in shapes], dim=1)
     by_head = lambda x: x.to(value.dtype).transpose(1, 2).flatten(0, 1)  # (B * H, Q, K, ...)
     output = value.new_zeros(batch * heads, channels, queries)
     if not output.numel():
-        nothing = value.sum() + sum(x.sum() for x in (*locations, *weights))
+        nothing = value.sum() + locations.sum() + weights.sum()
         return output.reshape(batch, queries, heads * channels) + nothing * 0
-    for level, (height, width) in enumerate(shapes):
-        maps = levels[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+    parts = zip(levels, shapes, locations.split(list(points), 3), weights.split(list(points), 3))
+    for level, (height, width), place, weight in parts:
+        maps = level.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         if nearest:
-            sampled = _nearest(maps, locations[level].transpose(1, 2).flatten(0, 1))
+            sampled = _nearest(maps, place.transpose(1, 2).flatten(0, 1))
         else:
-            grid = by_head(2 * locations[level] - 1)
+            grid = by_head(2 * place - 1)
             sampled = F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
-        output = output + (sampled * by_head(weights[level])[:, None]).sum(-1)
+        output = output + (sampled * by_head(weight)[:, None]).sum(-1)
     return output.reshape(batch, heads * channels, queries).transpose(1, 2)
 
 
@@ -86,8 +123,76 @@ def _nearest(maps: Tensor, locations: Tensor) -> Tensor:
     return maps.flatten(2).gather(2, cells).unflatten(2, locations.shape[1:3])
 
 
-def _on_host(shapes: Tensor | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    return shapes.tolist() if isinstance(shapes, Tensor) else shapes
+@torch.library.custom_op(
+    'mmdet::deformable_sums',
+    mutates_args=(),
+    schema='(Tensor value, Tensor locations, Tensor weights, SymInt[] sizes, int[] points, bool nearest) -> Tensor',
+)
+def deformable_sums(
+    value: Tensor, locations: Tensor, weights: Tensor, sizes: Sequence[int], points: Sequence[int], nearest: bool
+) -> Tensor:
+    """:func:`sampled_sums` by one kernel, on a GPU, in the type of ``value``.
+
+    Args:
+        sizes: Height and width of each level in turn.
+    """
+    from .multi_scale_deform_attn_kernel import launch
+
+    return launch(value, locations, weights, sizes, points, nearest)
+
+
+@deformable_sums.register_fake
+def _(value: Tensor, locations: Tensor, weights: Tensor, sizes: Any, points: Any, nearest: bool) -> Tensor:
+    return value.new_empty(*locations.shape[:2], value.shape[2] * value.shape[3])
+
+
+@torch.library.custom_op(
+    'mmdet::deformable_sums_backward',
+    mutates_args=(),
+    schema='(Tensor grad, Tensor value, Tensor locations, Tensor weights, SymInt[] sizes, int[] points, bool nearest)'
+    ' -> (Tensor, Tensor, Tensor)',
+)
+def deformable_sums_backward(
+    grad: Tensor,
+    value: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    sizes: Sequence[int],
+    points: Sequence[int],
+    nearest: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the values, the locations and the weights of :func:`deformable_sums`; of the locations of nearest
+    cells, which have none, an empty tensor."""
+    from .multi_scale_deform_attn_kernel import launch_backward
+
+    return launch_backward(grad, value, locations, weights, sizes, points, nearest)
+
+
+@deformable_sums_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, locations: Tensor, weights: Tensor, sizes: Any, points: Any, nearest: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    places = locations.new_empty(0 if nearest else locations.shape)
+    return value.new_empty(value.shape), places, weights.new_empty(weights.shape)
+
+
+def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    value, locations, weights, ctx.sizes, ctx.points, ctx.nearest = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple:
+    options = ctx.sizes, ctx.points, ctx.nearest
+    values, places, factors = deformable_sums_backward(grad, *ctx.saved_tensors, *options)
+    return values, None if ctx.nearest else places, factors, None, None, None
+
+
+deformable_sums.register_autograd(_gradients, setup_context=_keep)
+
+
+def _on_host(shapes: Tensor | Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    rows = shapes.tolist() if isinstance(shapes, Tensor) else shapes
+    return [(int(height), int(width)) for height, width in rows]
 
 
 def multi_scale_deformable_attn(
@@ -98,7 +203,11 @@ def multi_scale_deformable_attn(
     attention_weights: Tensor,
     im2col_step: int = 64,
 ) -> Tensor:
-    """As :func:`multi_scale_deformable_attn_pytorch`, with mmcv's kernel on a GPU where mmcv was compiled."""
+    """As :func:`multi_scale_deformable_attn_pytorch`, by a kernel on a GPU: ours, or mmcv's where mmcv was compiled."""
+    if _has_kernel(value, sampling_locations, attention_weights):
+        points = [sampling_locations.shape[4]] * sampling_locations.shape[3]
+        locations, weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+        return sampled_sums(value, spatial_shapes, locations, weights, points)
     mmcv_ops = compiled_mmcv() if value.is_cuda else None
     if mmcv_ops is None or level_start_index is None:
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
@@ -226,10 +335,10 @@ class MultiScaleDeformableAttention(BaseModule):
         weights = self.attention_weights(query).reshape(*shape[:3], -1).softmax(-1).reshape(shape)
         reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
         if reference.size(-1) == 2:
-            sizes = torch.as_tensor(spatial_shapes, dtype=offsets.dtype).flip(-1)  # width, height
-            locations = reference + offsets / sizes[:, None].to(query.device, non_blocking=True)
+            sizes = torch.as_tensor(spatial_shapes, dtype=reference.dtype).flip(-1)  # width, height
+            locations = torch.addcdiv(reference, offsets, sizes[:, None].to(query.device, non_blocking=True))
         elif reference.size(-1) == 4:
-            locations = reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
+            locations = torch.addcmul(reference[..., :2], offsets, reference[..., 2:] * (0.5 / self.num_points))
         else:
             raise UserValueError(f'reference_points have 2 or 4 coordinates, got {reference.size(-1)}.')
         output = multi_scale_deformable_attn(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -35,6 +36,9 @@ class SampledAttention(BaseModule):
         with_projection: Whether values and outputs are projected; D-FINE leaves both out.
         add_identity: Whether the query is added to the output.
     """
+
+    level_of_point: Tensor
+    reach_of_point: Tensor
 
     def __init__(
         self,
@@ -66,6 +70,10 @@ class SampledAttention(BaseModule):
         self.sampling_offsets = nn.Linear(embed_dims, num_heads * sum(points) * 2)
         self.attention_weights = nn.Linear(embed_dims, num_heads * sum(points))
         self.add_identity = add_identity
+        levels = [level for level, count in enumerate(points) for _ in range(count)]
+        reach = [[offset_scale / points[level]] for level in levels]  # of an offset of 1, in parts of the box
+        self.register_buffer('level_of_point', torch.tensor(levels), persistent=False)
+        self.register_buffer('reach_of_point', torch.tensor(reach), persistent=False)
         self.value_proj = nn.Linear(embed_dims, embed_dims) if with_projection else None
         self.output_proj = nn.Linear(embed_dims, embed_dims) if with_projection else None
         self.init_weights()
@@ -102,17 +110,19 @@ class SampledAttention(BaseModule):
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0)
         shape = *query.shape[:2], self.num_heads, sum(self.points)
-        offsets = self.sampling_offsets(query).reshape(*shape, 2).split(self.points, 3)
-        weights = self.attention_weights(query).reshape(shape).softmax(-1).split(self.points, 3)
-        boxes = reference_points.expand(-1, -1, len(self.points), -1)[:, :, None]  # (B, Q, 1, F, 4)
-        locations = [
-            boxes[:, :, :, level, None, :2] + offset * (boxes[:, :, :, level, None, 2:] * (self.offset_scale / count))
-            for level, (offset, count) in enumerate(zip(offsets, self.points))
-        ]
+        offsets = self.sampling_offsets(query).reshape(*shape, 2)
+        weights = self.attention_weights(query).reshape(shape).softmax(-1)
+        locations = self._locations(reference_points[:, :, None], offsets)
         value = value.unflatten(-1, (self.num_heads, -1))
-        out = sampled_sums(value, spatial_shapes, locations, weights, nearest=self.method == 'discrete')
+        out = sampled_sums(value, spatial_shapes, locations, weights, self.points, nearest=self.method == 'discrete')
         out = out if self.output_proj is None else self.output_proj(out)
         return out + identity if self.add_identity else out
+
+    def _locations(self, boxes: Tensor, offsets: Tensor) -> Tensor:
+        """``(B, Q, H, P, 2)`` of the same, and boxes ``(B, Q, 1, F or 1, 4)``."""
+        if boxes.shape[3] > 1:
+            boxes = boxes.index_select(3, self.level_of_point)
+        return torch.addcmul(boxes[..., :2], offsets, boxes[..., 2:] * self.reach_of_point)
 
 
 class RTDETRTransformerDecoderLayer(DeformableDetrTransformerDecoderLayer):
