@@ -56,6 +56,6 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('tests', 'docs', 'hub')},
+    extras_require={name: requirements(name) for name in ('tests', 'docs', 'hub', 'multimodal')},
     zip_safe=False,
 )

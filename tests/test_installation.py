@@ -118,6 +118,12 @@ def test_licence_and_notice_are_in_wheel_and_sdist(distributions):
     assert 'mmdet/.mim/configs/yolox/README.md' in wheel
 
 
+def test_what_detectors_that_read_need_is_an_extra(distributions):
+    (metadata,) = (content.decode() for path, content in distributions[1].items() if path.endswith('METADATA'))
+    extra = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'multimodal' in line]
+    assert [line.split()[1].partition('>')[0].strip(';') for line in extra] == ['nltk', 'pycocoevalcap', 'transformers']
+
+
 @pytest.mark.parametrize('name', ['LICENSE', 'NOTICE', 'README.md'])
 def test_mmdetection_is_credited(name):
     text = ' '.join((ROOT / name).read_text(encoding='utf-8').split())
