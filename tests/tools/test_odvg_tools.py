@@ -1,5 +1,7 @@
 import importlib.util
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -12,11 +14,15 @@ from mmdet.errors import UserError
 FOLDER = Path(__file__).parents[2] / 'tools'
 
 
-def run(name, *args):
+def loaded(name):
     spec = importlib.util.spec_from_file_location(Path(name).stem, FOLDER / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.main(list(map(str, args)))
+    return module
+
+
+def run(name, *args):
+    loaded(name).main(list(map(str, args)))
 
 
 def convert(name, *args):
@@ -170,6 +176,48 @@ def test_grit(tmp_path):
     ]
     convert('grit2odvg', tmp_path, '--key', 'noun_chunks', '-o', tmp_path / 'nouns.json')  # a box of 0.08 pixels
     assert lines(tmp_path / 'nouns.json') == []
+
+
+def pack(path, **members):
+    with tarfile.open(path, 'w') as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name.replace('_', '.'))
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def test_parts_of_grit(tmp_path, capsys):
+    raw, out = tmp_path / 'grit raw', tmp_path / 'grit'
+    picture(raw / 'x.jpg')
+    pixels = (raw / 'x.jpg').read_bytes()
+    content = dict(caption=CAPTION, width=80, height=60, ref_exps=[[2, 5, 0.1, 0.1, 0.5, 0.5, 0.9]], status='success')
+    note, failed = json.dumps(content).encode(), json.dumps(dict(content, status='failed_to_download')).encode()
+    outside = {'../../../evil_json': note, '../../../evil_jpg': pixels}
+    pack(
+        raw / '00000.tar', a_jpg=pixels, a_json=note, a_txt=b'x', b_json=failed, c_jpg=pixels, c_json=failed, **outside
+    )
+    pack(raw / '00001.tar', a_jpg=pixels, a_json=note)
+    (raw / '00000_stats.json').write_text('{"successes": 2}')
+    log = tmp_path / 'log.txt'
+    module = loaded('dataset_converters/grit_processing')
+    assert module.main([str(raw), str(out), '--log-name', str(log)]) == 0
+    files = sorted(str(path.relative_to(out)) for path in out.rglob('*') if path.is_file())
+    stems = ['00000/a', '00000/evil', '00001/a']
+    assert files == [f'annotations/{stem}.json' for stem in stems] + [f'images/{stem}.jpg' for stem in stems]
+    assert not list(tmp_path.glob('evil*'))
+    assert log.read_text() == f'{raw}/00000.tar: 2 pictures\n{raw}/00001.tar: 1 pictures\n'
+    convert('grit2odvg', out)
+    assert [line['filename'] for line in lines(out / 'grit20m_vg.json')] == [f'images/{stem}.jpg' for stem in stems]
+
+    capsys.readouterr()
+    (raw / '00001.tar').write_bytes((raw / '00001.tar').read_bytes()[:700])
+    (raw / '00000_stats.json').write_text('{"successes": 9}')
+    assert module.main([str(raw), str(out)]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith('00000.tar: 2 pictures, of 9 that 00000_stats.json tells of')
+    assert '00001.tar: cannot be read to its end' in second
+    with pytest.raises(UserError, match='has no part of GRIT'):
+        module.main([str(out), str(out)])
 
 
 def test_open_images(tmp_path):
