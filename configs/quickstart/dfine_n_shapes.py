@@ -3,7 +3,7 @@ _base_ = ['_base_/dfine_n.py', '_base_/shapes.py', '_base_/schedule.py']
 
 model = dict(bbox_head=dict(num_classes=5))
 
-max_epochs = 28
+max_epochs = 24
 
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
