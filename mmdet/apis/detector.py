@@ -15,6 +15,7 @@ from mmdet.config import config_root, load_config, resolve_config
 from mmdet.errors import UserError, UserFileError, UserImportError, UserValueError
 from mmdet.utils.pictures import as_picture, read_picture
 
+from .finished import best_checkpoint, trained_config
 from .results import Result
 from .sources import Picture, pictures_of
 
@@ -332,24 +333,3 @@ def locate(model: str | Path, weights: str | None, pretrained: bool = True) -> t
             )
         weights = weights_of(config.stem).url
     return config, weights
-
-
-def trained_config(folder: Path) -> Path:
-    """The config that a training wrote into its folder."""
-    found = [path for path in (folder / 'data' / 'config.py', *sorted(folder.glob('*.py'))) if path.is_file()]
-    if not found:
-        raise UserFileError(f'folder {str(folder)!r} holds no config, so it is none that a training wrote')
-    return found[0]
-
-
-def best_checkpoint(folder: Path) -> str:
-    """The best checkpoint of a training, else the last one."""
-    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-    if best:
-        return str(best[-1])
-    pointer = folder / 'last_checkpoint'
-    if pointer.is_file():
-        last = folder / Path(pointer.read_text(encoding='utf-8').strip()).name
-        if last.is_file():
-            return str(last)
-    raise UserFileError(f'folder {str(folder)!r} holds no checkpoint')

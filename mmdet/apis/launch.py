@@ -6,6 +6,7 @@ Nothing heavy is imported before it is needed: small tools end here too.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,9 @@ def run_tool(tool: Callable[[Any], Any], args: argparse.Namespace | None) -> int
 
     ``MMDET_DEBUG=1`` shows the traceback of mistakes as well.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal has no letters for must not end a tool
+            stream.reconfigure(errors='backslashreplace')
     try:
         code = tool(args)
         return code if isinstance(code, int) else 0

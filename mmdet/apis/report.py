@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmdet.apis import report_page as html
+from mmdet.apis.report_config import config_section, keep_changes
 from mmdet.apis.report_errors import drawn_errors
 from mmdet.apis.report_history import History
 from mmdet.evaluation.collected import Collected, average_precision_of, match
@@ -30,7 +31,7 @@ def write_report(folder: str | Path, cfg: Any = None, dataset: Any = None, model
 
     Args:
         folder: A work dir of a training, or the folder of a test.
-        cfg: The config, for its differences from its base.
+        cfg: The config, for what it changes in its bases; by default what the run kept of it.
         dataset: That was validated on, for how to load its pictures.
 
     Returns:
@@ -39,6 +40,8 @@ def write_report(folder: str | Path, cfg: Any = None, dataset: Any = None, model
     folder = Path(folder)
     out = folder / 'report'
     out.mkdir(parents=True, exist_ok=True)
+    if cfg is not None:
+        keep_changes(cfg, out)
     history = History(folder)
     kept = Collected.load(out / DETECTIONS) if (out / DETECTIONS).is_file() else None
     sections = [('Result', _result(history, kept)), ('Training', _curves(history))]
@@ -46,7 +49,11 @@ def write_report(folder: str | Path, cfg: Any = None, dataset: Any = None, model
         sections += [('Labels', _labels(kept)), *_evaluation(kept), *_errors(kept, dataset)]
     batches = [html.picture(path.read_bytes()) for path in sorted(out.glob('batch_*.jpg'))]
     sections.append(('First batches, as the network saw them', html.row(*batches) if batches else ''))
-    sections += [('Speed', _speed(history, model)), ('Config', _config(cfg)), ('Versions', _versions())]
+    sections += [
+        ('Speed', _speed(history, model)),
+        ('Config', config_section(cfg, folder, out)),
+        ('Versions', _versions()),
+    ]
     if history.train:
         history.write_csv(out / TABLE)
     page = out / PAGE
@@ -64,10 +71,26 @@ def _result(history: History, kept: Collected | None) -> str:
         meta = kept.meta
         where = f'epoch {meta["epoch"]}' if meta.get('epoch') else f'the weights {meta.get("checkpoint", "")}'
         text = f'<p>All below is of {html.escape(where)}: {html.escape(meta["metric"])} <b>{meta["score"]:.3f}</b>.</p>'
-        text += html.table(['metric', 'value'], [(name, _known(value)) for name, value in meta['metrics'].items()])
+        text += _metrics(meta['metrics'])
     if history.runs > 1:
         text += f'<p>The curves join {history.runs} runs, each of which went on from the one before.</p>'
     return text
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    """A table with a row for each kind of mAP, and what is no mAP below; classes have a table of their own."""
+    rows: dict[str, dict[str, float]] = {}
+    others = []
+    for name, value in metrics.items():
+        kind, found, rest = name.partition('_mAP')
+        if found:
+            rows.setdefault(kind, {})[f'mAP{rest}'] = _known(value)
+        elif not name.endswith('_precision'):
+            others.append((name, _known(value)))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    nan = float('nan')
+    means = html.table(['', *columns], [(kind, *(row.get(c, nan) for c in columns)) for kind, row in rows.items()])
+    return means + html.table(['metric', 'value'], others)
 
 
 def _curves(history: History) -> str:
@@ -109,20 +132,6 @@ def _speed(history: History, model: Any) -> str:
     return html.table(['', 'median'], rows)
 
 
-def _config(cfg: Any) -> str:
-    if cfg is None or not getattr(cfg, 'filename', None):
-        return ''
-    from mmdet.config.bases import diff_to_base
-    from mmdet.errors import UserError
-
-    try:
-        changed = '\n'.join(diff_to_base(cfg, cfg.filename))
-        text = f'<p>What {html.escape(cfg.filename)} changes in its bases:</p><pre>{html.escape(changed)}</pre>'
-    except UserError:  # there is no base, or the file is gone
-        text = ''
-    return f'{text}<details><summary>the whole config</summary><pre>{html.escape(cfg.pretty_text)}</pre></details>'
-
-
 def _versions() -> str:
     import mmengine
     import torch
@@ -157,7 +166,14 @@ def _labels(kept: Collected) -> str:
         html.bars('sizes', {name: int((sizes == i).sum()) for i, name in enumerate(('small', 'medium', 'large'))}),
     ]
     numbers, edges = np.histogram(sides, 20)
-    charts.append(html.lines('side of the objects, pixels', {'objects': ((edges[1:] + edges[:-1]) / 2, numbers)}))
+    charts.append(
+        html.lines(
+            'side of the objects, pixels',
+            {'objects': ((edges[1:] + edges[:-1]) / 2, numbers)},
+            '',
+            (0, max(numbers.max(), 1)),
+        )
+    )
     return text + html.row(*charts)
 
 
@@ -233,9 +249,9 @@ def _evaluation(kept: Collected) -> list[tuple[str, str]]:
         html.lines(
             'precision over recall, IoU 0.5', per_class(curves['precision'], curves['recall']), 'recall', (0, 1)
         ),
-        html.lines('F1 over the least score', per_class(f1, points), 'score', (0, 1)),
-        html.lines('precision over the least score', per_class(precision, points), 'score', (0, 1)),
-        html.lines('recall over the least score', per_class(recall, points), 'score', (0, 1)),
+        html.lines('F1 over the least score', per_class(f1, points), 'score', (0, 1), (0, 1)),
+        html.lines('precision over the least score', per_class(precision, points), 'score', (0, 1), (0, 1)),
+        html.lines('recall over the least score', per_class(recall, points), 'score', (0, 1), (0, 1)),
     ]
     sections.append(('Curves', html.row(*charts)))
     threshold = best_threshold(f1, points)

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmdet.datasets.formats.masks import bitmap_of
 from mmdet.evaluation.collected import Collected, match
 from mmdet.evaluation.functional import bbox_overlaps
 
@@ -82,15 +83,44 @@ def _tile(kept: Collected, pictures: Any, kind: str, row: int) -> bytes | None:
     scale = SIDE / max(high - low)
     part = picture[low[1] : high[1], low[0] : high[0]]
     shown = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    shown = _with_masks(kept, shown, kind, row, low, high, (height, width))
     for name, color in (('gt', TRUE), ('det', FALSE)):
-        rows = np.flatnonzero(kept.columns[f'{name}_image'] == image)
-        if name == 'det' and kind == 'gt':
-            rows = rows[kept.det_score[rows] >= 0.3]
-        elif name == 'det':
-            rows = np.array([row])
-        for other in rows:
+        for other in _drawn(kept, name, kind, row):
             x1, y1, x2, y2 = (
                 ((kept.columns[f'{name}_box'][other] - np.tile(low, 2)) * scale).round().astype(int).tolist()
             )
             cv2.rectangle(shown, (x1, y1), (x2, y2), color, 3 if name == kind and other == row else 2)
     return cv2.imencode('.jpg', shown[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def _drawn(kept: Collected, name: str, kind: str, row: int) -> np.ndarray:
+    """What is drawn with the object or detection in question: all objects, and detections where one is missed."""
+    rows = np.flatnonzero(kept.columns[f'{name}_image'] == kept.columns[f'{kind}_image'][row])
+    if name == 'gt':
+        return rows
+    return rows[kept.det_score[rows] >= 0.3] if kind == 'gt' else np.array([row])
+
+
+def _with_masks(
+    kept: Collected,
+    shown: np.ndarray,
+    kind: str,
+    row: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """The part of a picture of ``shape`` from ``low`` to ``high`` (x, y) with its masks laid over, in the colours of
+    boxes.
+    """
+    tinted = shown.astype(np.float32)
+    for name, color in (('gt', TRUE), ('det', FALSE)):
+        masks = kept.masks.get(name) or ()
+        for other in _drawn(kept, name, kind, row).tolist():
+            if other < len(masks) and masks[other] is not None:
+                bitmap = bitmap_of(masks[other], shape)[low[1] : high[1], low[0] : high[0]]
+                if bitmap.any():
+                    size = shown.shape[1::-1]
+                    inside = cv2.resize(bitmap, size, interpolation=cv2.INTER_NEAREST).astype(bool)
+                    tinted[inside] = 0.6 * tinted[inside] + 0.4 * np.array(color, np.float32)
+    return np.ascontiguousarray(tinted.round().astype(np.uint8))

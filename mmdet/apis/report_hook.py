@@ -13,10 +13,14 @@ from mmengine.dist import collect_results, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmdet.apis.report_config import keep_changes
 from mmdet.engine.hooks.checkpoint_hook import overall_metric, says_no_truth
 from mmdet.evaluation.collected import Collected, picture_of, truth_of, with_detections
+from mmdet.evaluation.metrics.samples import encode_masks
+from mmdet.structures.mask import bitmaps_of
 
 FOLDER, DETECTIONS = 'report', 'evaluation.npz'
+SHOWN = 0.05  # the least score of a detection whose mask is kept
 
 
 def harmless(method: Any) -> Any:
@@ -58,6 +62,8 @@ class ReportHook(Hook):
     @harmless
     def before_train(self, runner: Any) -> None:
         self.folder = Path(runner.work_dir) / FOLDER
+        if is_main_process():
+            keep_changes(runner.cfg, self.folder)
         if runner.iter and (self.folder / DETECTIONS).is_file():
             self._best = Collected.load(self.folder / DETECTIONS).meta.get('score')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -103,7 +109,8 @@ class ReportHook(Hook):
             if 'bboxes' in found and 'scores' in found:
                 best = found.scores.argsort(descending=True)[: self.max_detections]
                 columns = (found.bboxes[best], found.scores[best], found.labels[best])
-                self._found.append((picture_of(sample), *(_array(column) for column in columns)))
+                codes = _codes(found.masks, best, found.scores) if 'masks' in found else [None] * len(best)
+                self._found.append((picture_of(sample), *(_array(column) for column in columns), codes))
 
     after_test_iter = after_val_iter
 
@@ -141,3 +148,12 @@ class ReportHook(Hook):
 def _array(value: Any) -> np.ndarray:
     value = getattr(value, 'tensor', value)
     return value.detach().float().cpu().numpy()
+
+
+def _codes(masks: Any, rows: Any, scores: Any) -> list[Any]:
+    """Codes of the masks of ``rows``; None for detections that score less than what is drawn."""
+    shown = [row for row in rows.tolist() if scores[row] >= SHOWN]  # the best come first
+    if not shown:
+        return [None] * len(rows)
+    codes = encode_masks([masks[row] for row in shown] if isinstance(masks, list) else bitmaps_of(masks[shown]))
+    return [*codes, *[None] * (len(rows) - len(shown))]

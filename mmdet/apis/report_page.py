@@ -28,6 +28,7 @@ pre{background:#fff;border:1px solid #ddd;padding:.7em;overflow:auto;font-size:.
 svg text{font:11px system-ui,sans-serif;fill:#333}
 .matrix td{min-width:2.2em;border:1px solid #fff}
 .tiles figure{width:250px}
+.added{color:#0a6b2d}.gone{color:#a31621}
 .wide{overflow-x:auto}
 """
 
@@ -51,9 +52,9 @@ def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """A table of text and numbers; '' without rows."""
     if not rows:
         return ''
-    top = ''.join(f'<th>{escape(cell)}</th>' for cell in head)
+    top = ''.join(f'<th>{escape(cell)}</th>' for cell in head) if any(head) else ''
     lines = ''.join('<tr>' + ''.join(f'<td>{escape(number(cell))}</td>' for cell in row) + '</tr>' for row in rows)
-    return f'<div class="wide"><table><tr>{top}</tr>{lines}</table></div>'
+    return f'<div class="wide"><table>{top and f"<tr>{top}</tr>"}{lines}</table></div>'
 
 
 def number(value: Any) -> str:
@@ -91,13 +92,14 @@ def lines(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x_label: str = '',
     limits: tuple[float, float] | None = None,
+    x_limits: tuple[float, float] | None = None,
     size: tuple[int, int] = (360, 240),
 ) -> str:
     """Lines over one pair of axes; '' where no series has a number.
 
     Args:
         series: By name the values of x and y; those that are not finite are left out.
-        limits: Of the y axis.
+        limits, x_limits: Of the y and the x axis.
     """
     cleaned = {}
     for name, (xs, ys) in series.items():
@@ -109,7 +111,7 @@ def lines(
         return ''
     width, height = size
     left, right, top, bottom = 48, 10, 24, 34
-    x_low, x_high = (float(f(f(x) for x, _ in cleaned.values())) for f in (min, max))
+    x_low, x_high = x_limits or tuple(float(f(f(x) for x, _ in cleaned.values())) for f in (min, max))
     y_low, y_high = limits or tuple(float(f(f(y) for _, y in cleaned.values())) for f in (min, max))
     if y_high <= y_low:
         y_low, y_high = y_low - 0.5 * (abs(y_low) or 1), y_high + 0.5 * (abs(y_high) or 1)
@@ -122,7 +124,8 @@ def lines(
             f'<line x1="{left}" x2="{width - right}" y1="{to_y(value):.1f}" y2="{to_y(value):.1f}" stroke="#e5e5e5"/>'
         )
         parts.append(f'<text x="{left - 5}" y="{to_y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    for value in ticks(x_low, x_high):
+    whole = all((x == x.round()).all() for x, _ in cleaned.values())  # of steps and epochs there are no halves
+    for value in [value for value in ticks(x_low, x_high) if not whole or value == round(value)]:
         parts.append(f'<text x="{to_x(value):.1f}" y="{height - bottom + 14}" text-anchor="middle">{value:g}</text>')
     parts.append(f'<text x="{(width + left) / 2:.0f}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>')
     for index, (name, (x, y)) in enumerate(cleaned.items()):

@@ -18,6 +18,7 @@ from mmdet.errors import UserImportError
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import bitmaps_of
+from mmdet.utils.output_names import on_one_line
 
 from .sources import Picture
 
@@ -73,7 +74,7 @@ class Result:
         for name in self.names:
             counts[name] = counts.get(name, 0) + 1
         found = ', '.join(f'{count} {name}' for name, count in counts.items()) or 'nothing'
-        return f'{self.name} ({self.size[0]}x{self.size[1]}): {found}'
+        return f'{on_one_line(self.name)} ({self.size[0]}x{self.size[1]}): {found}'
 
     # -- drawings ------------------------------------------------------------------------------------------------------
 

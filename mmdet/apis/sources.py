@@ -149,6 +149,7 @@ def frames_of(source: str | int, raises: bool = True) -> Iterator[Picture]:
     """
     import cv2
 
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # what it would print is in the fault
     # On Windows the default reader of cameras takes half a minute to begin
     api = cv2.CAP_DSHOW if isinstance(source, int) and sys.platform == 'win32' else cv2.CAP_ANY
     capture = cv2.VideoCapture(source, api)

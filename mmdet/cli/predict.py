@@ -10,6 +10,13 @@ What cannot be read is listed at the end. Written are drawings and predictions.j
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmdet.datasets.raw import RawPicture
+    from mmdet.utils.output_names import OutputNames
 
 FORMATS = ('coco', 'yolo', 'cvat', 'label-studio', 'labelme')
 
@@ -42,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from mmdet.apis import Detector, write_predictions
     from mmdet.apis.arguments import parse_size
     from mmdet.errors import UserFileError
-    from mmdet.utils.output_names import OutputNames
+    from mmdet.utils.output_names import OutputNames, on_one_line
 
     tiles = parse_size(args.slice)
     out = Path(args.out)
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             print(result)
             file.write(result.to_json() + '\n')
             if annotations is not None:
-                kept.append(result.to_raw())
+                kept.append(_to_annotate(result, out, names))
             if not args.no_pictures:
                 result.save(out / 'pictures' / names(_place_of(result)))
     if annotations is not None and kept:
@@ -68,8 +75,20 @@ def run(args: argparse.Namespace) -> int:
         print(f'as {args.save_as}: {annotations}')
     print(f'{count} pictures, predictions in {out / "predictions.json"}')
     for name, reason in detector.skipped:
-        print(f'skipped: {name}: {reason}', file=sys.stderr)
+        print(f'skipped: {on_one_line(name)}: {on_one_line(reason)}', file=sys.stderr)
     return int(count == 0)
+
+
+def _to_annotate(result, out: Path, names: OutputNames) -> RawPicture:
+    """What was found, with a file for each frame of a video, since a tool for annotations shows pictures."""
+    raw = result.to_raw()
+    if result.frame is not None:
+        from mmdet.visualization.sheet import write_image
+
+        raw.name = names(_place_of(result))
+        raw.path = str(out / 'frames' / raw.name)
+        write_image(result.content[..., ::-1], raw.path)
+    return raw
 
 
 def _place_of(result) -> str:

@@ -35,6 +35,7 @@ class Collected:
         classes: Names of the labels.
         meta: What else is known: ``metric`` and its ``score``, ``metrics``, ``epoch``.
         keys: Of :func:`truth_of`: the number of each picture.
+        masks: ``gt`` and ``det``: the COCO segmentation of each row, None where there is none.
     """
 
     columns: dict[str, np.ndarray]
@@ -43,6 +44,7 @@ class Collected:
     classes: list[str]
     meta: dict[str, Any] = field(default_factory=dict)
     keys: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
+    masks: dict[str, list] = field(default_factory=dict, repr=False)
 
     def __getattr__(self, name: str) -> np.ndarray:
         try:
@@ -54,7 +56,7 @@ class Collected:
         """Write an ``.npz`` file, whole or not at all."""
         from mmdet.utils.checkpoint import atomic_file
 
-        text = json.dumps(dict(paths=self.paths, classes=self.classes, meta=self.meta))
+        text = json.dumps(dict(paths=self.paths, classes=self.classes, meta=self.meta, masks=self.masks))
         with atomic_file(path) as file:
             np.savez_compressed(file, allow_pickle=False, **self._arrays(text))
 
@@ -68,9 +70,9 @@ class Collected:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             text = json.loads(str(arrays.pop('text')))
-            return cls(
-                {name: arrays[name] for name in COLUMNS}, text['paths'], arrays['sizes'], text['classes'], text['meta']
-            )
+            columns = {name: arrays[name] for name in COLUMNS}
+            masks = text.get('masks', {})
+            return cls(columns, text['paths'], arrays['sizes'], text['classes'], text['meta'], masks=masks)
         except FileNotFoundError:
             raise UserFileError(f'{path} does not exist: it is written by a training or a test with a report') from None
         except Exception as error:  # a damaged zip may raise nearly anything
@@ -97,6 +99,7 @@ def truth_of(dataset: Any) -> Collected:
     if not classes:
         raise UserValueError('the data set has no classes of objects')
     keys: dict[tuple[str, str], int] = {}
+    masks: list = []
     for index in range(len(dataset)):
         info = walk.data_info(dataset, index)
         key = picture_of(info)
@@ -110,21 +113,33 @@ def truth_of(dataset: Any) -> Collected:
             rows['gt_label'].append(entry['bbox_label'])
             rows['gt_box'].append(entry['bbox'])
             rows['gt_ignore'].append(bool(entry.get('ignore_flag', 0)))
+            masks.append(_plain_mask(entry.get('mask')))
     columns = {name: np.asarray(rows[name], dtype=kind).reshape(-1, *shape) for name, (shape, kind) in COLUMNS.items()}
     size_of = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
-    return Collected(columns, paths, size_of, list(map(str, classes)), keys=keys)
+    return Collected(columns, paths, size_of, list(map(str, classes)), keys=keys, masks=dict(gt=masks))
+
+
+def _plain_mask(mask: Any) -> Any:
+    """Polygons or a code as JSON can hold them; None for anything else."""
+    if isinstance(mask, Mapping) and 'counts' in mask:
+        counts = mask['counts']
+        return dict(size=list(map(int, mask['size'])), counts=counts.decode() if isinstance(counts, bytes) else counts)
+    if isinstance(mask, (list, tuple)):
+        return [[float(value) for value in part] for part in mask] or None
+    return None
 
 
 def with_detections(
-    truth: Collected, found: Iterable[tuple[tuple[str, str], np.ndarray, np.ndarray, np.ndarray]]
+    truth: Collected, found: Iterable[tuple[tuple[str, str], np.ndarray, np.ndarray, np.ndarray, list]]
 ) -> Collected:
-    """``truth`` with detections: for each picture its key, boxes, scores and labels.
+    """``truth`` with detections: for each picture its key, boxes, scores, labels and masks, the latter by detection.
 
     A picture that comes again does not count.
     """
     parts: dict[str, list] = {name: [] for name in COLUMNS if name.startswith('det')}
     seen = set()
-    for key, boxes, scores, labels in found:
+    masks: list = []
+    for key, boxes, scores, labels, codes in found:
         image = truth.keys.get(key)
         if image is None or image in seen:
             continue
@@ -133,11 +148,12 @@ def with_detections(
         parts['det_label'].append(labels)
         parts['det_score'].append(scores)
         parts['det_box'].append(np.reshape(boxes, (-1, 4)))
+        masks += [_plain_mask(code) for code in codes]
     columns = dict(truth.columns)
     for name, values in parts.items():
         shape, kind = COLUMNS[name]
         columns[name] = np.concatenate(values).astype(kind) if values else np.zeros((0, *shape), kind)
-    return Collected(columns, truth.paths, truth.sizes, truth.classes)
+    return Collected(columns, truth.paths, truth.sizes, truth.classes, masks=dict(truth.masks, det=masks))
 
 
 # --------------------------------------------------------------------------------------------------------------------

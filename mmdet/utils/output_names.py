@@ -100,6 +100,11 @@ def safe_name(name: str) -> str:
     return safe
 
 
+def on_one_line(name: str) -> str:
+    """A name for a terminal: line breaks, control characters and bytes that are no text are written as escapes."""
+    return name if name.isprintable() else ''.join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
 def common_folder(folders: Iterable[str]) -> str | None:
     """The innermost of :func:`location` that holds all; None where there is none, as for two drives or sites."""
     common: list[str] = []

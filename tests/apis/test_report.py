@@ -9,15 +9,22 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.structures import InstanceData
 
 from mmdet.apis import report_page as html
 from mmdet.apis.report import best_threshold, confidence_curves, evaluator_of, write_report
 from mmdet.apis.report_compare import compare, differences, load_run
+from mmdet.apis.report_errors import drawn_errors
 from mmdet.apis.report_history import History
+from mmdet.apis.report_hook import ReportHook
 from mmdet.apis.run_report import RunReport
+from mmdet.config import load_config
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.evaluation.collected import COLUMNS, Collected, average_precision_of, match
 from mmdet.evaluation.functional.coco_eval import average_precision
+from mmdet.evaluation.metrics.samples import encode_masks
+from mmdet.structures import DetDataSample
 
 IOUS = np.linspace(0.5, 0.95, 10)
 
@@ -105,6 +112,46 @@ def test_files_are_read_as_they_were_written(tmp_path):
         Collected.load(tmp_path / 'bad.npz')
     with pytest.raises(UserFileError, match='does not exist'):
         Collected.load(tmp_path / 'none.npz')
+
+
+def test_masks_are_kept_and_drawn(tmp_path):
+    """Those of objects as they are in the data, of detections where they score enough; each in its colour."""
+    run = collected([(0, 0, 0.9, A), (0, 0, 0.8, B)], [(0, 0, (60, 10, 80, 30), False)], pictures=1)
+    square = np.zeros((100, 100), bool)
+    square[55:75, 55:75] = True
+    run.masks = dict(det=[None, *encode_masks(square[None])], gt=[[[60, 10, 80, 10, 80, 30, 60, 30]]])
+    for code in run.masks['det'][1:]:
+        code['counts'] = code['counts'].decode()
+    run.save(tmp_path / 'evaluation.npz')
+    again = Collected.load(tmp_path / 'evaluation.npz')
+    assert again.masks == run.masks
+    again.paths = [str(tmp_path / 'a.png')]
+    cv2.imwrite(again.paths[0], np.full((100, 100, 3), 120, np.uint8))
+    tiles = drawn_errors(again)
+    decoded = {
+        name: [cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)[..., ::-1].astype(int) for jpeg, _ in found]
+        for name, found in tiles.items()
+    }
+    without, with_mask = decoded['Surest false alarms']
+    (missed,) = decoded['Largest objects not found']
+    middle = lambda tile: tile[tile.shape[0] // 2, tile.shape[1] // 2]
+    assert np.ptp(middle(without)) < 10
+    assert middle(with_mask)[0] > middle(with_mask)[1] + 40 and middle(missed)[1] > middle(missed)[0] + 10
+
+
+def test_a_run_keeps_the_masks_that_are_drawn():
+    found = InstanceData(
+        bboxes=torch.tensor([A, B, A], dtype=torch.float32),
+        scores=torch.tensor([0.3, 0.9, 0.01]),
+        labels=torch.zeros(3, dtype=torch.long),
+        masks=torch.stack([torch.eye(8, dtype=torch.bool)] * 3),
+    )
+    sample = DetDataSample(metainfo=dict(img_id=1, img_path='a.png'), pred_instances=found)
+    hook = ReportHook()
+    hook.after_val_iter(SimpleNamespace(logger=None), 0, outputs=[sample])
+    ((key, _, scores, _, codes),) = hook._found
+    assert key == ('1', 'a.png') and scores.tolist() == pytest.approx([0.9, 0.3, 0.01])
+    assert codes[0]['size'] == [8, 8] and codes[1] and codes[2] is None
 
 
 # Comparison ---------------------------------------------------------------------------------------------------------
@@ -207,6 +254,18 @@ def test_the_page_holds_all_and_needs_nothing(work_dir):
     wanted += ['Surest false alarms', 'Largest objects not found', 'First batches, as the network saw them', 'Speed']
     assert [name for name in wanted if name not in parsed.headings] == []
     assert text.count('data:image/jpeg') >= 10 and 'join 2 runs' in text and (work_dir / 'report/results.csv').is_file()
+
+
+def test_what_a_config_changes_is_kept_for_later(tmp_path):
+    (tmp_path / 'base.py').write_text('a = 1\nb = 2\n')
+    (tmp_path / 'mine.py').write_text("_base_ = 'base.py'\nb = '<3>'\n")
+    out = tmp_path / 'run'
+    out.mkdir()
+    first = write_report(out, load_config(tmp_path / 'mine.py')).read_text()
+    (out / 'mine.py').write_text("a = 1\nb = '<3>'\n")  # as a run writes it, without bases
+    for text in (first, write_report(out).read_text()):
+        assert '<span class="gone">- b = 2</span>' in text and '&lt;3&gt;' in text and '- a' not in text
+        assert 'the whole config' in text
 
 
 def test_lines_are_svg_of_finite_numbers():

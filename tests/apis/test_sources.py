@@ -1,4 +1,5 @@
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -207,6 +208,30 @@ def test_the_command_lists_what_it_skipped(folder, tmp_path, capsys, default_sco
     assert len((out / 'predictions.json').read_text().splitlines()) == 5
     assert len(list((out / 'pictures').rglob('*.*'))) == 5
     assert main(['predict', str(folder / 'broken.jpg'), *arguments[:-4], '--out', str(tmp_path / 'o2')]) == 1
+
+
+def test_frames_become_pictures_to_annotate(folder, tmp_path, default_scope):
+    out = tmp_path / 'out'
+    arguments = ['--model', 'retinanet_r18', '--scratch', '--device', 'cpu', '--out', str(out), '--no-pictures']
+    assert main(['predict', str(folder / 'v.avi'), *arguments, '--save-as', 'yolo']) == 0
+    pictures = sorted((out / 'yolo' / 'images' / 'all').iterdir())
+    assert [path.name for path in pictures] == ['v.avi_000000.jpg', 'v.avi_000001.jpg', 'v.avi_000002.jpg']
+    assert np.asarray(Image.open(pictures[1])).mean() == pytest.approx(100, abs=3)
+
+
+def test_names_that_are_no_text(folder, tmp_path, capsys, default_scope):
+    """A line break and a control character in a name, which lists and terminals cannot have."""
+    odd = tmp_path / 'odd'
+    odd.mkdir()
+    (folder / 'b.png').rename(odd / 'two\nlines\x1b.png')
+    (odd / 'bro\nken.png').write_bytes(b'x')
+    arguments = ['--model', 'retinanet_r18', '--scratch', '--device', 'cpu', '--no-pictures', '--threshold', '0.0']
+    for form in ('cvat', 'yolo'):
+        assert main(['predict', str(odd), *arguments, '--out', str(tmp_path / form), '--save-as', form]) == 0
+    shown = capsys.readouterr()
+    assert 'two\\nlines\\x1b.png (40x30)' in shown.out and 'bro\\nken.png: ' in shown.err
+    ElementTree.parse(tmp_path / 'cvat' / 'cvat' / 'annotations.xml')
+    assert (tmp_path / 'yolo' / 'yolo' / 'images' / 'all' / 'two_lines_.png').is_file()
 
 
 def test_stream_and_list_agree(folder, default_scope):

@@ -54,6 +54,13 @@ def test_parts(name, images, tmp_path):
 
 
 @pytest.mark.slow
+def test_memory_does_not_grow_with_files(tmp_path):
+    """The program ends with 1 where a file that can be read has no result, or another is not listed."""
+    run('many_files', f'--counts 72 216 --out {tmp_path / "rows.json"}', tmp_path)
+    assert json.loads((tmp_path / 'rows.json').read_text())['times'] < 1.1
+
+
+@pytest.mark.slow
 def test_all_parts_in_one_command(images, tmp_path):
     options = f'--only postprocess data_loading --images {images} --rounds 1 --out report'
     table = run('parts', options, tmp_path)

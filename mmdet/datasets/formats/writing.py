@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmdet.errors import UserFileError, UserValueError
 from .collection import UNSPLIT, Collection
 from .masks import bitmap_of, polygons_of
 
+_NOT_IN_XML = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f]')  # names of files may have them
 FOLDERS = {'': 'all', 'train': 'train', 'val': 'val', 'test': 'test'}
 
 
@@ -307,7 +309,9 @@ def _write_csv(collection: Collection, out: Path, pictures: str) -> list[str]:
             if not picture.boxes:
                 rows.append([name, *size, '', '', '', '', ''])
         (out / FOLDERS[split]).mkdir(parents=True, exist_ok=True)
-        with (out / f'{FOLDERS[split]}_labels.csv').open('w', newline='', encoding='utf-8') as file:
+        with (out / f'{FOLDERS[split]}_labels.csv').open(
+            'w', newline='', encoding='utf-8', errors='backslashreplace'
+        ) as file:
             csv.writer(file).writerows(rows)
     return [f'{lost} masks are left out, of which a table of boxes has none'] if lost else []
 
@@ -337,6 +341,7 @@ def _place(pictures: Iterable[RawPicture], folder: Path, how: str) -> list[str]:
         name = Path(picture.name).name
         if stems.count(stem) > 1 if len(stems) < 2000 else stem in taken:
             name = picture.name.strip('/').replace('/', '__').replace(':', '_')
+        name = ''.join(letter if letter.isprintable() else '_' for letter in name)  # lists have a name on each line
         while Path(name).stem.lower() in taken:
             name = f'_{name}'
         taken.add(Path(name).stem.lower())
@@ -366,11 +371,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def _write_xml(path: Path, root: ElementTree.Element) -> None:
     ElementTree.indent(root)
-    _write_text(path, ElementTree.tostring(root, encoding='unicode') + '\n')
+    text = ElementTree.tostring(root, encoding='unicode') + '\n'
+    _write_text(path, _NOT_IN_XML.sub(lambda found: f'\\x{ord(found[0]):02x}', text))
 
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    temporary.write_text(text, encoding='utf-8')
+    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')  # paths that are no text
     os.replace(temporary, path)
