@@ -7,6 +7,7 @@ several pieces or several times.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -169,10 +170,16 @@ def noun_phrases(caption: str) -> list[list[int]]:
     `nltk` tags the words where it is installed and has its tagger. Without it a rule of ours takes what stands between
     the words that join nouns: it does not know verbs other than the commonest and those in -ing.
     """
-    words = [[match.start(), match.end()] for match in _WORD.finditer(caption)]
+    words = [[match.start(), match.end()] for match in _WORD.finditer(''.join(map(_as_letter, caption)))]
     texts = [caption[start:end] for start, end in words]
     kinds = _tagged(texts) or _guessed(texts)
     return [[words[first][0], words[last][1]] for first, last in _phrases(kinds)]
+
+
+def _as_letter(sign: str) -> str:
+    """A letter for a sign that parts no word: a vowel of Hindi or Thai, an accent, a joiner, a picture."""
+    kind = unicodedata.category(sign)
+    return 'a' if kind[0] == 'M' or kind in ('So', 'Cf') or (kind == 'Sk' and not sign.isascii()) else sign
 
 
 def _phrases(kinds: str) -> Iterator[tuple[int, int]]:

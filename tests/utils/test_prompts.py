@@ -78,6 +78,8 @@ SENTENCES = {
     'cat food for my cat': {'cat food': [[0, 8]], 'my cat': [[13, 19]]},
     'the cat, the cat': {'the cat': [[0, 7], [9, 16]]},
     'A man riding a horse in Zürich': {'a man': [[0, 5]], 'a horse': [[13, 20]], 'zürich': [[24, 30]]},
+    'एक लाल बिल्ली और कुत्ता': {'एक लाल बिल्ली और कुत्ता': [[0, 23]]},  # no word of which the rule knows
+    'น้ำ and cafe\u0301s': {'น้ำ': [[0, 3]], 'cafe\u0301s': [[8, 14]]},
     'a swimming pool': {'a swimming pool': [[0, 15]]},
     'İzmir cats': {'i̇zmir cats': [[0, 10]]},  # which is longer in small letters
 }

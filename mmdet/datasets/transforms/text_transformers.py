@@ -91,7 +91,7 @@ class RandomSamplingNegPos(BaseTransform):
 
     ``text`` becomes the prompt, ``gt_bboxes_labels`` the places of the names in it (of grounding data the numbers of
     the phrases), and ``tokens_positive`` the spans of letters by label. Names that do not fit are left out, with their
-    boxes.
+    boxes, and so are phrases that the language model does not read.
 
     Args:
         tokenizer_name: Folder, or name of a model of the Hugging Face hub that is in the cache; read at the first use.
@@ -135,8 +135,20 @@ class RandomSamplingNegPos(BaseTransform):
         caption = ''.join(low if len(low := letter.lower()) == 1 else letter for letter in results['text']).rstrip()
         results['text'] = caption if caption.endswith('.') else caption + END
         found = np.unique(results['gt_bboxes_labels']).tolist()
-        results['tokens_positive'] = {label: results['phrases'][label]['tokens_positive'] for label in found}
+        spans = {label: results['phrases'][label]['tokens_positive'] for label in found}
+        results['tokens_positive'] = self._read(results['text'], spans)
+        if len(results['tokens_positive']) < len(found):
+            select_instances(results, np.isin(results['gt_bboxes_labels'], list(results['tokens_positive'])))
         return results
+
+    def _read(self, caption: str, spans: dict[int, list]) -> dict[int, list]:
+        """Those of the phrases that have a token among the first ``max_tokens``, of which the last ends the text."""
+        offsets = self.tokenizer(caption, return_offsets_mapping=True)['offset_mapping'][: self.max_tokens - 1]
+        return {
+            label: own
+            for label, own in spans.items()
+            if any(first < stop and start < end for start, stop in offsets for first, end in own if start < stop)
+        }
 
     def od_aug(self, results: dict) -> dict:
         """A prompt of the classes that are there and of some that are not."""

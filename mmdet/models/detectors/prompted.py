@@ -173,12 +173,23 @@ class ReadsPrompts:
         return captions
 
     def _map_by_label(self, tokenized: Any, spans: Any, sample: Any) -> Tensor:
-        """``(N + 1, T)`` ones at the tokens of each label, N - 1 the highest of them; nan where there is none."""
+        """``(N + 1, T)`` ones at the tokens of each label, N - 1 the highest of them; nan where there is none.
+
+        Raises:
+            ValueError: if a label has no token, or a label that is on the CPU has no place in the text.
+        """
         places = dict(enumerate(spans)) if isinstance(spans, Sequence) else spans
         if sample.gt_instances.labels.device.type == 'cpu':
             self._check_labels(sample, places)
         table = torch.full((max(places, default=-1) + 2, self.max_text_tokens), torch.nan)
-        table[list(places)] = (self.get_positive_map(tokenized, list(places.values()))[1] > 0).float()
+        tokens, maps = self.get_positive_map(tokenized, list(places.values()))
+        for label, own in zip(places, tokens.values()):
+            if not own:
+                raise UserValueError(
+                    f'the language model reads no token of label {label} of {_name_of(sample)}: it lies at '
+                    f'{places[label]} in the text {sample.text!r}'
+                )
+        table[list(places)] = (maps > 0).float()
         return table
 
     def _check_labels(self, sample: Any, places: Mapping) -> None:
@@ -188,8 +199,9 @@ class ReadsPrompts:
         """
         for label in sample.gt_instances.labels.tolist():
             if label not in places:
-                where = sample.get('img_path') or 'a picture'
-                raise UserValueError(f'the label {label} of {where} is none of the {len(places)} in its text')
+                raise UserValueError(
+                    f'the label {label} of {_name_of(sample)} is none of the {len(places)} in its text'
+                )
 
     # -------------------------------------------------------------------------------------------- inference
 
@@ -250,6 +262,10 @@ class ReadsPrompts:
             first += len(maps)
             parts.append(found)
         return InstanceData.cat(parts)
+
+
+def _name_of(sample: Any) -> str:
+    return sample.get('img_path') or 'a picture'
 
 
 def _set_names(results: Sequence[InstanceData], prompts: Sequence[tuple]) -> None:

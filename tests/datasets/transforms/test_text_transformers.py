@@ -1,5 +1,6 @@
 import pickle
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -23,6 +24,9 @@ class Words:
 
     def tokenize(self, text):
         return text.replace('.', ' .').split()
+
+    def __call__(self, text, return_offsets_mapping):
+        return dict(offset_mapping=[(0, 0), *(match.span() for match in re.finditer(r'[^\s.]+|\.', text)), (0, 0)])
 
 
 def sampler(**kwargs):
@@ -120,14 +124,23 @@ def test_a_class_left_out_for_want_of_room_is_not_named_as_absent():
         assert not {'polar bear', 'hot dog '} <= set(results['text'].split('. '))
 
 
-@pytest.mark.parametrize(
-    'caption, prompt', [('A Man.', 'a man.'), ('A Man ', 'a man. '), ('', '. '), ('İ Man', 'İ man. ')]
-)
+@pytest.mark.parametrize('caption, prompt', [('A Man.', 'a man.'), ('A Man ', 'a man. '), ('İ Man', 'İ man. ')])
 def test_captions_keep_the_places_of_their_letters(caption, prompt):
     phrases = {0: dict(phrase='x', tokens_positive=[[2, 5]]), 1: dict(phrase='y', tokens_positive=[[0, 1]])}
     results = sampler().transform(sample(0, 0) | dict(text=caption, phrases=phrases))
     assert results['text'] == prompt and results['tokens_positive'] == {0: [[2, 5]]}
     assert results['gt_bboxes_labels'].tolist() == [0, 0]
+
+
+def test_phrases_that_are_not_read_are_left_out_with_their_boxes():
+    places = [[[0, 5]], [[6, 9], [14, 19]], [[10, 13]], [[5, 6]]]  # a big, man sings, and, a space
+    phrases = {label: dict(phrase='x', tokens_positive=place) for label, place in enumerate(places)}
+    caption = dict(text='a big man and sings', phrases=phrases)
+    for tokens, kept in ((7, [0, 1, 2]), (5, [0, 1]), (4, [0]), (2, [])):
+        results = sampler(max_tokens=tokens).transform(sample(3, 0, 1, 2, 0) | caption)
+        assert results['gt_bboxes_labels'].tolist() == [label for label in (0, 1, 2, 0) if label in kept]
+        assert len(results['gt_bboxes']) == len(results['gt_bboxes_labels'])
+        assert results['tokens_positive'] == {label: places[label] for label in kept}
 
 
 def test_names_from_a_file(tmp_path):
