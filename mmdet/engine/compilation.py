@@ -1,4 +1,5 @@
-"""Compiled networks: backbone, neck and what heads compute before losses and post-processing, by ``torch.compile``.
+"""Compiled networks: backbone, neck, transformer and what heads compute before losses and post-processing, by
+``torch.compile``.
 
 Modules stay what they are: their calls are compiled, so names of weights, copies, pickles and joints do not change.
 A copy, such as an averaged model, is not compiled. Losses, assignment, post-processing and the optimizer stay eager.
@@ -23,6 +24,8 @@ from mmdet.errors import UserTypeError, UserValueError
 
 MANY = 8
 """More graphs than this for one network are too many: something about its inputs changes all the time."""
+
+WHOLE = ('backbone', 'neck', 'decoder')
 
 WITHOUT_NETWORK = ('roi_head', 'panoptic_fusion_head')
 """Heads whose parts are compiled, or that have nothing to compile."""
@@ -50,14 +53,16 @@ def compile_options(value: Any) -> dict | None:
 
 
 def networks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules of what is compiled: backbones, necks, heads of one level and each head of region heads."""
+    """Names and modules of what is compiled: backbones, necks, heads of one level, each head of region heads, decoders
+    of queries and each layer of their encoders, whose own calls lay out places by sizes that they read."""
     found: set[nn.Module] = set()
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules():
-        parent, _, last = name.rpartition('.')
-        if last.isdigit():  # one of several stages
-            last = parent.rpartition('.')[2]
-        wanted = last in ('backbone', 'neck') or (last.endswith('_head') and last not in WITHOUT_NETWORK)
+        *owner, last = name.split('.')
+        if last.isdigit():  # one of several stages, or layers
+            *owner, last = owner
+        wanted = last in WHOLE or owner[-1:] + [last] == ['encoder', 'layers']
+        wanted |= last.endswith('_head') and last not in WITHOUT_NETWORK
         if wanted and not isinstance(module, nn.ModuleList) and module not in found and not name.startswith(inside):
             found.add(module)
             inside += (f'{name}.',)
@@ -68,8 +73,8 @@ def compile_networks(model: nn.Module, options: Mapping[str, Any] | None = None)
     """Compile the calls of the :func:`networks` of a model in place; once, however often it is asked for.
 
     A network is compiled for the sizes that it sees first. As soon as it sees others, it is compiled once more for any
-    number of pictures or regions and, if that changes too, for any height and width. ``dynamic=True`` does so from the
-    start, ``dynamic=False`` compiles for each size anew.
+    number of pictures or regions and, if that changes too, for any height, width and number of queries.
+    ``dynamic=True`` does so from the start, ``dynamic=False`` compiles for each size anew.
 
     Args:
         options: Arguments of ``torch.compile``.
@@ -108,7 +113,7 @@ class CompiledCall:
             _own_code(function, name), dynamic=False if self.dynamic is False else None, **options
         )
         self._first: dict[tuple, list[torch.Size]] = {}
-        self._axes: tuple[int, ...] = (0, 2, 3) if self.dynamic else ()
+        self._axes: tuple[int, ...] = (0, 1, 2, 3) if self.dynamic else ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.dynamic is not False:
@@ -124,10 +129,11 @@ class CompiledCall:
         """Tell the compiler which sides of the inputs change."""
         sizes = [x.shape for x in tensors]
         first = self._first.setdefault(tuple(map(len, sizes)), sizes)
-        if sizes != first and len(self._axes) < 3:
-            self._axes = (0, 2, 3) if any(a[2:] != b[2:] for a, b in zip(sizes, first)) else (0,)
+        if sizes != first and len(self._axes) < 4:
+            inner = any(a[axis] != b[axis] for a, b in zip(sizes, first) for axis in _inner_axes(len(a)))
+            self._axes = (0, 1, 2, 3) if inner else (0,)
         for x in tensors if self._axes else ():
-            torch._dynamo.maybe_mark_dynamic(x, [axis for axis in self._axes if axis < x.dim()])
+            torch._dynamo.maybe_mark_dynamic(x, [axis for axis in self._axes if axis in (0, *_inner_axes(x.dim()))])
 
     def _report(self, seconds: float, args: tuple) -> None:
         shapes = ', '.join('x'.join(map(str, x.shape)) for x in tree_iter(args) if isinstance(x, Tensor))
@@ -139,6 +145,11 @@ class CompiledCall:
                 'current',
                 30,
             )
+
+
+def _inner_axes(dims: int) -> tuple[int, ...]:
+    """Which axes of a tensor change with the sizes of pictures and the number of queries; never those of channels."""
+    return (2, 3) if dims == 4 else (1,) if dims in (2, 3) else ()
 
 
 def _graphs() -> int:

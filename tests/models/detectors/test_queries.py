@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmdet.engine.compilation import compile_networks, networks
 from mmdet.engine.deployment import deploy
 from mmdet.models.core import set_matching
 from mmdet.models.detectors.base_detr import padding_masks
@@ -255,6 +256,30 @@ def test_bare_outputs(name, training):
     again = model(images, mode='tensor')[0]  # without samples nothing is padding, and nothing is denoised
     torch.testing.assert_close(again, scores[:, :, -again.shape[2] :])
     assert again.shape[2] == queries or (training and name == 'DDQDETR')  # then dense ones are there, too
+
+
+QUICKLY_COMPILED = ('DETR',)
+
+
+@pytest.mark.parametrize(
+    'name', [name if name in QUICKLY_COMPILED else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS]
+)
+def test_compiled_networks_compute_the_same(name):
+    """Through the compiler's front end alone, without a break of the graph; more queries are one more graph."""
+    torch._dynamo.reset()
+    model = build(name).train()
+    torch.manual_seed(1)
+    expected = [flat(model(*batch(PADDED, PADDED, count=count), mode='loss')) for count in (2, 3)]
+    names = compile_networks(model, dict(backend='eager', fullgraph=True))
+    assert {'backbone', 'neck', 'decoder', 'bbox_head'} <= set(names)
+    assert ('encoder.layers.1' in names) == isinstance(model.encoder, torch.nn.Module)
+    torch.manual_seed(1)
+    for count, losses in zip((2, 3), expected):
+        for key, value in flat(model(*batch(PADDED, PADDED, count=count), mode='loss')).items():
+            torch.testing.assert_close(value, losses[key])
+    graphs = {name: module._compiled_call_impl.graphs for name, module in networks(model)}
+    assert graphs['decoder'] in (1, 2) and max(graphs.values()) <= 2
+    torch._dynamo.reset()
 
 
 class LastLayer(torch.nn.Module):
