@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
         'nms': 'batched_nms fast_nms multiclass_nms nms nms_match soft_nms',
         'padded_nms': 'padded_nms',
         'roi_align': 'RoIAlign RoIPool SimpleRoIAlign roi_align roi_pool',
+        'roi_align_levels': 'roi_align_levels',
         'crop_windows': 'crop_windows',
         'deform_conv': (
             'DCN DCNv2 DeformConv2d DeformConv2dPack ModulatedDeformConv2d ModulatedDeformConv2dPack '

@@ -11,6 +11,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .bilinear import bilinear_bags
+from .roi_align_levels import has_kernel, roi_align_levels
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -24,7 +25,7 @@ def roi_align(
     pool_mode: str = 'avg',
     aligned: bool = True,
 ) -> Tensor:
-    """RoIAlign (arXiv:1703.06870, Sec. 3). Half precision is pooled in full precision, for the sake of the RoIs.
+    """RoIAlign (arXiv:1703.06870, Sec. 3). Half precision is summed in full precision, and so are RoIs.
 
     Args:
         input: Shape (B, C, H, W).
@@ -37,6 +38,8 @@ def roi_align(
         Shape (K, C, *output_size).
     """
     height, width = _pair(output_size)
+    if pool_mode == 'avg' and has_kernel([input]):
+        return roi_align_levels([input], rois, None, (height, width), [spatial_scale], sampling_ratio, aligned)
     if input.dtype in HALF:
         with torch.autocast(input.device.type, enabled=False):
             full = roi_align(

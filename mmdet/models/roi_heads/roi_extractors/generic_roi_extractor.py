@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers import build_plugin_layer
+from mmdet.ops.roi_align_levels import roi_align_levels
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType
 
@@ -34,12 +35,17 @@ class GenericRoIExtractor(BaseRoIExtractor):
             self.pre_module = build_plugin_layer(pre_cfg, '_pre_module')[1]
 
     def forward(self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
-        rois = rois.type_as(feats[0])
+        rois = self._as_rois(rois, feats[0])
         if roi_scale_factor is not None and len(feats) > 1:
             rois = self.roi_rescale(rois, roi_scale_factor)
         if len(feats) == 1:
             return self.roi_layers[0](feats[0], rois)
-        pooled = [layer(feat, rois) for layer, feat in zip(self.roi_layers, feats)]
+        options = self._at_once(feats)
+        if options is None:
+            pooled = [layer(feat, rois) for layer, feat in zip(self.roi_layers, feats)]
+        else:
+            levels = torch.arange(len(feats), device=rois.device)[:, None].expand(-1, len(rois)).flatten()
+            pooled = list(roi_align_levels(feats, rois.repeat(len(feats), 1), levels, **options).chunk(len(feats)))
         if self.with_pre:
             pooled = [self.pre_module(part) for part in pooled]
         joined = torch.cat(pooled, 1) if self.aggregation == 'concat' else sum(pooled)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmdet.ops.fixed_size import is_fixed_size
+from mmdet.ops.roi_align_levels import roi_align_levels
 from mmdet.registry import MODELS
 
 from .base_roi_extractor import BaseRoIExtractor
@@ -29,7 +30,7 @@ class SingleRoIExtractor(BaseRoIExtractor):
         return (scale / self.finest_scale + 1e-6).log2().floor().clamp(0, num_levels - 1).long()
 
     def forward(self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
-        rois = rois.type_as(feats[0])
+        rois = self._as_rois(rois, feats[0])
         num_levels = len(feats)
         if num_levels == 1:
             regions = rois if roi_scale_factor is None else self.roi_rescale(rois, roi_scale_factor)
@@ -37,6 +38,9 @@ class SingleRoIExtractor(BaseRoIExtractor):
         levels = self.map_roi_levels(rois, num_levels)
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
+        options = self._at_once(feats)
+        if options is not None:
+            return roi_align_levels(feats, rois, levels, **options)
         if is_fixed_size() or not rois.is_cpu:
             return self._pool_everywhere(feats, rois, levels)
         # Sorted by level and pooled level by level; a level without regions still takes part in the graph, so that no
