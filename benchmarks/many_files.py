@@ -41,7 +41,9 @@ test_pipeline = [
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 """
 RUN = """import sys
+import torch
 from mmdet.cli.main import main
+torch.manual_seed(0)
 code = main(sys.argv[1:])
 print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))
 sys.exit(code)
@@ -206,6 +208,7 @@ def predict(source: Path, work: Path, options: list[str]) -> tuple[int, list[str
     config, out = work / 'tiny.py', work / f'out {source.name}'
     config.write_text(MODEL)
     command = ['predict', str(source), '--model', str(config), '--scratch', '--device', 'cpu', '--out', str(out)]
+    command += ['--threshold', '0.001']  # random weights are sure of nothing; so there is something to keep and draw
     start = time.perf_counter()
     environment = os.environ | dict(PYTHONIOENCODING='utf-8')
     done = subprocess.run([sys.executable, '-c', RUN, *command, *options], capture_output=True, env=environment)
@@ -215,6 +218,8 @@ def predict(source: Path, work: Path, options: list[str]) -> tuple[int, list[str
         raise SystemExit(f'mmdet predict ended with {done.returncode}:\n{shown[-2000:]}\n{told[-4000:]}')
     found = [json.loads(line) for line in (out / 'predictions.json').read_text(encoding='utf-8').splitlines()]
     skipped = [line.removeprefix('skipped: ') for line in told.splitlines() if line.startswith('skipped: ')]
+    if not any(len(result['boxes']) for result in found):
+        raise SystemExit('nothing is detected, so nothing is kept and drawn')
     if '--no-pictures' not in options:
         drawn = sum(path.is_file() for path in (out / 'pictures').rglob('*'))
         if drawn != len(found):

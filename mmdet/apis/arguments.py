@@ -245,3 +245,38 @@ def add_benchmark_arguments(parser: argparse.ArgumentParser, config: str = 'conf
     parser.add_argument('--no-eval', action='store_true', help='do not measure on the test data')
     parser.add_argument('--device', default='cpu', help='where it runs (default: cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as for training')
+
+
+def name_and_score(text: str) -> tuple[str, float]:
+    """``name=score``."""
+    name, sign, value = text.rpartition('=')
+    try:
+        return name.strip(), float(value if sign else '')
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=SCORE, such as cat=0.5') from None
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``mmdet label`` and ``tools/auto_label.py`` but the folder and the model."""
+    parser.add_argument('--weights', metavar='FILE', help='checkpoint, URL or hf://owner/repo')
+    parser.add_argument('--out', default='labels', metavar='FOLDER', help='folder to write to (labels)')
+    parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
+    parser.add_argument('--sentence', action='store_true', help='texts are a sentence, whose nouns are looked for')
+    parser.add_argument(
+        '--threshold', '--score-thr', dest='score_thr', type=float, default=0.3, help='surer ones become labels (0.3)'
+    )
+    parser.add_argument('--class-thr', type=name_and_score, nargs='+', metavar='NAME=SCORE', help='of single classes')
+    parser.add_argument('--class-thresholds', metavar='FILE', help='JSON file of thresholds by class')
+    parser.add_argument('--nms-thr', type=float, default=0.5, help='of boxes that overlap more one stays (0.5)')
+    parser.add_argument(
+        '--batch', '--batch-size', dest='batch_size', type=int, default=1, help='pictures for the network together'
+    )
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: the best one that there is)')
+    parser.add_argument('--no-page', action='store_true', help='draw nothing')
+    parser.add_argument(
+        '--save-as',
+        nargs='+',
+        choices=('coco', 'yolo', 'voc', 'cvat', 'label-studio', 'labelme', 'csv'),
+        metavar='FORMAT',
+        help='write them as %(choices)s too',
+    )

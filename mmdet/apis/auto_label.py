@@ -13,17 +13,20 @@ from typing import Any
 import torch
 from mmengine.structures import InstanceData
 
+from mmdet.datasets.raw import RawBox, RawPicture
 from mmdet.datasets.reading.odvg_file import write_lines
 from mmdet.datasets.reading.to_odvg import write_json, write_label_map
 from mmdet.errors import UserFileError, UserValueError
 from mmdet.evaluation import DumpODVGResults
 from mmdet.structures import DetDataSample
-from mmdet.utils.output_names import OutputNames
+from mmdet.utils.output_names import OutputNames, on_one_line
 from mmdet.utils.score_thresholds import resolve_score_thresholds
 from mmdet.visualization.sheet import write_image
 
 from .det_inferencer import DetInferencer, with_progress
-from .inference import IMAGE_SUFFIXES
+from .detector import locate
+from .inference import IMAGE_SUFFIXES, as_prompt, names_in, require_texts
+from .results import write_predictions
 
 CHUNK = 32
 """Pictures whose predictions are held at a time."""
@@ -58,6 +61,55 @@ class Labels:
         if name not in self.names:
             self.names.append(name)
         return self.names.index(name)
+
+    def to_raw(self, folder: str | Path) -> list[RawPicture]:
+        """As annotation files are written from it; ``folder`` is that of the pictures."""
+        found: dict[int, RawPicture] = {}
+        for image in self.images:
+            name, size = image['file_name'], (image['width'], image['height'])
+            found[image['id']] = RawPicture(name, os.path.join(folder, name), size)
+        for entry in self.annotations:
+            x, y, width, height = entry['bbox']
+            name, code = self.names[entry['category_id'] - 1], entry.get('segmentation')
+            found[entry['image_id']].boxes.append(
+                RawBox((x, y, x + width, y + height), name, '', code, score=entry['score'])
+            )
+        return list(found.values())
+
+
+def label(args: Any) -> None:
+    """What ``mmdet label`` and ``tools/auto_label.py`` do, see :func:`.arguments.add_label_arguments`."""
+    import sys
+
+    if args.class_thr and args.class_thresholds:
+        raise UserValueError('--class-thr and --class-thresholds both say thresholds: give one of them')
+    out = Path(args.out)
+    for form in args.save_as or ():
+        if (out / form).is_dir() and any((out / form).iterdir()):
+            raise UserFileError(f'{str(out / form)!r} is not empty; choose another --out')
+    config, weights = locate(args.model, args.weights)
+    texts = args.texts if args.texts is None or len(args.texts) > 1 else args.texts[0]
+    labels = label_folder(
+        DetInferencer(config, weights, device=args.device),
+        args.folder,
+        out,
+        texts=' '.join(args.texts) if args.sentence and args.texts else as_prompt(texts),
+        custom_entities=not args.sentence,
+        score_thr=args.score_thr,
+        class_thresholds=dict(args.class_thr) if args.class_thr else args.class_thresholds,
+        nms_thr=args.nms_thr,
+        batch_size=args.batch_size,
+        draw=not args.no_page,
+    )
+    for path, reason in labels.skipped.items():
+        print(f'left out: {on_one_line(path)}: {on_one_line(reason)}', file=sys.stderr)
+    for name, count in labels.counts().most_common():
+        print(f'{count:6} {name}')
+    for form in args.save_as or ():
+        for line in write_predictions(labels.to_raw(args.folder), labels.names, out / form, form):
+            print(f'lost: {line}')
+        print(f'as {form}: {out / form}')
+    print(f'{len(labels.images)} pictures, {len(labels.annotations)} boxes in {args.out}')
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
@@ -101,10 +153,7 @@ def label_folder(
         nms_thr: Of two boxes of a class that overlap more, the surest stays; None keeps all.
     """
     pictures = find_pictures(folder)
-    reads = hasattr(inferencer.model, 'language_model')
-    if reads != bool(texts and texts.strip(' .')):
-        told = 'is told by texts what to look for: give texts' if reads else 'reads no texts, its classes are fixed'
-        raise UserValueError(f'{type(inferencer.model).__name__} {told}')
+    require_texts(inferencer.model, texts)
     names = _names(inferencer, texts, custom_entities)
     labels = Labels(list(names))
     metric = DumpODVGResults(
@@ -131,7 +180,7 @@ def _names(inferencer: DetInferencer, texts: str | None, custom_entities: bool) 
         return [str(name) for name in inferencer.model.dataset_meta.get('classes') or ()]
     if not custom_entities:
         return []
-    return list(dict.fromkeys(name for part in texts.split('.') if (name := part.strip())))
+    return names_in(texts)
 
 
 def _thresholds(score_thr: float, by_class: Mapping[str, float] | str | None, names: list[str]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmdet.errors import UserError, UserFileError, UserImportError, UserValueErr
 from mmdet.utils.pictures import as_picture, read_picture
 
 from .finished import best_checkpoint, trained_config
+from .inference import as_prompt, require_texts
 from .results import Result
 from .sources import Picture, pictures_of
 
@@ -59,6 +60,7 @@ class Detector:
         self.metrics: dict[str, Any] = {}
         self.skipped: list[tuple[str, str]] = []
         self._network: Any = None
+        self._prompt: dict[str, Any] = {}
         if weights is not None and not pretrained:
             raise UserValueError(f'pretrained=False means no weights, but weights={str(weights)!r} are given')
         self.config, self.weights = locate(model, None if weights is None else str(weights), pretrained)
@@ -101,6 +103,8 @@ class Detector:
         slice: int | tuple[int, int] | None = None,
         overlap: float = 0.25,
         stream: bool = False,
+        texts: str | Sequence[str] | None = None,
+        custom_entities: bool = True,
     ) -> Any:
         """Detections on anything that holds pictures; see :func:`mmdet.apis.sources.pictures_of`.
 
@@ -111,6 +115,8 @@ class Detector:
                 their borders are put together.
             overlap: Of neighbouring tiles, in parts of their sides.
             stream: Give the results one by one, with the memory of a batch, in place of a list.
+            texts: What to look for, for detectors that read: names, or ``'cat . traffic light'``.
+            custom_entities: False if ``texts`` is a sentence, whose phrases are looked for.
 
         Returns:
             A list of :class:`Result` whose ``skipped`` has the pictures that could not be read, or with ``stream`` an
@@ -120,6 +126,9 @@ class Detector:
             raise UserValueError(f'threshold must lie between 0 and 1, not {threshold}')
         if batch < 1:
             raise UserValueError(f'batch must be at least 1, not {batch}')
+        prompt = as_prompt(texts)
+        require_texts(self.network, prompt)
+        self._prompt = {} if prompt is None else dict(text=prompt, custom_entities=custom_entities)
         self.skipped = []
         found = self._results(pictures_of(source), threshold, batch, slice, overlap)
         if stream:
@@ -162,7 +171,8 @@ class Detector:
             yield from flush()
 
     def _load(self, content: Any) -> dict:
-        data = self._pipeline({'img' if isinstance(content, np.ndarray) else 'img_path': content, 'img_id': 0})
+        kind = 'img' if isinstance(content, np.ndarray) else 'img_path'
+        data = self._pipeline({kind: content, 'img_id': 0, **self._prompt})
         if data is None:
             raise UserValueError('the test pipeline returned nothing')
         return data

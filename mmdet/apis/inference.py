@@ -330,6 +330,33 @@ def inference_detector(
     return samples[0] if single else samples
 
 
+def as_prompt(texts: str | Sequence[str] | None) -> str | None:
+    """Names as the text that detectors read: ``'cat . traffic light'``; a text stays as it is."""
+    if texts is None or isinstance(texts, str):
+        return texts
+    empty = [name for name in texts if not isinstance(name, str) or not name.strip(' .')]
+    if empty or not len(texts):
+        raise UserValueError(f'texts must be names to look for, not {empty[0] if empty else texts!r}')
+    return ' . '.join(name.strip() for name in texts)
+
+
+def names_in(prompt: str) -> list[str]:
+    """The names between the full stops of a prompt, each once."""
+    return list(dict.fromkeys(name for part in prompt.split('.') if (name := part.strip())))
+
+
+def require_texts(model: nn.Module, prompt: str | None) -> None:
+    """A detector that reads is told what to look for, another one is not.
+
+    Raises:
+        UserValueError: it is the other way round.
+    """
+    reads = hasattr(model, 'language_model')
+    if reads != bool(prompt and prompt.strip(' .')):
+        told = 'is told by texts what to look for: give texts' if reads else 'reads no texts, its classes are fixed'
+        raise UserValueError(f'{type(model).__name__} {told}')
+
+
 async def async_inference_detector(model: nn.Module, imgs: ImagesType) -> DetDataSample | SampleList:
     """:func:`inference_detector` in a thread, so that the event loop goes on meanwhile."""
     return await asyncio.to_thread(inference_detector, model, imgs)

@@ -64,7 +64,10 @@ class Result:
             self.boxes = get_box_tensor(instances.bboxes).float().numpy()
             self.scores, self.labels = instances.scores.float().numpy(), instances.labels.numpy()
             self.masks = bitmaps_of(instances.masks).astype(bool) if 'masks' in instances else None
-        self.names = [str(classes[label]) if label < len(classes) else str(label) for label in self.labels]
+        if instances is not None and 'label_names' in instances:  # of what a text told to look for
+            self.names = list(map(str, instances.label_names))
+        else:
+            self.names = [str(classes[label]) if label < len(classes) else str(label) for label in self.labels]
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -19,6 +19,7 @@ COMMANDS = {
     'train': 'train on a folder of data, or by a config',
     'val': 'measure a trained detector',
     'predict': 'detect on pictures, videos and cameras',
+    'label': 'make annotations of what a detector finds',
     'export': 'write a detector as a file for another runtime, and prove it',
     'benchmark': 'precision, speed and size of checkpoints and exported files',
     'models': 'search the published models',

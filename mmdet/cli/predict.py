@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch', type=int, default=1, help='pictures that pass through the network together')
     parser.add_argument('--slice', metavar='WxH', help='cut large pictures into tiles of this size')
     parser.add_argument('--overlap', type=float, default=0.25, help='of neighbouring tiles, in parts of their sides')
+    parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
     parser.add_argument('--out', default='outputs', metavar='FOLDER', help='folder to write to (outputs)')
     parser.add_argument('--no-pictures', action='store_true', help='write no drawings')
     parser.add_argument('--save-as', choices=FORMATS, help='write the predictions as annotations of this format too')
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     names = OutputNames(by_stem=True)
     count, kept = 0, []
     with (out / 'predictions.json').open('w', encoding='utf-8') as file:
-        for result in detector.predict(args.source, args.threshold, args.batch, tiles, args.overlap, stream=True):
+        texts = args.texts and (args.texts if len(args.texts) > 1 else args.texts[0])
+        found = detector.predict(args.source, args.threshold, args.batch, tiles, args.overlap, True, texts)
+        for result in found:
             count += 1
             print(result)
             file.write(result.to_json() + '\n')
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
             if not args.no_pictures:
                 result.save(out / 'pictures' / names(_place_of(result)))
     if annotations is not None and kept:
-        for line in write_predictions(kept, detector.classes, annotations, args.save_as):
+        classes = dict.fromkeys(box.category for raw in kept for box in raw.boxes) if texts else detector.classes
+        for line in write_predictions(kept, list(classes), annotations, args.save_as):
             print(f'lost: {line}')
         print(f'as {args.save_as}: {annotations}')
     print(f'{count} pictures, predictions in {out / "predictions.json"}')

@@ -4,6 +4,8 @@ import pytest
 from test_texts import files, inferencer  # noqa: F401 (fixtures)
 
 from mmdet.apis.auto_label import label_folder
+from mmdet.cli.main import main
+from mmdet.datasets.formats import read_data
 from mmdet.errors import UserError
 
 
@@ -16,3 +18,25 @@ def test_a_folder_is_labelled_by_texts(inferencer, files, tmp_path):  # noqa: F8
     assert found <= {(0, 'dog'), (1, 'cat')}
     with pytest.raises(UserError, match='give texts'):
         label_folder(inferencer, folder, tmp_path)
+
+
+def test_the_command_writes_what_annotation_tools_read(files, tmp_path, capsys):  # noqa: F811
+    given = ['--model', str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
+    given += ['--texts', 'dog', 'red cat', '--threshold', '0.0', '--no-page', '--save-as', 'yolo', 'cvat', 'coco']
+    assert main(['label', str(files), *given, '--out', str(tmp_path)]) == 0
+    assert 'boxes in' in capsys.readouterr().out
+    coco = json.loads((tmp_path / 'coco.json').read_text())
+    assert [category['name'] for category in coco['categories']] == ['dog', 'red cat']
+    for form in ('yolo', 'cvat', 'coco'):
+        again = read_data(tmp_path / form)
+        assert again.format == form and again.classes == ['dog', 'red cat']
+        boxes = [box.xyxy for picture in again.pictures for box in picture.boxes]
+        assert len(boxes) == len(coco['annotations']) > 0
+        assert sum(boxes[0]) == pytest.approx(sum(_corners(coco['annotations'][0])), abs=0.1)
+    assert main(['label', str(files), *given, '--out', str(tmp_path)]) == 1
+    assert 'is not empty' in capsys.readouterr().err
+
+
+def _corners(entry):
+    x, y, width, height = entry['bbox']
+    return x, y, x + width, y + height

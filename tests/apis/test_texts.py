@@ -1,5 +1,6 @@
 """Detectors that are told in words what to look for, on pictures."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.apis import Detector, DetInferencer, inference_detector, init_detector
+from mmdet.cli.main import main
 from mmdet.errors import UserValueError
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,34 @@ def test_one_picture(files):
     model = init_detector(str(files / 'config.py'), str(files / 'weights.pth'), device='cpu')
     found = inference_detector(model, str(files / '0.png'), text_prompt='cat . dog', custom_entities=True)
     assert set(found.pred_instances.label_names) <= {'cat', 'dog'}
+
+
+def test_a_detector_is_told_names(files):
+    detector = Detector(files / 'config.py', str(files / 'weights.pth'), device='cpu')
+    pictures = [files / '0.png', str(files / '1.png')]
+    found = detector.predict(pictures, threshold=0.0, batch=2, texts=['cat', 'red light'])
+    same = detector.predict(pictures, threshold=0.0, texts='cat . red light .')
+    for result, other in zip(found, same, strict=True):
+        assert len(result) == len(result.names) == 10 and {*result.names} <= {'cat', 'red light'}
+        assert result.names == [('cat', 'red light')[label] for label in result.labels]
+        np.testing.assert_allclose(result.scores, other.scores, rtol=1e-4)
+    (sentence,) = detector.predict(pictures[0], threshold=0.0, texts='a cat', custom_entities=False)
+    assert {*sentence.names} == {'a cat'}
+    with pytest.raises(UserValueError, match='give texts'):
+        detector.predict(pictures)
+    with pytest.raises(UserValueError, match="must be names to look for, not ''"):
+        detector.predict(pictures, texts=['cat', ''])
+
+
+def test_the_command_is_told_names(files, tmp_path, capsys):
+    given = ['--model', str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
+    given += ['--threshold', '0', '--texts', 'cat', 'red light', '--out', str(tmp_path / 'out')]
+    assert main(['predict', str(files / '0.png'), *given, '--save-as', 'coco']) == 0
+    (result,) = (tmp_path / 'out' / 'predictions.json').read_text().splitlines()
+    names = {*json.loads(result)['names']}
+    assert names <= {'cat', 'red light'}
+    (written,) = (tmp_path / 'out' / 'coco' / 'annotations').glob('*.json')
+    assert {entry['name'] for entry in json.loads(written.read_text())['categories']} == names
 
 
 @pytest.mark.parametrize(
