@@ -52,7 +52,10 @@ def _some(names: list[str], limit: int = 5) -> str:
 
 
 def state_dict_of(checkpoint: dict) -> OrderedDict:
-    """The weights in a checkpoint, wherever it keeps them."""
+    """The weights in a checkpoint, wherever it keeps them; of RT-DETR's kin their moving average."""
+    average = checkpoint.get('ema')
+    if isinstance(average, dict) and isinstance(average.get('module'), dict):
+        checkpoint = {'state_dict': average['module']}
     for key in ('state_dict', 'model', 'model_state_dict', 'state_dict_ema'):
         inner = checkpoint.get(key)
         if isinstance(inner, dict) and any(isinstance(v, (torch.Tensor, np.ndarray)) for v in inner.values()):

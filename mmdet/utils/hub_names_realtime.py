@@ -1,7 +1,8 @@
-"""Names of the weights of real-time detectors of `transformers`, as the names of ours.
+"""Names of the weights of real-time detectors of `transformers` and of their authors, as the names of ours.
 
-Tables as in :mod:`mmdet.utils.hub_names`, which has the rules for both. Files of RF-DETR have the names of its authors'
-own releases, so these are read, too. A replacement that is empty drops a name: what ours computes is no weight.
+Tables as in :mod:`mmdet.utils.hub_names`, which has the rules for all. Files of RF-DETR have the names of its authors'
+own releases; those of RT-DETR, D-FINE (DEIM's are the same) and LW-DETR have tables of their own. A replacement that is
+empty drops a name: what ours computes is no weight.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _HGNET: Rows = [
 
 _CELLS = r'model\.encoder\.(?:aifi|encoder)\.(\d)\.layers\.(\d+)'
 _OUR_CELLS = r'neck.encoder.\1.layers.\2'
-_LAYER, _OUR_LAYER = r'(?:model|transformer)\.decoder\.layers\.(\d+)', r'decoder.layers.\1'
+_LAYER, _OUR_LAYER = r'(?:model|transformer|decoder)\.decoder\.layers\.(\d+)', r'decoder.layers.\1'
 _POINTS = r'(sampling_offsets|attention_weights|value_proj|output_proj)'
 _SELF: Rows = [
     *[
@@ -240,6 +241,87 @@ _LWDETR: Rows = [
     *_SELF,
 ]
 
+_RELEASED_STAGE = r'backbone\.res_layers\.(\d)\.blocks\.(\d+)'
+_RELEASED_CELLS = r'encoder\.encoder\.(\d)\.layers\.(\d+)'
+_RELEASED: Rows = [
+    *[
+        (rf'backbone\.conv1\.conv1_{number + 1}\.{theirs}\.(.+)', rf'backbone.stem.{3 * number + place}.\1')
+        for number in range(3)
+        for place, theirs in enumerate(('conv', 'norm'))
+    ],
+    *[
+        (rf'{_RELEASED_STAGE}\.branch2{letter}\.{theirs}\.(.+)', rf'{_OUR_STAGE}.{own}{number}.\3')
+        for number, letter in enumerate('abc', 1)
+        for theirs, own in (('conv', 'conv'), ('norm', 'bn'))
+    ],
+    # behind the pooling of a stage that halves the picture, or alone
+    (rf'{_RELEASED_STAGE}\.short\.(?:conv\.)?conv\.(.+)', rf'{_OUR_STAGE}.downsample.1.\3'),
+    (rf'{_RELEASED_STAGE}\.short\.(?:conv\.)?norm\.(.+)', rf'{_OUR_STAGE}.downsample.2.\3'),
+    (r'(backbone\.(?:stem|stages)\..+)', r'\1'),
+    *[
+        row
+        for part, own in (('(?:0|conv)', 'conv'), ('(?:1|norm)', 'bn'))
+        for row in (
+            (rf'encoder\.input_proj\.(\d)\.{part}\.(.+)', rf'neck.input_proj.\1.{own}.\2'),
+            (rf'decoder\.input_proj\.(\d)\.{part}\.(.+)', rf'neck.decoder_proj.\1.{own}.\2'),
+        )
+    ],
+    (rf'{_RELEASED_CELLS}\.self_attn\.(.+)', rf'{_OUR_CELLS}.self_attn.attn.\3'),
+    (rf'{_RELEASED_CELLS}\.norm([12])\.(.+)', rf'{_OUR_CELLS}.norms.{{\3-1}}.\4'),
+    (rf'{_RELEASED_CELLS}\.linear1\.(.+)', rf'{_OUR_CELLS}.ffn.layers.0.0.\3'),
+    (rf'{_RELEASED_CELLS}\.linear2\.(.+)', rf'{_OUR_CELLS}.ffn.layers.1.\3'),
+    *[
+        row
+        for theirs, own in (
+            ('cv1', 'conv1'),
+            (r'cv2\.0', 'csp_rep1'),
+            (r'cv2\.1', 'conv2'),
+            (r'cv3\.0', 'csp_rep2'),
+            (r'cv3\.1', 'conv3'),
+            ('cv4', 'conv4'),
+        )
+        for row in (
+            (rf'encoder\.((?:fpn|pan)_blocks\.\d)\.{theirs}\.((?:.+\.)?)norm\.(.+)', rf'neck.\1.{own}.\2bn.\3'),
+            (rf'encoder\.((?:fpn|pan)_blocks\.\d)\.{theirs}\.(.+)', rf'neck.\1.{own}.\2'),
+        )
+    ],
+    (r'encoder\.downsample_convs\.(\d)\.0\.cv([12])\.norm\.(.+)', r'neck.downsample_convs.\1.{\2-1}.bn.\3'),
+    (r'encoder\.downsample_convs\.(\d)\.0\.cv([12])\.(.+)', r'neck.downsample_convs.\1.{\2-1}.\3'),
+    (rf'encoder\.{_PYRAMID}\.norm\.(.+)', r'neck.\1.bn.\2'),
+    (rf'encoder\.{_PYRAMID}', r'neck.\1'),
+    (r'decoder\.denoising_class_embed\.(.+)', r'dn_query_generator.label_embedding.\1'),
+    (r'decoder\.query_pos_head\.(.+)', r'decoder.ref_point_head.\1'),
+    (r'decoder\.enc_output\.(?:0|proj)\.(.+)', r'memory_trans_fc.\1'),
+    (r'decoder\.enc_output\.(?:1|norm)\.(.+)', r'memory_trans_norm.\1'),
+    (r'decoder\.enc_score_head\.(.+)', r'bbox_head.cls_branches.{0+LAYERS}.\1'),
+    (r'decoder\.enc_bbox_head\.layers\.(\d)\.(.+)', r'bbox_head.reg_branches.{0+LAYERS}.{\1*2}.\2'),
+    (r'decoder\.dec_score_head\.(\d)\.(.+)', r'bbox_head.cls_branches.\1.\2'),
+    (r'decoder\.dec_bbox_head\.(\d)\.layers\.(\d)\.(.+)', r'bbox_head.reg_branches.\1.{\2*2}.\3'),
+    (r'decoder\.pre_bbox_head\.layers\.(\d)\.(.+)', r'bbox_head.pre_bbox_head.{\1*2}.\2'),
+    (r'decoder\.decoder\.(lqe_layers\..+)', r'bbox_head.\1'),
+    (rf'{_LAYER}\.(gateway\..+)', rf'{_OUR_LAYER}.\2'),
+    (rf'{_LAYER}\.norm2\.(.+)', rf'{_OUR_LAYER}.norms.1.\2'),
+    (rf'{_LAYER}\.cross_attn\.num_points_scale', ''),
+    (r'decoder\.(?:decoder\.)?(?:up|reg_scale)|decoder\.(?:anchors|valid_mask)', ''),
+    *_SELF,
+]
+_INDICES = r'(\d\.\d\.\d)'
+_RELEASED_BLOCK = r'backbone\.0\.encoder\.blocks\.(\d+)'
+_RELEASED_LWDETR: Rows = [
+    (r'backbone\.0\.encoder\.(pos_embed)', r'backbone.\1'),
+    (r'backbone\.0\.encoder\.patch_embed\.proj\.(.+)', r'backbone.patch_embed.\1'),
+    (rf'{_RELEASED_BLOCK}\.gamma_([12])', rf'{_OUR_BLOCK}.gamma\2'),
+    (rf'{_RELEASED_BLOCK}\.mlp\.fc1\.(.+)', rf'{_OUR_BLOCK}.mlp.0.\2'),
+    (rf'{_RELEASED_BLOCK}\.mlp\.fc2\.(.+)', rf'{_OUR_BLOCK}.mlp.2.\2'),
+    (rf'{_RELEASED_BLOCK}\.((?:norm\d|attn)\..+)', rf'{_OUR_BLOCK}.\2'),
+    *[
+        (rf'backbone\.0\.projector\.stages_sampling\.{_INDICES}\.bn\.(.+)', rf'neck.samplers.\1.{norm}.\2')
+        for norm in ('bn', 'ln')
+    ],
+    (rf'backbone\.0\.projector\.stages_sampling\.{_INDICES}\.(.+)', r'neck.samplers.\1.\2'),
+    *_LWDETR,
+]
+
 REALTIME_TABLES: dict[str, Rows] = {
     'transformers RT-DETR': _RTDETR,
     'transformers D-FINE': _DFINE,
@@ -247,4 +329,7 @@ REALTIME_TABLES: dict[str, Rows] = {
     'transformers DINOv3': _dinov3('', 'backbone.'),
     'transformers LW-DETR': _LWDETR,
     'transformers RF-DETR with masks': [*_SEGMENTED, *((rf'(?:model\.)?{pattern}', name) for pattern, name in _LWDETR)],
+    'the release of RT-DETR': [(rf'{_LAYER}\.norm3\.(.+)', rf'{_OUR_LAYER}.norms.2.\2'), *_RELEASED],
+    'the release of D-FINE': [(rf'{_LAYER}\.norm3\.(.+)', rf'{_OUR_LAYER}.norms.1.\2'), *_RELEASED],
+    'the release of LW-DETR': _RELEASED_LWDETR,
 }

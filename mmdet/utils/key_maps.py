@@ -1,9 +1,10 @@
 """Names of weights in other libraries' detectors and backbones, as the names of ours.
 
 One table of (pattern, replacement) per library. Of the patterns that match a whole name the first whose replacement the
-model has counts, or else the first; names that none matches are dropped (anchors, pixel means), or stay, of
-`transformers`. Where the layout differs too, ``_LAYOUTS`` says how: torchvision puts the background first and counts
-COCO's classes by their ids of 1 to 90, as `transformers` does, detectron2's RetinaNet has anchors by size, then ratio.
+model has counts, or else the first; names that none matches are dropped of torchvision and detectron2 (anchors, pixel
+means), and stay of others. Where the layout differs too, ``_LAYOUTS`` says how: torchvision puts the background first
+and counts COCO's classes by their ids of 1 to 90, as `transformers` does, detectron2's RetinaNet has anchors by size,
+then ratio.
 
 A backbone alone finds its weights in files of whole detectors, too.
 """
@@ -335,7 +336,7 @@ def _rename(weights: Weights, library: str, own: Weights) -> OrderedDict[str, Te
             target = next(known, targets[0])
             if target:
                 renamed[target] = value
-        elif library.startswith('transformers '):
+        elif not library.startswith(('torchvision', 'detectron2')):
             renamed[name] = value
     return _of_all_layers(_joined(renamed), own)
 

@@ -140,6 +140,15 @@ class _HistoryBuffer(StandIn):
         return HistoryBuffer(values, counts, int(self.state.get('max_length', 1000000)))
 
 
+class _Namespace(StandIn):
+    """argparse.Namespace: the arguments of a training, which files of DETR's kin keep and nobody needs"""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 def _no_getattr(owner: Any = None, name: Any = None, default: Any = None) -> Any:
     if owner == Name(_ONE_CYCLE) and name in ('_annealing_cos', '_annealing_linear'):
         return _Annealing(name)
@@ -203,6 +212,7 @@ TABLE: dict[str, Callable | None] = {
     'numpy.dtype': _DType,
     'numpy.ndarray': None,
     'mmengine.logging.history_buffer.HistoryBuffer': _HistoryBuffer,
+    'argparse.Namespace': _Namespace,
     _ONE_CYCLE: None,
     '_codecs.encode': _latin1,
     'builtins.getattr': _no_getattr,
