@@ -262,6 +262,7 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', default='labels', metavar='FOLDER', help='folder to write to (labels)')
     parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
     parser.add_argument('--sentence', action='store_true', help='texts are a sentence, whose nouns are looked for')
+    parser.add_argument('--chunked-size', type=int, help='names that are read at a time, where all are too many')
     parser.add_argument(
         '--threshold', '--score-thr', dest='score_thr', type=float, default=0.3, help='surer ones become labels (0.3)'
     )

@@ -20,12 +20,13 @@ from mmdet.errors import UserFileError, UserValueError
 from mmdet.evaluation import DumpODVGResults
 from mmdet.structures import DetDataSample
 from mmdet.utils.output_names import OutputNames, on_one_line
+from mmdet.utils.prompts import clean_names, prompt_of_sentence
 from mmdet.utils.score_thresholds import resolve_score_thresholds
 from mmdet.visualization.sheet import write_image
 
 from .det_inferencer import DetInferencer, with_progress
 from .detector import locate
-from .inference import IMAGE_SUFFIXES, as_prompt, names_in, require_texts
+from .inference import IMAGE_SUFFIXES, as_prompt, require_texts
 from .results import write_predictions
 
 CHUNK = 32
@@ -89,8 +90,11 @@ def label(args: Any) -> None:
             raise UserFileError(f'{str(out / form)!r} is not empty; choose another --out')
     config, weights = locate(args.model, args.weights)
     texts = args.texts if args.texts is None or len(args.texts) > 1 else args.texts[0]
+    inferencer = DetInferencer(config, weights, device=args.device)
+    if args.chunked_size is not None:
+        inferencer.model.test_cfg.chunked_size = args.chunked_size
     labels = label_folder(
-        DetInferencer(config, weights, device=args.device),
+        inferencer,
         args.folder,
         out,
         texts=' '.join(args.texts) if args.sentence and args.texts else as_prompt(texts),
@@ -103,8 +107,9 @@ def label(args: Any) -> None:
     )
     for path, reason in labels.skipped.items():
         print(f'left out: {on_one_line(path)}: {on_one_line(reason)}', file=sys.stderr)
-    for name, count in labels.counts().most_common():
-        print(f'{count:6} {name}')
+    counts = labels.counts()
+    for name in sorted(labels.names, key=lambda name: -counts[name]):
+        print(f'{counts[name]:6} {name}')
     for form in args.save_as or ():
         for line in write_predictions(labels.to_raw(args.folder), labels.names, out / form, form):
             print(f'lost: {line}')
@@ -155,6 +160,8 @@ def label_folder(
     pictures = find_pictures(folder)
     require_texts(inferencer.model, texts)
     names = _names(inferencer, texts, custom_entities)
+    if texts:  # before any picture could be blamed
+        inferencer.model.get_tokens_positive_and_prompts(texts, custom_entities)
     labels = Labels(list(names))
     metric = DumpODVGResults(
         str(Path(out_dir) / ODVG), str(folder), _thresholds(score_thr, class_thresholds, names), nms_thr=nms_thr
@@ -175,24 +182,18 @@ def label_folder(
 
 
 def _names(inferencer: DetInferencer, texts: str | None, custom_entities: bool) -> list[str]:
-    """Names that are known before anything is found; none where the model takes phrases out of a sentence."""
+    """What is looked for, as the model will call it."""
     if not texts:
         return [str(name) for name in inferencer.model.dataset_meta.get('classes') or ()]
-    if not custom_entities:
-        return []
-    return names_in(texts)
+    return list(dict.fromkeys(clean_names(texts) if custom_entities else prompt_of_sentence(texts).names))
 
 
 def _thresholds(score_thr: float, by_class: Mapping[str, float] | str | None, names: list[str]) -> Any:
     """A number, or one by name for all ``names``."""
     if by_class is None:
         return score_thr
-    if names:
-        found = resolve_score_thresholds(by_class, names, default=score_thr)
-        return dict(zip(names, torch.as_tensor(found).expand(len(names)).tolist(), strict=True))
-    if not isinstance(by_class, Mapping):
-        raise UserValueError('a file of thresholds needs names that are known before: custom_entities=True')
-    return by_class
+    found = resolve_score_thresholds(by_class, names, default=score_thr)
+    return dict(zip(names, torch.as_tensor(found).expand(len(names)).tolist(), strict=True))
 
 
 def _detected(

@@ -340,11 +340,6 @@ def as_prompt(texts: str | Sequence[str] | None) -> str | None:
     return ' . '.join(name.strip() for name in texts)
 
 
-def names_in(prompt: str) -> list[str]:
-    """The names between the full stops of a prompt, each once."""
-    return list(dict.fromkeys(name for part in prompt.split('.') if (name := part.strip())))
-
-
 def require_texts(model: nn.Module, prompt: str | None) -> None:
     """A detector that reads is told what to look for, another one is not.
 

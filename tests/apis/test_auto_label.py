@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -151,6 +152,7 @@ def test_detectors_that_read(inferencer, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(type(inferencer), '__call__', reading)
     inferencer.found = broken
     inferencer.model.language_model = torch.nn.Identity()
+    inferencer.model.get_tokens_positive_and_prompts = lambda *asked: None
     with pytest.raises(UserError, match='give texts'):
         label_folder(inferencer, pictures, tmp_path, texts=' . ')
     labels = label_folder(
@@ -163,10 +165,14 @@ def test_detectors_that_read(inferencer, pictures, tmp_path, monkeypatch):
         (1, 'traffic light'),
         (0, 'dog'),
     ]
-    sentence = label_folder(inferencer, pictures, tmp_path, texts='a dog', custom_entities=False, draw=False)
-    assert sentence.names == ['traffic light', 'dog']  # as they were found
-    by_name = dict(class_thresholds={'dog': 0.95, 'cat': 0.1}, custom_entities=False, draw=False)
-    assert 'dog' not in label_folder(inferencer, pictures, tmp_path, texts='a dog', **by_name).counts()
+    monkeypatch.setitem(sys.modules, 'nltk', None)
+    said = dict(texts='dog and traffic light with a lamp', custom_entities=False, draw=False)
+    sentence = label_folder(inferencer, pictures, tmp_path, **said)
+    assert sentence.names == ['dog', 'traffic light', 'a lamp'] and set(sentence.counts()) == {'dog', 'traffic light'}
+    sentence = label_folder(inferencer, pictures, tmp_path, class_thresholds={'dog': 0.95}, score_thr=0.7, **said)
+    assert sentence.counts() == {'traffic light': 3}
+    with pytest.raises(UserError, match=r"'lmp', which is no class .* mean 'a lamp'"):
+        label_folder(inferencer, pictures, tmp_path, class_thresholds={'lmp': 0.95}, **said)
 
 
 def test_the_command(files, pictures, tmp_path, capsys):
@@ -176,7 +182,13 @@ def test_the_command(files, pictures, tmp_path, capsys):
     given = [str(pictures), str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
     tool.main([*given, '--out', str(tmp_path), '--score-thr', '1', '--class-thr', 'cat=0', 'dog = 0.0'])
     said = capsys.readouterr()
-    assert f'boxes in {tmp_path}' in said.out and 'left out: ' in said.err and 'broken.jpg' in said.err
+    assert (
+        f'boxes in {tmp_path}' in said.out
+        and ' cat\n' in said.out
+        and ' dog\n' in said.out
+        and 'left out: ' in said.err
+        and 'broken.jpg' in said.err
+    )
     assert {entry['category_id'] for entry in content(tmp_path, 'coco.json')['annotations']} <= {1, 2}
     with pytest.raises(SystemExit):
         tool.main([*given, '--class-thr', 'cat'])

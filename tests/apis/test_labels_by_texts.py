@@ -1,7 +1,8 @@
 import json
+import runpy
 
 import pytest
-from test_texts import files, inferencer  # noqa: F401 (fixtures)
+from test_texts import ROOT, files, inferencer  # noqa: F401 (fixtures)
 
 from mmdet.apis.auto_label import label_folder
 from mmdet.cli.main import main
@@ -16,6 +17,9 @@ def test_a_folder_is_labelled_by_texts(inferencer, files, tmp_path):  # noqa: F8
     lines = [json.loads(line) for line in (tmp_path / 'odvg.json').read_text().splitlines()]
     found = {(entry['label'], entry['category']) for line in lines for entry in line['detection']['instances']}
     assert found <= {(0, 'dog'), (1, 'cat')}
+    texts = 'traffic_light. cat 1.5 l (big). cat 1.5 l. dog'
+    labels = label_folder(inferencer, folder, tmp_path, texts=texts, score_thr=0.0, class_thresholds={'dog': 1.0})
+    assert labels.names == ['traffic light', 'cat 1.5 l', 'dog'] and set(labels.counts()) <= set(labels.names[:2])
     with pytest.raises(UserError, match='give texts'):
         label_folder(inferencer, folder, tmp_path)
 
@@ -40,3 +44,17 @@ def test_the_command_writes_what_annotation_tools_read(files, tmp_path, capsys):
 def _corners(entry):
     x, y, width, height = entry['bbox']
     return x, y, x + width, y + height
+
+
+def test_more_names_than_a_text_may_have(files, tmp_path, capsys):  # noqa: F811
+    tool = runpy.run_path(str(ROOT / 'tools' / 'auto_label.py'))
+    given = [str(files), str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
+    given += ['--out', str(tmp_path), '--score-thr', '0', '--no-page', '--texts', ' . '.join(map(str, range(200)))]
+    with pytest.raises(UserError, match=r'^the text of 200 names has .* tokens, and only 256 are read'):
+        tool['main'](given)
+    tool['main']([*given, '--chunked-size', '60'])
+    lines = [json.loads(line) for line in (tmp_path / 'odvg.json').read_text().splitlines()]
+    entries = [entry for line in lines for entry in line['detection']['instances']]
+    assert entries and all(entry['category'] == str(entry['label']) for entry in entries)
+    assert max(entry['label'] for entry in entries) > 90
+    assert len(json.loads((tmp_path / 'label_map.json').read_text())) == 200
