@@ -46,8 +46,8 @@ __getattr__, __dir__, __all__ = attach(
         'rois': 'MatchedQueries Proposals RoISamples with_image',
         'sampling': 'as_masks as_slots draw hard_negatives rank_within',
         'set_matching': (
-            'QueryOutputs QueryPairs columns_of_labels cost_of_terms dice_cost float_outputs focal_terms layer_losses '
-            'solve'
+            'QueryOutputs QueryPairs columns_of_labels cost_of_terms dice_cost float_outputs focal_terms joined '
+            'layer_losses parted solve'
         ),
         'uncertain_points': 'get_uncertain_point_coords_with_randomness get_uncertainty pick_uncertain_points',
         'sampling_result': 'SamplingResult results_of',

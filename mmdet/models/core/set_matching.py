@@ -244,6 +244,34 @@ def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_
     return each.unflatten(0, (layers, rows)).flatten(1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)
 
 
+def joined(groups: Sequence[QueryOutputs]) -> tuple[list[QueryOutputs], list[list[int]]]:
+    """Groups that follow one another, have as many queries and the same ground truths, as layers of one group; and how
+    many layers each had."""
+    runs: list[list[QueryOutputs]] = []
+    for group in groups:
+        alike = bool(runs) and all(
+            type(one) is QueryOutputs and one.usable is None and one.gt is group.gt for one in (group, runs[-1][0])
+        )
+        if alike and runs[-1][0].boxes.shape[2] == group.boxes.shape[2]:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    cat = lambda run, name: torch.cat([getattr(group, name) for group in run])
+    whole = [
+        run[0] if len(run) == 1 else replace(run[0], scores=cat(run, 'scores'), boxes=cat(run, 'boxes')) for run in runs
+    ]
+    return whole, [[len(group.scores) for group in run] for run in runs]
+
+
+def parted(losses: Sequence[tuple[Tensor, ...]], layers: Sequence[Sequence[int]]) -> list[tuple[Tensor, ...]]:
+    """Losses ``(L,)`` of what :func:`joined` made, by the groups that it was given."""
+    return [
+        part
+        for values, counts in zip(losses, layers)
+        for part in zip(*(value.split(list(counts)) for value in values))
+    ]
+
+
 def float_outputs(groups: Sequence[QueryOutputs]) -> list[QueryOutputs]:
     """The same in float32, whatever the network ran in."""
     return [replace(group, scores=as_float32(group.scores), boxes=as_float32(group.boxes)) for group in groups]

@@ -25,8 +25,10 @@ from mmdet.models.core import (
     fixed_instances,
     float_outputs,
     in_float32,
+    joined,
     layer_losses,
     mean_count,
+    parted,
     rescaled_fields,
     unpack_gt_instances,
 )
@@ -208,12 +210,12 @@ class DETRHead(BaseModule):
         return self._batched_losses(groups, metas)
 
     def _batched_losses(self, groups: Sequence[QueryOutputs], metas: list[dict]) -> list[Losses]:
-        groups = float_outputs(groups)
+        groups, layers = joined(float_outputs(groups))
         if hasattr(self.get_targets, 'by_batch') and hasattr(self._get_targets_single, 'by_batch'):
             targets = self._match(groups, metas)
         else:
             targets = [query_joints.targets_of_each_layer(self, group, metas) for group in groups]
-        return [self._losses_of(*pair, metas) for pair in zip(groups, targets)]
+        return parted([self._losses_of(*pair, metas) for pair in zip(groups, targets)], layers)
 
     @torch.no_grad()
     def _match(self, groups: Sequence[QueryOutputs], metas: list[dict]) -> list[DenseTargets]:

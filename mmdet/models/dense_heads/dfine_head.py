@@ -21,7 +21,9 @@ from mmdet.models.core import (
     as_float32,
     bin_places,
     float_outputs,
+    joined,
     mean_count,
+    parted,
     side_entropy,
     side_targets,
     unpack_gt_instances,
@@ -146,26 +148,31 @@ class DFINEHead(DINOHead):
         rest = lambda *outputs: [value[:, :, count:] for value in outputs]
         layers = QueryOutputs(*rest(all_layers_cls_scores, all_layers_bbox_preds), gt)
         first = QueryOutputs(*rest(first_cls_scores, first_bbox_preds), gt)
-        groups = float_outputs([layers, first, QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt)])
+        outputs = float_outputs([layers, first, QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt)])
+        groups, counts = joined(outputs)
         own = self._match(groups, batch_img_metas)
         shared = self._shared_targets(own, gt, batch_img_metas)
-        named: dict[str, Tensor] = {}
-        for kind, group, targets in zip(('', 'pre_', 'enc_'), groups, own):
+        losses: list[tuple[Tensor, ...]] = []
+        for group, targets in zip(groups, own):
             boxes = self._box_losses(group, shared.repeated(len(group.scores)), batch_img_metas)
-            named.update(self._named((self._class_losses(group, targets), *boxes), kind))
+            losses.append((self._class_losses(group, targets), *boxes))
+        named: dict[str, Tensor] = {}
+        for kind, values in zip(('', 'pre_', 'enc_'), parted(losses, counts)):
+            named.update(self._named(values, kind))
         corners, start = rest(all_layers_corners, first_bbox_preds)
-        counts = self._counts(shared)
-        named.update(self._side_losses(groups[0], corners, start[0], shared, counts, ''))
+        roots = self._counts(shared)
+        named.update(self._side_losses(outputs[0], corners, start[0], shared, roots, ''))
         if dn_meta is not None:
             noisy = lambda *outputs: [value[:, :, :count] for value in outputs]
             known = self._denoising_targets(batch_gt_instances, batch_img_metas, dn_meta)
             pairs = noisy(all_layers_cls_scores, all_layers_bbox_preds), noisy(first_cls_scores, first_bbox_preds)
-            groups = float_outputs([QueryOutputs(*pair, gt) for pair in pairs])
-            for kind, group in zip(('dn_', 'dn_pre_'), groups):
-                losses = self._losses_of(group, known.repeated(len(group.scores)), batch_img_metas)
-                named.update(self._named(losses, kind))
+            outputs = float_outputs([QueryOutputs(*pair, gt) for pair in pairs])
+            groups, counts = joined(outputs)
+            losses = [self._losses_of(group, known.repeated(len(group.scores)), batch_img_metas) for group in groups]
+            for kind, values in zip(('dn_', 'dn_pre_'), parted(losses, counts)):
+                named.update(self._named(values, kind))
             corners, start = noisy(all_layers_corners, first_bbox_preds)
-            named.update(self._side_losses(groups[0], corners, start[0], known, counts, 'dn_'))
+            named.update(self._side_losses(outputs[0], corners, start[0], known, roots, 'dn_'))
         return named
 
     @torch.no_grad()

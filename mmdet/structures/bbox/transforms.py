@@ -139,14 +139,15 @@ def bbox_rescale(bboxes: Tensor, scale_factor: float = 1.0) -> Tensor:
 
 def bbox_cxcywh_to_xyxy(bbox: Tensor) -> Tensor:
     """(..., 4) centre and size -> corners."""
-    cx, cy, w, h = bbox.split((1, 1, 1, 1), dim=-1)
-    return torch.cat([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
+    center, size = bbox.split((2, 2), dim=-1)
+    half = 0.5 * size
+    return torch.cat([center - half, center + half], dim=-1)
 
 
 def bbox_xyxy_to_cxcywh(bbox: Tensor) -> Tensor:
     """(..., 4) corners -> centre and size."""
-    x1, y1, x2, y2 = bbox.split((1, 1, 1, 1), dim=-1)
-    return torch.cat([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
+    start, end = bbox.split((2, 2), dim=-1)
+    return torch.cat([(start + end) / 2, end - start], dim=-1)
 
 
 def with_ends_moved(boxes: Tensor, pixels: float) -> Tensor:
