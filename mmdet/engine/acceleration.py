@@ -22,6 +22,8 @@ CHANNELS_LAST_WITH_AMP = True
 """Whether mixed precision on CUDA stores convolutions channels-last where the config does not say."""
 MIN_WINOGRAD_CHANNELS = 128
 """With fewer, Winograd's transforms cost more than the products that they save."""
+NEEDS_INPUT = nn.SiLU, nn.Hardswish, nn.Mish
+"""Activations whose gradient needs their input: in place they copy it first, one pass more than not in place."""
 
 
 def lay_out(model: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
@@ -38,10 +40,14 @@ def lay_out(model: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
 
 
 def accelerate_training(model: nn.Module, cfg: Mapping[str, Any]) -> None:
-    """Change in place how a model trains: Winograd's convolutions on CPUs, unless ``cfg`` has ``winograd=False``.
+    """Change in place how a model trains: Winograd's convolutions on CPUs, unless ``cfg`` has ``winograd=False``, and
+    activations without copies.
 
     A compiled model keeps its own convolutions: Winograd's are no operator that a compiler can look into.
     """
+    for module in model.modules():
+        if isinstance(module, NEEDS_INPUT):
+            module.inplace = False
     if cfg.get('winograd', True) and compile_options(cfg.get('compile')) is None:
         use_winograd(model)
 

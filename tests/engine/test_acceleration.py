@@ -116,6 +116,15 @@ def test_a_compiled_model_keeps_its_convolutions():
     assert type(model[0]) is nn.Conv2d
 
 
+@pytest.mark.parametrize('activation', [nn.SiLU, nn.Hardswish, nn.Mish, nn.ReLU])
+def test_activations_copy_nothing(activation):
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), activation(inplace=True))
+    accelerate_training(model, {})
+    with torch.profiler.profile() as profile:
+        model(torch.rand(1, 2, 3, 3))
+    assert 'aten::clone' not in {event.name for event in profile.events()}
+
+
 def test_which_convolutions_take_it():
     conv = dict(kernel_size=3, padding=1)
     taken = nn.ModuleList([nn.Conv2d(128, 128, **conv), ConvModule(128, 256, 3, padding=1)])

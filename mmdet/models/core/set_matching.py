@@ -266,9 +266,7 @@ def joined(groups: Sequence[QueryOutputs]) -> tuple[list[QueryOutputs], list[lis
 def parted(losses: Sequence[tuple[Tensor, ...]], layers: Sequence[Sequence[int]]) -> list[tuple[Tensor, ...]]:
     """Losses ``(L,)`` of what :func:`joined` made, by the groups that it was given."""
     return [
-        part
-        for values, counts in zip(losses, layers)
-        for part in zip(*(value.split(list(counts)) for value in values))
+        part for values, counts in zip(losses, layers) for part in zip(*(value.split(list(counts)) for value in values))
     ]
 
 

@@ -463,6 +463,26 @@ def test_attention_adds_positions_and_identity(batch_first):
     torch.testing.assert_close(turn(own(turn(query), query_pos=turn(place))), expected)
 
 
+@pytest.mark.parametrize('padding', [False, True])
+@pytest.mark.parametrize('mask', [None, 'bool', 'float', 'of each head'])
+@pytest.mark.parametrize('within', [False, True])
+def test_masks_of_attention_are_those_of_torch(within, mask, padding):
+    torch.manual_seed(0)
+    own = MultiheadAttention(DIMS, 2, batch_first=True, bias=within)
+    query = torch.randn(2, 5, DIMS, requires_grad=True)
+    key = query if within else torch.randn(2, 5, DIMS)
+    masks = {'bool': torch.eye(5).bool(), 'float': torch.randn(5, 5), 'of each head': torch.rand(4, 5, 5) > 0.8}
+    attn_mask, padded = masks.get(mask), torch.arange(5).expand(2, 5) > 3 if padding else None
+    found = own(query, key, attn_mask=attn_mask, key_padding_mask=padded)
+    if mask == 'float' and padding:
+        padded = torch.zeros(2, 5).masked_fill(padded, -torch.inf)
+    turned = query.transpose(0, 1), key.transpose(0, 1), key.transpose(0, 1)
+    wanted = own.attn(*turned, padded, need_weights=False, attn_mask=attn_mask)[0].transpose(0, 1) + query
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    slopes = [torch.autograd.grad(out.square().sum(), [query, own.attn.in_proj_weight]) for out in (found, wanted)]
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
+
+
 def test_cells_look_at_their_own_place():
     ratios = torch.tensor([[[1.0, 1.0], [0.5, 1.0]]])
     found = DeformableDetrTransformerEncoder.get_encoder_reference_points([(2, 4), (1, 2)], ratios, 'cpu')

@@ -74,14 +74,57 @@ class MultiheadAttention(BaseModule):
         identity = query if identity is None else identity
         if key_pos is None and query_pos is not None and query_pos.shape == key.shape:
             key_pos = query_pos
+        within = key is query and key_pos is query_pos
         query = query if query_pos is None else query + query_pos
-        key = key if key_pos is None else key + key_pos
-        if self.batch_first:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-        out = self.attn(query, key, value, key_padding_mask, need_weights=False, attn_mask=attn_mask)[0]
-        if self.batch_first:
+        key = query if within else key if key_pos is None else key + key_pos
+        if not self.batch_first:
+            queries = query.transpose(0, 1)
+            key, value = queries if key is query else key.transpose(0, 1), value.transpose(0, 1)
+            query = queries
+        out = self._attend(query, key, value, attn_mask, key_padding_mask)
+        if not self.batch_first:
             out = out.transpose(0, 1)
         return identity + self.dropout_layer(self.proj_drop(out))
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
+    ) -> Tensor:
+        """``(B, Q, C)`` what ``self.attn`` computes, without copies of transposed tensors and with one product for
+        queries and keys that are the same."""
+        attn = self.attn
+        if not attn._qkv_same_embed_dim or attn.bias_k is not None or attn.add_zero_attn:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+            return attn(query, key, value, key_padding_mask, need_weights=False, attn_mask=attn_mask)[0].transpose(0, 1)
+        sources = [(query, 2), (value, 1)] if query is key else [(query, 1), (key, 1), (value, 1)]
+        sizes = [count * self.embed_dims for _, count in sources]
+        weights = attn.in_proj_weight.split(sizes)
+        biases = [None] * len(sizes) if attn.in_proj_bias is None else attn.in_proj_bias.split(sizes)
+        parts = [
+            part.transpose(1, 2)  # (B, heads, Q or K, C / heads)
+            for (source, count), weight, bias in zip(sources, weights, biases)
+            for part in F.linear(source, weight, bias).unflatten(-1, (count, self.num_heads, -1)).unbind(2)
+        ]
+        mask = self._mask(attn_mask, key_padding_mask, parts[0])
+        out = F.scaled_dot_product_attention(*parts, mask, attn.dropout if self.training else 0.0)
+        return attn.out_proj(out.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor) -> Tensor | None:
+        """True where a query looks, or numbers that are added; ``(Q, K)``, or ``(B, heads or 1, Q or 1, K)``."""
+        if attn_mask is not None and attn_mask.dim() == 3:
+            attn_mask = attn_mask.unflatten(0, query.shape[:2])
+        masks = [mask for mask in (attn_mask, key_padding_mask) if mask is not None]
+        if key_padding_mask is not None:
+            masks[-1] = key_padding_mask[:, None, None]
+        if any(mask.dtype != torch.bool for mask in masks):
+            added = [
+                mask if mask.dtype != torch.bool else query.new_zeros(mask.shape).masked_fill_(mask, -torch.inf)
+                for mask in masks
+            ]
+            return sum(added[1:], added[0]).to(query.dtype)
+        if not masks:
+            return None
+        return ~(masks[0] | masks[1]) if len(masks) > 1 else ~masks[0]
 
 
 class ConditionalAttention(BaseModule):
