@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 
-from mmdet.models.core import PaddedGT, QueryPairs, set_matching, solve
+from mmdet.models.core import PaddedGT, QueryOutputs, QueryPairs, joined, parted, set_matching, solve
 from mmdet.models.task_modules.assigners import BaseMatchCost, HungarianAssigner
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import TASK_UTILS
@@ -252,3 +252,20 @@ def test_what_a_cost_lacks_is_told(name):
     other = 'masks' if 'l1' in name or 'iou' in name else 'bboxes'
     with pytest.raises(ValueError, match='needs predicted'):
         TASK_UTILS.build(COSTS[name])(InstanceData(**{other: queries(2)[other]}), objects(2), META)
+
+
+def test_groups_of_as_many_queries_are_layers_of_one():
+    gt, others = (PaddedGT.from_instances([objects(2, seed)]) for seed in (0, 1))
+    groups = [
+        QueryOutputs(torch.rand(layers, 1, num, 3), torch.rand(layers, 1, num, 4), truth)
+        for layers, num, truth in ((3, 5, gt), (1, 5, gt), (1, 6, gt), (2, 6, others))
+    ]
+    groups.append(QueryOutputs(*(torch.rand(1, 1, 6, n) for n in (3, 4)), others, torch.ones(1, 1, 6).bool()))
+    whole, layers = joined(groups)
+    assert layers == [[3, 1], [1], [2], [1]]
+    torch.testing.assert_close(whole[0].boxes, torch.cat([groups[0].boxes, groups[1].boxes]))
+    assert whole[1:] == groups[2:]
+    losses = [(group.scores.flatten(1).sum(1), group.boxes.flatten(1).sum(1)) for group in whole]
+    for group, (scores, boxes) in zip(groups, parted(losses, layers), strict=True):
+        torch.testing.assert_close(scores, group.scores.flatten(1).sum(1))
+        torch.testing.assert_close(boxes, group.boxes.flatten(1).sum(1))
