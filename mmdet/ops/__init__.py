@@ -4,6 +4,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         'nms': 'batched_nms fast_nms multiclass_nms nms nms_match soft_nms',
+        'match_boxes': 'match_boxes',
         'padded_nms': 'padded_nms',
         'roi_align': 'RoIAlign RoIPool SimpleRoIAlign roi_align roi_pool',
         'roi_align_levels': 'roi_align_levels',

@@ -5,11 +5,15 @@ Letters: B images, G padded ground truths, P priors.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
 from mmdet.models.core import Assignment, AssignResult, BestMatch, PaddedGT, Priors
+from mmdet.ops.match_boxes import match_boxes
 from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox.bbox_overlaps import BboxOverlaps2D
 
 from .base_assigner import BaseAssigner, in_ignored_region
 
@@ -56,7 +60,21 @@ class MaxIoUAssigner(BaseAssigner):
         if gt.ignored is not None:
             by_region = not self.ignore_wrt_candidates
             usable = usable & ~in_ignored_region(boxes, gt, self.ignore_iof_thr, self.iou_calculator, by_region)
+        match, claimed = self._matched(priors, boxes, usable, gt, **kwargs)
+        inds = self.by_threshold(match)
+        inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
+        inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
+        return Assignment(inds.masked_fill(~usable, -1), match.score)
+
+    def _matched(
+        self, priors: Priors, boxes: Tensor, usable: Tensor, gt: PaddedGT, **kwargs
+    ) -> tuple[BestMatch, Tensor]:
+        """The best ground truth of each prior, and the last one, counted from 1, that claims it, ``(B, P)``."""
         match = BestMatch(usable, start=-1.0)
+        if self._has_kernel(boxes):
+            data = priors.boxes.float(), usable, gt.boxes.float(), gt.mask
+            match.score, match.index, claimed = match_boxes(*data, self.min_pos_iou, self.match_low_quality)
+            return match, claimed
         unusable = ~usable[:, None]
         claimed = torch.zeros_like(match.index)
         for part in gt.chunks(boxes.shape[1], matrices=2):
@@ -68,10 +86,13 @@ class MaxIoUAssigner(BaseAssigner):
             if self.match_low_quality:
                 for place, hit in enumerate(self.claims(overlaps, unusable, mask).unbind(1), part.start + 1):
                     claimed.masked_fill_(hit, place)  # of several ground truths that claim a prior the last wins
-        inds = self.by_threshold(match)
-        inds = torch.where(claimed > 0, claimed, inds) if self.match_low_quality else inds
-        inds = torch.where(gt.mask.any(1, keepdim=True), inds, 0)  # a picture without objects is all background
-        return Assignment(inds.masked_fill(~usable, -1), match.score)
+        return match, claimed
+
+    def _has_kernel(self, boxes: Tensor) -> bool:
+        """Whether a kernel matches as the methods would: on a GPU, unless a subclass has its own rules."""
+        plain = type(self.iou_calculator) is BboxOverlaps2D and self.iou_calculator.dtype is None
+        own = type(self).overlaps is MaxIoUAssigner.overlaps and type(self).claims is MaxIoUAssigner.claims
+        return boxes.is_cuda and plain and own and self.gt_max_assign_all and find_spec('triton') is not None
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
         """The assignment of one image by given overlaps ``(n, P)`` of its ground truths."""
