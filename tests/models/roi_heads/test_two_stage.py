@@ -13,6 +13,7 @@ from two_stage_table import IMAGE, SEMANTIC, TABLE, build, htc, images, sample, 
 
 from mmdet.engine.compilation import networks
 from mmdet.models.roi_heads import bbox_heads, mask_heads
+from mmdet.models.roi_heads.bbox_heads.convfc_bbox_head import flat_linear
 from mmdet.registry import MODELS
 
 
@@ -281,3 +282,17 @@ def test_a_context_head_of_plain_convolutions():
     assert {key for key in head.state_dict() if 'convs.1' in key} == {'convs.1.conv.weight', 'convs.1.conv.bias'}
     with pytest.raises(ValueError, match='conv_kernel_size 3'):
         SCNetMaskHead(conv_kernel_size=5)
+
+
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_weights_are_turned_instead_of_maps(layout, one_graph):
+    fc = torch.nn.Linear(24, 5).double()
+    x = torch.randn(3, 4, 2, 3, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    want = fc(x.flatten(1))
+    grads = torch.autograd.grad(want.square().sum(), [x, *fc.parameters()])
+    found = one_graph(lambda x: flat_linear(fc, x), x)
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), [x, *fc.parameters()]), grads)
+    if layout is torch.channels_last:
+        fc.register_forward_hook(lambda module, args, out: out * 2)
+        torch.testing.assert_close(flat_linear(fc, x), want * 2)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
@@ -91,10 +93,8 @@ class ConvFCBBoxHead(BBoxHead):
         """What the layers that all branches share make of features ``(K, c, h, w)``."""
         for conv in self.shared_convs:
             x = conv(x)
-        if self.num_shared_fcs:
-            x = self._flat(x)
-            for fc in self.shared_fcs:
-                x = self.relu(fc(x))
+        for fc in self.shared_fcs:
+            x = self.relu(self._connected(fc, x))
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -109,14 +109,30 @@ class ConvFCBBoxHead(BBoxHead):
     def _branch(self, x: Tensor, convs: nn.ModuleList, fcs: nn.ModuleList) -> Tensor:
         for conv in convs:
             x = conv(x)
-        if x.dim() > 2:
-            x = self._flat(x)
         for fc in fcs:
-            x = self.relu(fc(x))
-        return x
+            x = self.relu(self._connected(fc, x))
+        return x if x.dim() == 2 else self._flat(x)
+
+    def _connected(self, fc: nn.Module, x: Tensor) -> Tensor:
+        """A fully connected layer of features ``(K, c, h, w)`` or ``(K, c)``."""
+        if x.dim() == 4 and x.is_cuda and not self.with_avg_pool:
+            return flat_linear(fc, x)
+        return fc(x if x.dim() == 2 else self._flat(x))
 
     def _flat(self, x: Tensor) -> Tensor:
         return (x.mean(dim=(-1, -2)) if self.with_avg_pool else x).flatten(1)
+
+
+def flat_linear(fc: nn.Module, x: Tensor) -> Tensor:
+    """``fc(x.flatten(1))`` of maps ``(K, c, h, w)``.
+
+    Where the channels of the maps come last, the weights are turned in place of the maps, which are many more.
+    """
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    if not last or type(fc) is not nn.Linear or fc._forward_hooks or fc._forward_pre_hooks:
+        return fc(x.flatten(1))
+    weight = fc.weight.unflatten(1, (x.shape[1], -1)).transpose(1, 2).flatten(1)
+    return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, fc.bias)
 
 
 @MODELS.register_module()
