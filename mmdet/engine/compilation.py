@@ -25,8 +25,6 @@ from mmdet.errors import UserTypeError, UserValueError
 MANY = 8
 """More graphs than this for one network are too many: something about its inputs changes all the time."""
 
-WHOLE = ('backbone', 'neck', 'decoder')
-
 WITHOUT_NETWORK = ('roi_head', 'panoptic_fusion_head')
 """Heads whose parts are compiled, or that have nothing to compile."""
 
@@ -53,15 +51,15 @@ def compile_options(value: Any) -> dict | None:
 
 
 def networks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules of what is compiled: backbones, necks, heads of one level, each head of region heads, decoders
-    of queries and each layer of their encoders, whose own calls lay out places by sizes that they read."""
+    """Names and modules of what is compiled: backbones, necks, heads of one level, each head of region heads, and each
+    layer of encoders and decoders: these are alike, so that what is made for the first serves all."""
     found: set[nn.Module] = set()
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules():
         *owner, last = name.split('.')
         if last.isdigit():  # one of several stages, or layers
             *owner, last = owner
-        wanted = last in WHOLE or owner[-1:] + [last] == ['encoder', 'layers']
+        wanted = last in ('backbone', 'neck') or (last == 'layers' and owner[-1:] in (['encoder'], ['decoder']))
         wanted |= last.endswith('_head') and last not in WITHOUT_NETWORK
         if wanted and not isinstance(module, nn.ModuleList) and module not in found and not name.startswith(inside):
             found.add(module)
