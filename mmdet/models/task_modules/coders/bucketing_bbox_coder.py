@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.models.core.ordering import stable_topk
 from mmdet.ops.one_hot import one_hot
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
@@ -87,7 +88,7 @@ def bbox2bucket(
     buckets, width = _buckets(proposals, num_buckets, scale_factor)
     offsets = (buckets - _swap_middle(gt)[..., None]) / width[..., None]  # (..., 4, S)
     distance = offsets.abs()
-    nearest, index = distance.topk(offset_topk, -1, largest=False)
+    nearest, index = stable_topk(distance, offset_topk, largest=False)
     near = (nearest < offset_upperbound).to(offsets.dtype)
     near[..., 0] = 1
     weights = torch.zeros_like(offsets).scatter(-1, index, near)
