@@ -147,9 +147,15 @@ def train(args: argparse.Namespace) -> None:
 
     require_sound(cfg, cfg.filename or args.config, print_once)
     _name_unread(args, {'test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline'}, 'training')
-    if 'save_best' not in cfg.default_hooks.get('checkpoint', {'save_best': None}) and cfg.get('val_evaluator'):
-        cfg.default_hooks.checkpoint.save_best = 'auto'
+    _keep_the_best(cfg)
     fit(build_runner(cfg))
+
+
+def _keep_the_best(cfg: Any) -> None:
+    """Let checkpoints be saved for the best metric as well, if they are saved and nothing is said of it."""
+    saved = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if saved and cfg.get('val_evaluator'):
+        saved.setdefault('save_best', 'auto')
 
 
 def fit(runner: Any) -> None:
@@ -229,10 +235,8 @@ def test(args: argparse.Namespace) -> None:
 def _draw_predictions(cfg: Any, args: argparse.Namespace) -> None:
     from mmdet.engine.hooks import trigger_visualization_hook
 
-    hooks = cfg.get('default_hooks', {})
-    if 'visualization' not in hooks:
-        cfg.setdefault('default_hooks', {})
-        cfg.default_hooks.visualization = dict(type='DetVisualizationHook')
+    if not (cfg.get('default_hooks') or {}).get('visualization'):
+        cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': dict(type='DetVisualizationHook')}
     trigger_visualization_hook(cfg, args)
 
 

@@ -104,6 +104,15 @@ def test_train_resume_and_test_in_a_path_with_spaces(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('hook', ['', '.checkpoint', '.logger', '.visualization', '.progress'])
+def test_hooks_that_a_config_leaves_out(hook, tmp_path):
+    options = [f'default_hooks{hook}=None', 'train_cfg.max_epochs=1']
+    done = tool('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'epoch_1.pth').is_file() != (hook == '.checkpoint')
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('number', 'code', 'words'),
     [

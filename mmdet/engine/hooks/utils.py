@@ -13,7 +13,7 @@ def trigger_visualization_hook(cfg: Any, args: argparse.Namespace) -> Any:
     Raises:
         UserKeyError: the config has no such hook.
     """
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise UserKeyError(
             "default_hooks has no 'visualization', which draws the predictions: "

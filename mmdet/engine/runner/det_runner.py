@@ -235,12 +235,9 @@ class DetRunner(Runner):
         if self.distributed:
             defaults['watchdog'] = dict(type='WatchdogHook')
         given = dict(hooks or {})
-        for name, hook in defaults.items():
-            if name not in given:
-                given[name] = hook
-            elif given[name] is None:
-                del given[name]
-        super().register_default_hooks(given)
+        own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        given = {name: hook for name, hook in {**defaults, **given}.items() if hook is not None or name in own}
+        super().register_default_hooks(given)  # which only knows how to leave out its own
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(loop, dict):
