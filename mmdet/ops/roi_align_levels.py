@@ -80,7 +80,8 @@ def pool_levels(
     """:func:`roi_align_levels` of regions in single precision."""
     from .roi_align_kernel import pool
 
-    return pool(feats, rois, levels, size, scales, sampling_ratio, aligned, is_channels_last(feats[0]))
+    out = pool(feats, rois, levels, size, scales, sampling_ratio, aligned)
+    return out if is_channels_last(feats[0]) else out.contiguous()
 
 
 @pool_levels.register_fake
@@ -103,7 +104,7 @@ def _(
     mutates_args=(),
     schema=(
         '(Tensor grad, Tensor rois, Tensor? levels, SymInt batch, SymInt[] heights, SymInt[] widths, float[] scales, '
-        'int sampling_ratio, bool aligned, bool last) -> Tensor'
+        'int sampling_ratio, bool aligned) -> Tensor'
     ),
 )
 def scatter_levels(
@@ -116,14 +117,12 @@ def scatter_levels(
     scales: list[float],
     sampling_ratio: int,
     aligned: bool,
-    last: bool,
 ) -> Tensor:
-    """The gradients of the maps of :func:`pool_levels`, one after another, ``last`` with their channels last."""
+    """The gradients of the maps of :func:`pool_levels`, one after another, with the channels last."""
     from .roi_align_kernel import scatter
 
     flat = torch.zeros(map_sizes(grad, batch, heights, widths)[-1], dtype=torch.float32, device=grad.device)
-    maps = map_views(flat, grad, batch, heights, widths, last)
-    scatter(maps, grad, rois, levels, scales, sampling_ratio, aligned, last)
+    scatter(map_views(flat, grad, batch, heights, widths), grad, rois, levels, scales, sampling_ratio, aligned)
     return flat.to(grad.dtype)
 
 
@@ -138,7 +137,6 @@ def _(
     scales: list[float],
     sampling_ratio: int,
     aligned: bool,
-    last: bool,
 ) -> Tensor:
     return grad.new_empty(map_sizes(grad, batch, heights, widths)[-1])
 
@@ -156,17 +154,13 @@ def map_sizes(grad: Tensor, batch: int, heights: Sequence[int], widths: Sequence
     return starts
 
 
-def map_views(
-    flat: Tensor, grad: Tensor, batch: int, heights: Sequence[int], widths: Sequence[int], last: bool
-) -> list[Tensor]:
-    """Maps ``(B, C, H, W)`` that lie one after another."""
-    starts, maps = map_sizes(grad, batch, heights, widths), []
-    for start, stop, height, width in zip(starts[:-1], starts[1:], heights, widths, strict=True):
-        if last:
-            maps.append(flat[start:stop].view(batch, height, width, grad.shape[1]).permute(0, 3, 1, 2))
-        else:
-            maps.append(flat[start:stop].view(batch, grad.shape[1], height, width))
-    return maps
+def map_views(flat: Tensor, grad: Tensor, batch: int, heights: Sequence[int], widths: Sequence[int]) -> list[Tensor]:
+    """Maps ``(B, C, H, W)`` that lie one after another with the channels last."""
+    starts = map_sizes(grad, batch, heights, widths)
+    return [
+        flat[start:stop].view(batch, height, width, grad.shape[1]).permute(0, 3, 1, 2)
+        for start, stop, height, width in zip(starts[:-1], starts[1:], heights, widths, strict=True)
+    ]
 
 
 def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -174,13 +168,12 @@ def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(rois, levels)
     ctx.batch = feats[0].shape[0]
     ctx.heights, ctx.widths = [feat.shape[2] for feat in feats], [feat.shape[3] for feat in feats]
-    ctx.last = is_channels_last(feats[0])
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple:
     sides = ctx.batch, ctx.heights, ctx.widths
-    flat = scatter_levels(grad, *ctx.saved_tensors, *sides, *ctx.options, ctx.last)
-    return map_views(flat, grad, *sides, ctx.last), *[None] * 6
+    flat = scatter_levels(grad, *ctx.saved_tensors, *sides, *ctx.options)
+    return map_views(flat, grad, *sides), *[None] * 6
 
 
 pool_levels.register_autograd(_backward, setup_context=_setup)

@@ -194,9 +194,10 @@ def test_the_kernels_on_a_gpu(ratio, aligned, size, last, dtype, channels):
 @pytest.mark.gpu
 def test_extractors_on_a_gpu():
     feats, rois, _ = case(True, torch.float32, 1)
+    rois = rois[:-1]  # torchvision must not see what is not a number
     on_gpu = [feat.detach().cuda() for feat in feats]
     for extractor in extractors():
-        torch.testing.assert_close(extractor(on_gpu, rois.cuda())[:9].cpu(), extractor(feats, rois)[:9])
+        torch.testing.assert_close(extractor(on_gpu, rois.cuda()).cpu(), extractor(feats, rois))
         assert extractor(on_gpu, rois[:0].cuda()).shape == (0, 1, 1, 2)
 
 
