@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmdet.models.core import PaddedGT, by_batch, flatten_outputs, stable_topk
+from mmdet.models.core import PaddedGT, by_batch, flatten_outputs
 from mmdet.models.task_modules.assigners.atss_assigner import gather_boxes
 from mmdet.registry import MODELS
 from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
@@ -73,7 +73,8 @@ class FreeAnchorRetinaHead(RetinaHead):
                 sure = ((overlap - self.bbox_thr) / (top - self.bbox_thr)).clamp(0, 1) * gt.mask[:, part, None]
                 row = gt.labels[:, part, None].expand_as(sure)
                 box_prob = box_prob.scatter_reduce(1, row, sure.to(box_prob.dtype), 'amax')
-                bags.append(stable_topk(bbox_overlaps(gt.boxes[:, part], anchors), self.pre_anchor_topk)[1])
+                # Not by index: an object with fewer anchors has others in its bag, and published losses depend on which.
+                bags.append(bbox_overlaps(gt.boxes[:, part], anchors).topk(self.pre_anchor_topk, -1, sorted=False)[1])
             bag = torch.cat(bags, 1)  # (B, G, K)
         column = bag * scores.shape[2] + gt.labels[..., None]
         bag_scores = scores.flatten(1).gather(1, column.flatten(1)).view(bag.shape)

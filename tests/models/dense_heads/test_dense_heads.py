@@ -168,8 +168,12 @@ def test_no_sync_between_forward_and_optimizer_step(name):
         torch.testing.assert_close(value, expected[key])
 
 
+# Which of equally far anchors fill a bag is left open there, as published losses hang on the CPU's choice.
+TIED = {'FreeAnchorRetinaHead'}
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize('name', HEADS)
+@pytest.mark.parametrize('name', [name for name in HEADS if name not in TIED])
 def test_a_gpu_gives_the_losses_of_the_cpu(name, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # convolutions with 10 bits less than the CPU's
     head = build_head(name, init=False).train()
