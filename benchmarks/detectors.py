@@ -71,6 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
+    parser.add_argument('--cpu-time', action='store_true', help='of all threads in the place of wall time, where others work')
     parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
     parser.add_argument('--channels-last', action='store_true', help='keep the weights of our network channels-last')
     parser.add_argument('--no-winograd', action='store_true', help='train by direct convolutions on the CPU too')
@@ -364,6 +365,7 @@ def measure(steps: dict, args: argparse.Namespace) -> dict:
     import torch
 
     cuda = args.device.startswith('cuda')
+    clock = time.process_time if args.cpu_time else time.perf_counter
     times: dict = {name: [] for name in steps}
     memory: dict = {}
     for turn in range(args.rounds + 1):
@@ -371,13 +373,13 @@ def measure(steps: dict, args: argparse.Namespace) -> dict:
             if cuda:
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
-            start = time.perf_counter()
+            start = clock()
             step()
             if cuda:
                 torch.cuda.synchronize()
                 memory[name] = torch.cuda.max_memory_allocated() / 2**20
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     result = {name: dict(seconds=statistics.median(t), fastest=min(t)) for name, t in times.items()}
     for name in memory:
         result[name]['peak_mib'] = round(memory[name])

@@ -52,6 +52,7 @@ def parse_args() -> argparse.Namespace:
         optimize=None,
         compile=False,
         padded=False,
+        cpu_time=False,
     )
 
 
