@@ -29,12 +29,13 @@ train_pipeline_stage2 = [
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs'),
 ]
+# Windows of several sizes: the detector must see in training, too, what lies beside pictures that are smaller than others.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='CachedMosaic', img_scale=(192, 160), pad_val=114.0, max_cached_images=20),
     dict(type='RandomResize', scale=(384, 320), ratio_range=(0.7, 1.4), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(160, 192), recompute_bbox=True),
+    dict(type='RandomCrop', crop_size=(128, 192), crop_type='absolute_range', recompute_bbox=True),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1)),
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs'),
