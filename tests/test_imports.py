@@ -71,7 +71,7 @@ ARROWS = {
     # inputs for tests of code that builds on the package
     'testing': GROUND | {'registry', 'utils', 'structures'},
     # files for other runtimes
-    'export': BELOW_MODELS | {'models.core', 'models.detectors', 'config'},
+    'export': BELOW_MODELS | {'models.core', 'models.detectors', 'config', 'engine'},
     # what users and scripts start
     'zoo': GROUND | {'utils', 'config'},
     'apis': {''},

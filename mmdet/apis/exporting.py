@@ -111,7 +111,11 @@ def export_detector(
     if options.nms and not nms:
         say(f'{options.format} has no loops and no suppression: it gives all candidates, to be suppressed outside')
     form = Exportable(
-        detector, options.preprocess, nms, options_for(options.format, options.max_detections or MOST_DETECTIONS)
+        detector,
+        options.preprocess,
+        nms,
+        options_for(options.format, options.max_detections or MOST_DETECTIONS),
+        None if dynamic_size else size,
     )
     if options.precision == 'float16':
         form.halve()

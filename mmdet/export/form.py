@@ -6,13 +6,14 @@ Letters: B images, N places for detections, H and W the size of the network inpu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from mmdet.engine.deployment import deploy
 from mmdet.ops.fixed_size import FixedSize, fixed_size
 from mmdet.structures import DetDataSample
 
@@ -31,21 +32,30 @@ class Exportable(nn.Module):
     """A detector as a function of one tensor.
 
     It computes what :meth:`predict` of the detector does for a batch whose pictures are all ``(H, W)``, by the same
-    methods, in pixels of its input. Places without a detection have a box of zeros, score 0 and label -1.
+    methods, in pixels of its input, and has the form for use that :func:`mmdet.engine.deploy` gives it. Places without
+    a detection have a box of zeros, score 0 and label -1.
 
     Args:
-        detector: In evaluation mode; it is copied.
+        detector: In evaluation mode; it is copied, and may be in the form for use already.
         preprocess: Whether pictures are numbers from 0 to 255 in the channel order of files read by OpenCV, blue first,
             which are normalised here; else they are normalised already.
         nms: Whether overlapping detections are suppressed here. If not, all candidates of an image are results.
         options: How results are padded.
+        size: Height and width of the input, if no other is to come.
     """
 
     def __init__(
-        self, detector: nn.Module, preprocess: bool = True, nms: bool = True, options: FixedSize | None = None
+        self,
+        detector: nn.Module,
+        preprocess: bool = True,
+        nms: bool = True,
+        options: FixedSize | None = None,
+        size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.detector = copy.deepcopy(detector).eval()
+        if not getattr(detector, 'is_deployed', False):
+            deploy(self.detector, size)
         for parameter in self.detector.parameters():
             parameter.requires_grad_(False)
         self.options = options or FixedSize()

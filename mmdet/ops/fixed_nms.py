@@ -39,7 +39,7 @@ def fixed_nms(
     all_places = torch.arange(scores.shape[1], device=boxes.device)
 
     def go_on(step: Tensor, rest: Tensor, index: Tensor, found: Tensor) -> Tensor:
-        return (step < limit) & (rest.amax() > NONE)
+        return (step < limit) & (rest.amax((0, 1)) > NONE)
 
     def take(step: Tensor, rest: Tensor, index: Tensor, found: Tensor) -> tuple[Tensor, ...]:
         best = rest.argmax(1, keepdim=True)  # (B, 1)

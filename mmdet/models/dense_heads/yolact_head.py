@@ -229,7 +229,7 @@ class YOLACTHead(AnchorHead):
             scores = flatten_levels([maps], self.cls_out_channels)  # (B, P, C)
             scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
             best = scores.amax(2)
-            index = torch.arange(scores.shape[1], device=scores.device).expand(len(scores), -1)
+            index = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape[0], -1)
             if nms_pre > 0 and (is_symbolic(scores.shape[1]) or nms_pre < scores.shape[1]):
                 best, index = at_least(best, nms_pre, -1.0).topk(nms_pre)
                 index = index.clamp(max=scores.shape[1] - 1)  # of a level that has fewer

@@ -82,7 +82,7 @@ class HeuristicFusionHead(BasePanopticFusionHead):
             seg_preds: ``(B, num_stuff_classes + 1, H, W)`` logits.
         """
         segments = seg_preds.argmax(1) + self.num_things_classes  # (B, H, W)
-        batch = len(segments)
+        batch = segments.shape[0]
         masks = found.masks & (found.labels >= 0)[..., None, None]
         areas = masks.flatten(2).sum(2)
         laid, number = torch.zeros_like(segments), segments.new_zeros(batch)
