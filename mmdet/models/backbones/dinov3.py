@@ -127,7 +127,7 @@ class DINOv3(TransformerBackbone):
                 f'got {x.shape[2]}x{x.shape[3]}'
             )
         cells = self.patch_embed(x)
-        batch, size = len(cells), cells.shape[-2:]
+        batch, size = cells.shape[0], cells.shape[-2:]
         turns = self._turns(*size, cells)
         others = torch.cat([self.cls_token, self.registers], 1).expand(batch, -1, -1)
         tokens = torch.cat([others, cells.flatten(2).transpose(1, 2)], 1)

@@ -69,9 +69,9 @@ class SplitAttentionConv2d(BaseModule):
         splits = self.relu(self.norm0(self.conv(x))).unflatten(1, (self.radix, self.channels))  # (B, r, C, H, W)
         mean = splits.sum(1).mean((2, 3), keepdim=True)
         logits = self.fc2(self.relu(self.norm1(self.fc1(mean))))  # channels ordered group, split, channel of the group
-        logits = logits.view(len(x), self.groups, self.radix, -1).transpose(1, 2)
+        logits = logits.view(x.shape[0], self.groups, self.radix, -1).transpose(1, 2)
         weights = logits.softmax(1) if self.radix > 1 else logits.sigmoid()
-        return (splits * weights.reshape(len(x), self.radix, self.channels, 1, 1)).sum(1)
+        return (splits * weights.reshape(x.shape[0], self.radix, self.channels, 1, 1)).sum(1)
 
 
 class Bottleneck(GroupedBottleneck):

@@ -200,7 +200,7 @@ class WindowedViT(TransformerBackbone):
         tokens = self._tokens(windows.transpose(2, 3).flatten(0, 2).flatten(1, 2))
         outs = []
         for index, block in enumerate(self.blocks[: max(self.out_indices) + 1]):
-            rows = len(tokens) if index in self.window_blocks else batch
+            rows = tokens.shape[0] if index in self.window_blocks else batch
             tokens = run_checkpointed(lambda t, block=block, rows=rows: block(t, rows), tokens, self.with_cp)
             if index in self.out_indices:
                 maps = self.norm(tokens)[:, self.num_tokens :]
@@ -243,5 +243,5 @@ class DINOv2(WindowedViT):
         return nn.LayerNorm(self.embed_dims, 1e-6)
 
     def _tokens(self, cells: Tensor) -> Tensor:
-        token = (self.cls_token + self.pos_embed[:, :1]).expand(len(cells), -1, -1)
+        token = (self.cls_token + self.pos_embed[:, :1]).expand(cells.shape[0], -1, -1)
         return torch.cat([token, cells], 1)

@@ -104,7 +104,7 @@ class RunsStages:
         sizes, device = map_sizes(x), x[0].device
         if metas is None or hasattr(first.get_anchors, 'by_batch'):
             priors = first._priors(x, metas)
-            priors = replace(priors, valid=priors.valid.expand(len(x[0]), -1))
+            priors = replace(priors, valid=priors.valid.expand(x[0].shape[0], -1))
             anchors, flags = joints.priors_as_lists(priors)
         else:
             anchors, flags = first.get_anchors(sizes, metas, device=device)
@@ -227,7 +227,7 @@ class StageCascadeRPNHead(RunsStages, RPNHead):
         """The boxes of this stage as anchors of the next, lists by image of lists by level; clipped to the pictures
         where they are known."""
         priors, deltas = joints.priors_of(anchor_list), flatten_levels(bbox_preds, self.reg_dim).detach()
-        boxes = priors.boxes.expand(len(deltas), -1, -1)
+        boxes = priors.boxes.expand(deltas.shape[0], -1, -1)
         shapes = None if img_metas is None else image_shapes(img_metas)
         boxes = get_box_tensor(self.bbox_coder.decode(boxes, deltas, max_shape=shapes))
         return joints.priors_as_lists(Priors(boxes, priors.valid, priors.level_sizes, priors.strides))[0]

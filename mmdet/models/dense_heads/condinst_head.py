@@ -162,7 +162,7 @@ class CondInstBboxHead(FCOSHead):
         boxes, params = preds.split([4, self.num_params], -1)
         strides = self._candidate_strides(sizes, preds)[:, 0].expand(preds.shape[:2])
         fields = super()._decode(priors, boxes, sizes, shapes)
-        return dict(fields, param_preds=params, points=priors.expand(len(preds), -1, -1), strides=strides)
+        return dict(fields, param_preds=params, points=priors.expand(preds.shape[0], -1, -1), strides=strides)
 
     @by_batch
     def _predict_by_feat_single(  # type: ignore[override]  # four outputs

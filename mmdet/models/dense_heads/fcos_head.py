@@ -129,7 +129,7 @@ class FCOSHead(AnchorFreeHead):
         num_pos = mean_count(pos.sum())
         distances = torch.where(pos[..., None], distances, pred.detach())  # finite, and no loss, off the positives
         quality = self.centerness_target(distances) * pos
-        points = priors.boxes.expand(len(pred), -1, -1)
+        points = priors.boxes.expand(pred.shape[0], -1, -1)
         boxes, targets = self.bbox_coder.decode(points, pred), self.bbox_coder.decode(points, distances)
         quality_sum = mean_count(quality.sum(), 1e-6)
         sizes = priors.level_sizes

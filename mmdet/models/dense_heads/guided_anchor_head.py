@@ -196,7 +196,7 @@ class GuidedAnchorHead(AnchorHead):
         self, squares: Priors, shape_preds: list[Tensor], loc_preds: list[Tensor], use_loc_filter: bool
     ) -> Priors:
         shapes, places = flatten_outputs((shape_preds, 2), (loc_preds, 1))
-        boxes = squares.boxes.expand(len(shapes), -1, -1)
+        boxes = squares.boxes.expand(shapes.shape[0], -1, -1)
         deltas = F.pad(shapes.detach().float(), (2, 0))  # the centre stays
         anchors = get_box_tensor(self.anchor_coder.decode(boxes, deltas, wh_ratio_clip=SIDE_RATIO))
         probability = places[..., 0].detach().sigmoid()
@@ -432,7 +432,7 @@ class GuidedAnchorHead(AnchorHead):
     def _without(self, cls_score: Tensor, unlikely: Tensor) -> Tensor:
         """A map ``(B, A * C, H, W)`` whose ``unlikely (B, H * W * A)`` anchors have no score in any class."""
         height, width = cls_score.shape[2:]
-        hidden = unlikely.view(len(cls_score), height, width, 1, -1).permute(0, 4, 3, 1, 2)  # (B, A, 1, H, W)
+        hidden = unlikely.view(cls_score.shape[0], height, width, 1, -1).permute(0, 4, 3, 1, 2)  # (B, A, 1, H, W)
         logits = cls_score.unflatten(1, (-1, self.cls_out_channels))
         classes = logits[:, :, : self.num_classes].masked_fill(hidden, torch.finfo(logits.dtype).min)
         return torch.cat([classes, logits[:, :, self.num_classes :]], 2).flatten(1, 2)

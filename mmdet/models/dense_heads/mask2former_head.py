@@ -152,7 +152,7 @@ class Mask2FormerHead(MaskFormerHead):
     def forward(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> tuple[list[Tensor], list[Tensor]]:
         """Logits ``[(B, Q, C + 1)]`` and masks ``[(B, Q, h, w)]``, of feature maps, finest first."""
         mask_features, levels = self.pixel_decoder(x)
-        batch = len(mask_features)
+        batch = mask_features.shape[0]
         cells, places = [], []
         for level, project, embedding in zip(levels, self.decoder_input_projs, self.level_embed.weight):
             cells.append(project(level).flatten(2).transpose(1, 2) + embedding)

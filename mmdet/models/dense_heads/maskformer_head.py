@@ -147,7 +147,7 @@ class MaskFormerHead(BaseModule):
         mask_features, memory = self.pixel_decoder(x, metas)
         place = self.decoder_pe(mask, input=x[-1]).to(memory.dtype)
         memory, place = (maps.flatten(2).transpose(1, 2) for maps in (self.decoder_input_proj(memory), place))
-        query_pos = self.query_embed.weight.expand(len(memory), -1, -1)
+        query_pos = self.query_embed.weight.expand(memory.shape[0], -1, -1)
         states = self.transformer_decoder(
             query=torch.zeros_like(query_pos),
             key=memory,

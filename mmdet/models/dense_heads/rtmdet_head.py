@@ -108,7 +108,7 @@ class RTMDetHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses k
         return super()._make_priors(*args, with_stride=True, **options)
 
     def _pixel_boxes(self, priors: Priors, preds: Tensor) -> Tensor:
-        return self.bbox_coder.decode(priors.boxes[..., :2].expand(len(preds), -1, -1), preds)
+        return self.bbox_coder.decode(priors.boxes[..., :2].expand(preds.shape[0], -1, -1), preds)
 
     def _decode_boxes(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> Tensor:
         return self.bbox_coder.decode(priors[..., :2], preds, max_shape=shapes)

@@ -312,7 +312,7 @@ class RTMDetInsHead(RTMDetHead):
     def _decode(self, priors: Tensor, preds: Tensor, sizes: list[int], shapes: list[tuple[int, int]]) -> dict:
         boxes, kernels = preds.split([4, self.num_gen_params], -1)
         fields = super()._decode(priors, boxes, sizes, shapes)
-        return dict(fields, kernels=kernels, priors=priors.expand(len(preds), -1, -1))
+        return dict(fields, kernels=kernels, priors=priors.expand(preds.shape[0], -1, -1))
 
     @by_batch
     def _predict_by_feat_single(  # type: ignore[override]  # four outputs

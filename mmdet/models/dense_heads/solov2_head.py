@@ -187,7 +187,7 @@ class SOLOV2Head(SOLOHead):
             return torch.bmm(kernels, feats.flatten(2)).unflatten(2, feats.shape[2:])
         size = self.dynamic_conv_size
         weight = kernels.flatten(0, 1).unflatten(1, (-1, size, size))
-        grouped = F.conv2d(feats.flatten(0, 1)[None], weight, padding=size // 2, groups=len(feats))
+        grouped = F.conv2d(feats.flatten(0, 1)[None], weight, padding=size // 2, groups=feats.shape[0])
         return grouped[0].unflatten(0, kernels.shape[:2])
 
     def _pairs(self, gt_instances: InstanceList, size: tuple[int, int], device: torch.device) -> tuple:

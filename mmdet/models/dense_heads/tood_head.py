@@ -172,7 +172,7 @@ class TOODHead(MetricTargets, ATSSHead):  # type: ignore[misc]  # its losses kno
             raw = self.tood_reg(self.reg_decomp(feat, mean))
             raw = flatten_levels([scale(raw.exp() if self.anchor_type == 'anchor_free' else raw).float()], 4)
             found = self._boxes_in_strides(grid, raw, stride[0])
-            found = found.transpose(1, 2).reshape(len(x), 4, *x.shape[2:])
+            found = found.transpose(1, 2).reshape(x.shape[0], 4, *x.shape[2:])
             moved = self.deform_sampling(found, self.reg_offset_module(feat))
             upside_down = (moved[:, :2] > moved[:, 2:]).any(1, keepdim=True)
             boxes.append(torch.where(upside_down, found, moved))

@@ -203,7 +203,7 @@ class VFNetHead(ATSSHead, FCOSHead):  # type: ignore[misc]  # of both it takes t
         logits, first, refined = flatten_outputs(
             (cls_scores, self.cls_out_channels), (bbox_preds, 4), (bbox_preds_refine, 4)
         )
-        points = priors.boxes.expand(len(logits), -1, -1)
+        points = priors.boxes.expand(logits.shape[0], -1, -1)
         pos, sizes = targets.pos, priors.level_sizes
         truth = self.bbox_coder.decode(points, targets.bbox_targets)
         num_pos = mean_count(pos.sum()) if self.sync_num_pos else pos.sum().float()

@@ -249,7 +249,7 @@ class DeformableDETR(DetectionTransformer):
         """``(B, S, 4)`` a box around each cell, and ``(B, S, 1)`` those that are padding or reach the border."""
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
         if memory_mask is None and self.fixed_shapes == [tuple(shape) for shape in shapes]:
-            return self.fixed_boxes.expand(len(memory), -1, -1), self.fixed_left_out.expand(len(memory), -1, -1)
+            return self.fixed_boxes.expand(memory.shape[0], -1, -1), self.fixed_left_out.expand(memory.shape[0], -1, -1)
         sizes = [height * width for height, width in shapes]
         levels = [None] * len(sizes) if memory_mask is None else memory_mask.split(sizes, 1)
         boxes = []

@@ -61,7 +61,7 @@ class DETR(DetectionTransformer):
         return dict(memory=self.encoder(query=feat, query_pos=feat_pos, key_padding_mask=feat_mask))
 
     def pre_decoder(self, memory: Tensor) -> tuple[dict, dict]:  # type: ignore[override]
-        place = self.query_embedding.weight.expand(len(memory), -1, -1)
+        place = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         return dict(query_pos=place, query=torch.zeros_like(place), memory=memory), {}
 
     def forward_decoder(  # type: ignore[override]
@@ -147,11 +147,11 @@ class DABDETR(ConditionalDETR):
 
     def pre_decoder(self, memory: Tensor) -> tuple[dict, dict]:  # type: ignore[override]
         """``query (B, Q, C)`` contents, and ``query_pos (B, Q, 4)`` logits of anchors; Q counts every pattern."""
-        anchors = self.query_embedding.weight.expand(len(memory), -1, -1)
+        anchors = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
         if self.num_patterns == 0:
-            content = memory.new_zeros(len(memory), self.num_queries, self.embed_dims)
+            content = memory.new_zeros(memory.shape[0], self.num_queries, self.embed_dims)
         else:
-            content = self.patterns.weight.repeat_interleave(self.num_queries, 0).expand(len(memory), -1, -1)
+            content = self.patterns.weight.repeat_interleave(self.num_queries, 0).expand(memory.shape[0], -1, -1)
             anchors = anchors.repeat(1, self.num_patterns, 1)
         return dict(query_pos=anchors, query=content, memory=memory), {}
 

@@ -98,7 +98,7 @@ class DINO(DeformableDETR):
 
     def _contents(self, features: Tensor, best: Tensor) -> Tensor:
         """``(B, Q, C)`` of queries that begin at the cells ``best (B, Q)``, whose features are ``(B, S, C)``."""
-        return self.query_embedding.weight[: best.shape[1]].expand(len(features), -1, -1)
+        return self.query_embedding.weight[: best.shape[1]].expand(features.shape[0], -1, -1)
 
     def _with_denoising(self, query: Tensor, boxes: Tensor, samples: OptSampleList) -> tuple[dict, dict | None]:
         """Arguments of the decoder for queries and logits of their boxes, with noisy ground truths before them."""

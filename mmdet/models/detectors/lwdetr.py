@@ -95,7 +95,7 @@ class LWDETR(EncodedByNeck):
         learned = lambda table: table.weight.unflatten(0, (self.num_groups, -1))[:groups, :count].flatten(0, 1)
         start = boxes.detach().transpose(0, 1).flatten(1, 2)
         references = boxes_from(start, learned(self.reference_embedding).to(start.dtype).expand_as(start))
-        query = learned(self.query_embedding).expand(len(memory), -1, -1)
+        query = learned(self.query_embedding).expand(memory.shape[0], -1, -1)
         queries = dict(query=query, memory=memory, reference_points=references)
         return queries, self._head_inputs(scores, boxes, features) if self.training else {}
 

@@ -45,7 +45,7 @@ def _front(x: Tensor, size: Sequence[int]) -> Tensor:
     as many numbers as the coarser level has positions.
     """
     height, width = size
-    return x.flatten(1)[:, : x.shape[1] * height * width].reshape(len(x), x.shape[1], height, width)
+    return x.flatten(1)[:, : x.shape[1] * height * width].reshape(x.shape[0], x.shape[1], height, width)
 
 
 def dynamic_relu(x: Tensor, coefficients: Tensor) -> Tensor:

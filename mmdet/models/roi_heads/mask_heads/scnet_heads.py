@@ -129,4 +129,4 @@ class FeatureRelayHead(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """``(K, in_channels)`` -> ``(K, c, h, w)``, ``scale_factor`` times ``roi_feat_size`` wide."""
         size = self.roi_feat_size
-        return self.upsample(self.fc(x).view(len(x), self.out_conv_channels, size, size))
+        return self.upsample(self.fc(x).view(x.shape[0], self.out_conv_channels, size, size))
