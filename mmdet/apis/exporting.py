@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmdet.export.form import Exportable, score_threshold
 from mmdet.export.formats import FORMATS, Request, options_for, write_file
 from mmdet.export.metadata import Metadata
 from mmdet.export.parting import where_they_part
-from mmdet.export.proof import Difference, compare, compare_maps, least_score, tolerances
+from mmdet.export.proof import Difference, compare, compare_maps, least_score, least_share, tolerances
 from mmdet.structures import DetDataSample
 from mmdet.version import __version__
 
@@ -129,7 +130,7 @@ def export_detector(
         batch=options.batch,
         dynamic_batch=options.dynamic_batch,
         dynamic_size=dynamic_size,
-        divisor=max(int(getattr(detector.data_preprocessor, 'pad_size_divisor', 1)), 32),
+        divisor=divisor_of(detector),
         preprocess=options.preprocess,
         fill=form.fill,
         outputs=form.outputs,
@@ -166,6 +167,13 @@ def input_size(cfg: Any, options: Options) -> tuple[tuple[int, int], bool]:
         if fixed and isinstance(given, (tuple, list)):
             return (int(given[1]), int(given[0])), bool(options.dynamic_size)
     return SIZE, options.dynamic_size is not False
+
+
+def divisor_of(detector: nn.Module) -> int:
+    """What sides of a dynamic size are multiples of: at least 32, and what patches and windows of a network need."""
+    backbone = getattr(detector, 'backbone', None)
+    patch = int(getattr(backbone, 'patch_size', 1)) * int(getattr(backbone, 'num_windows', 1))
+    return math.lcm(max(int(getattr(detector.data_preprocessor, 'pad_size_divisor', 1)), 32), patch)
 
 
 def default_path(cfg: Any, options: Options) -> Path:
@@ -255,8 +263,7 @@ def check(
     for image, _ in inputs:
         ours = reference(detector, form, image, found.metadata)
         outputs = session(image)
-        least = max(found.metadata.score_thr, least_score(found.metadata.precision))
-        difference = difference_of(ours, outputs, found.metadata, tuple(image.shape[-2:]), least)
+        difference = difference_of(ours, outputs, found.metadata, tuple(image.shape[-2:]))
         worst = max(worst, (difference.badness(*allowed), image), key=lambda pair: pair[0])
         total = total.joined(difference)
     say(f'checked with {len(inputs)} pictures against torch: {total}')
@@ -271,18 +278,16 @@ def check(
 
 
 def difference_of(
-    samples: Sequence[DetDataSample],
-    outputs: dict[str, Tensor],
-    metadata: Metadata,
-    size: tuple[int, int],
-    least: float = 0.0,
+    samples: Sequence[DetDataSample], outputs: dict[str, Tensor], metadata: Metadata, size: tuple[int, int]
 ) -> Difference:
     """Of what a detector finds in inputs of a size and the outputs of a file."""
     total = Difference()
     if 'boxes' in outputs:
         ours = [sample.pred_instances.cpu() for sample in samples]
         theirs = readable(outputs, metadata, size)
-        total = compare(ours, theirs, limit_of(outputs, metadata), least=least)
+        least = max(metadata.score_thr, least_score(metadata.precision, ours))
+        share = least_share(metadata.precision)
+        total = compare(ours, theirs, limit_of(outputs, metadata), least=least, share=share)
     for name in set(MAPS) & set(outputs):
         known = torch.cat([getattr(sample, MAPS[name]).sem_seg for sample in samples]).cpu()
         total = total.joined(compare_maps(known, outputs[name]))

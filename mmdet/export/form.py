@@ -14,6 +14,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from mmdet.engine.deployment import deploy
+from mmdet.errors import UserRuntimeError
 from mmdet.ops.fixed_size import FixedSize, fixed_size
 from mmdet.structures import DetDataSample
 
@@ -42,6 +43,9 @@ class Exportable(nn.Module):
         nms: Whether overlapping detections are suppressed here. If not, all candidates of an image are results.
         options: How results are padded.
         size: Height and width of the input, if no other is to come.
+
+    Raises:
+        RuntimeError: the detector needs more than pictures.
     """
 
     def __init__(
@@ -53,6 +57,11 @@ class Exportable(nn.Module):
         size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if getattr(detector, 'needs_besides', None):
+            raise UserRuntimeError(
+                f'{type(detector).__name__} cannot be exported: it needs {detector.needs_besides} besides pictures, '
+                'for which files have no input'
+            )
         self.detector = copy.deepcopy(detector).eval()
         if not getattr(detector, 'is_deployed', False):
             deploy(self.detector, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ SMALL = 100
 """A mask of fewer pixels counts as one of so many: the edge is all of it."""
 NEAR = 8.0
 SURE = 0.3
+MOST = 0.9
+"""Share of the detections that files in less than single precision have to find."""
 
 
 @dataclass
@@ -80,9 +83,19 @@ def tolerances(precision: str) -> tuple[float, float, float]:
     return table[precision]
 
 
-def least_score(precision: str) -> float:
-    """Detections that score no more are not compared: in less than single precision they may be others."""
-    return 0.0 if precision == 'float32' else SURE
+def least_share(precision: str) -> float:
+    """Of the detections of an image, that a file has to find."""
+    return 1.0 if precision == 'float32' else MOST
+
+
+def least_score(precision: str, found: Sequence[InstanceData]) -> float:
+    """Detections that score no more are not compared: in less than single precision they may be others.
+
+    Args:
+        found: By the detector. Where nothing is sure, as after few steps, those of half the best score count.
+    """
+    best = max((float(image.scores.max()) for image in found if len(image.scores)), default=0.0)
+    return 0.0 if precision == 'float32' else min(SURE, best / 2)
 
 
 def compare(
@@ -91,6 +104,7 @@ def compare(
     limit: int | None = None,
     near: float = NEAR,
     least: float = 0.0,
+    share: float = 1.0,
 ) -> Difference:
     """Of the detections of each image, ``bboxes (n, 4)``, ``scores (n,)``, ``labels (n,)`` and maybe
     ``masks (n, H, W)``.
@@ -102,10 +116,12 @@ def compare(
         limit: A list with so many detections is full: what scores less than its last one may be missing in it.
         near: A box that lies further away, in pixels, belongs to another detection.
         least: Detections that score no more are left out.
+        share: Only so many of the detections of an image have to be found, as in a file that computes in less than
+            single precision: of boxes that score nearly the same, suppression keeps another one there.
     """
     total = Difference()
     for one, other in zip(first, second):
-        total = total.joined(_of_image(one[one.scores > least], other[other.scores > least], limit, near, least))
+        total = total.joined(_of_image(one[one.scores > least], other[other.scores > least], limit, near, least, share))
     return total
 
 
@@ -114,7 +130,9 @@ def compare_maps(first: Tensor, second: Tensor) -> Difference:
     return Difference(masks=float((first != second).double().mean()))
 
 
-def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: float, least: float) -> Difference:
+def _of_image(
+    one: InstanceData, other: InstanceData, limit: int | None, near: float, least: float, share: float
+) -> Difference:
     if not len(one.scores) or not len(other.scores):
         rest = one.scores if len(one.scores) else other.scores
         return Difference(alone=max(float(rest.max()) - least, 0.0) if len(rest) else 0.0, alone_count=len(rest))
@@ -130,14 +148,14 @@ def _of_image(one: InstanceData, other: InstanceData, limit: int | None, near: f
         float(scores.min()) if limit is not None and len(scores) >= limit else least
         for scores in (other.scores, one.scores)
     ]
-    alone = max(_alone(one.scores[left], lasts[0]), _alone(other.scores[right], lasts[1]))
+    alone = max(_alone(one.scores, left, lasts[0], share), _alone(other.scores, right, lasts[1], share))
     return Difference(
-        float(score[rows, columns].max()) if len(rows) else 0.0,
-        float(box[rows, columns].max()) if len(rows) else 0.0,
+        _worst(score[rows, columns], share),
+        _worst(box[rows, columns], share),
         len(rows),
         alone,
         int(left.sum() + right.sum()),
-        None if mask is None else float(mask[rows, columns].max()) if len(rows) else 0.0,
+        None if mask is None else _worst(mask[rows, columns], share),
     )
 
 
@@ -166,6 +184,12 @@ def _pairs(cost: Tensor) -> tuple[Tensor, Tensor]:
     return rows[known], columns[known]
 
 
-def _alone(scores: Tensor, last: float) -> float:
+def _alone(scores: Tensor, without: Tensor, last: float, share: float) -> float:
     """How far detections without a partner score above the least that the other list may end with."""
-    return max(float(scores.max()) - last, 0.0) if len(scores) else 0.0
+    return _worst(torch.where(without, (scores - last).clamp(min=0), 0.0), share)
+
+
+def _worst(values: Tensor, share: float) -> float:
+    """The largest of a share of values, the smallest ones."""
+    count = math.ceil(share * len(values))
+    return float(values.float().kthvalue(count).values) if count else 0.0

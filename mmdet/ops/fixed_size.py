@@ -64,6 +64,16 @@ def is_symbolic(*sizes: Any) -> bool:
     )
 
 
+def stacked_numbers(values: Any, like: Tensor) -> Tensor:
+    """Numbers and sizes, or lists of them, on the device and in the type of ``like``, also in a graph."""
+    if isinstance(values, (list, tuple)):
+        return torch.stack([stacked_numbers(value, like) for value in values])
+    if isinstance(values, (torch.SymInt, torch.SymFloat)):  # ONNX does not see the type that is asked for, but a change
+        kind = torch.int64 if isinstance(values, torch.SymInt) else torch.float64
+        return torch.scalar_tensor(values, dtype=kind, device=like.device).to(like.dtype)
+    return torch.scalar_tensor(values, dtype=like.dtype, device=like.device)
+
+
 def at_least(value: Tensor, count: int, fill: float) -> Tensor:
     """``value (B, K, ...)`` with ``count`` more places of ``fill``, unless K is known and no less than that."""
     if not is_symbolic(value.shape[1]) and value.shape[1] >= count:

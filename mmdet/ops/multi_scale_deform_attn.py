@@ -20,6 +20,7 @@ from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
 from .compiled import compiled_mmcv
+from .fixed_size import is_symbolic, stacked_numbers
 
 WITH_TRITON = find_spec('triton') is not None
 KERNEL_TYPES = torch.float32, torch.float16, torch.bfloat16
@@ -192,7 +193,8 @@ deformable_sums.register_autograd(_gradients, setup_context=_keep)
 
 def _on_host(shapes: Tensor | Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     rows = shapes.tolist() if isinstance(shapes, Tensor) else shapes
-    return [(int(height), int(width)) for height, width in rows]
+    numbers = [[side if is_symbolic(side) else int(side) for side in row] for row in rows]
+    return [(height, width) for height, width in numbers]
 
 
 def multi_scale_deformable_attn(
@@ -335,7 +337,11 @@ class MultiScaleDeformableAttention(BaseModule):
         weights = self.attention_weights(query).reshape(*shape[:3], -1).softmax(-1).reshape(shape)
         reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
         if reference.size(-1) == 2:
-            sizes = torch.as_tensor(spatial_shapes, dtype=reference.dtype).flip(-1)  # width, height
+            if is_symbolic(spatial_shapes):
+                sizes = stacked_numbers(spatial_shapes, reference)
+            else:
+                sizes = torch.as_tensor(spatial_shapes, dtype=reference.dtype)
+            sizes = sizes.flip(-1)  # width, height
             locations = torch.addcdiv(reference, offsets, sizes[:, None].to(query.device, non_blocking=True))
         elif reference.size(-1) == 4:
             locations = torch.addcmul(reference[..., :2], offsets, reference[..., 2:] * (0.5 / self.num_points))

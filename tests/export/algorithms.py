@@ -7,7 +7,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'configs'))
 from config_files import FAMILIES_WITH_MODELS, resolve
-from one_step import build, side_of
+from one_step import build, side_of, with_language_model
 from test_one_step import smallest
 
 from mmdet.export.form import Exportable
@@ -27,6 +27,8 @@ SIZES = {
     'pascal_voc': (1, (300, 300), ()),
     'pisa': (1, (300, 300), ()),
     'wider_face': (1, (300, 300), ()),
+    'ssd': (1, (320, 320), ()),
+    'rfdetr': (96, (288, 384), ((384, 288), (192, 192))),
 }
 USUAL = (32, (256, 320), ((320, 256), (192, 224)))
 
@@ -36,10 +38,14 @@ def sizes(family):
     return SIZES.get(family, USUAL)
 
 
-def detector(family):
-    """The smallest one of a family, with predictors whose outputs have a spread of scores."""
-    name = smallest(family)
-    model = build(resolve(name)['model']).eval()
+def detector(family, bert=None):
+    """The smallest one of a family, with predictors whose outputs have a spread of scores.
+
+    Args:
+        bert: Folder of a language model for one that reads.
+    """
+    cfg = resolve(smallest(family))['model']
+    model = build(with_language_model(cfg, bert) if bert else cfg).eval()
     torch.manual_seed(0)
     with torch.no_grad():
         for layer, value in model.named_parameters():

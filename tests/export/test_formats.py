@@ -11,14 +11,14 @@ from algorithms import detector, pictures, predicted
 from mmengine.structures import InstanceData
 
 from mmdet.apis.arguments import add_benchmark_arguments, add_export_arguments
-from mmdet.apis.exporting import readable
+from mmdet.apis.exporting import difference_of
 from mmdet.errors import UserFileError, UserImportError, UserRuntimeError, UserValueError
-from mmdet.export.exported_detector import ExportedDetector, fit_images, fit_pipeline
+from mmdet.export.exported_detector import ExportedDetector, fit_images, fit_pipeline, whole_masks
 from mmdet.export.form import Exportable
 from mmdet.export.formats import FORMATS, Request, options_for, write_file
 from mmdet.export.metadata import KEY, Metadata
 from mmdet.export.parting import where_they_part
-from mmdet.export.proof import Difference, compare, tolerances
+from mmdet.export.proof import SURE, Difference, compare, compare_maps, least_score, tolerances
 from mmdet.export.runtime import is_exported, open_file, optional
 from mmdet.structures import DetDataSample
 
@@ -32,6 +32,8 @@ def written(family, tmp_path, name, precision='float32', **options):
     about = Metadata('test', name, precision, size=list(SIDES), outputs=form.outputs, fill=form.fill, nms=form.outside)
     about.dynamic_batch, about.preprocess = True, form.preprocess
     path = tmp_path / f'detector{FORMATS[name].suffix}'
+    if precision == 'float16':
+        form.halve()
     inputs = [pictures(1, SIDES, seed) for seed in range(3)]
     lines = []
     found = write_file(form, Request(path, about, SIDES, inputs, lines.append))
@@ -40,7 +42,11 @@ def written(family, tmp_path, name, precision='float32', **options):
 
 @pytest.mark.parametrize(
     'name, precision',
-    [('pt2', 'float32'), ('onnx', 'float32'), pytest.param('onnx', 'int8', marks=pytest.mark.slow)],
+    [('pt2', 'float32'), ('onnx', 'float32')]
+    + [
+        pytest.param(*each, marks=pytest.mark.slow)
+        for each in (('pt2', 'float16'), ('onnx', 'float16'), ('onnx', 'int8'))
+    ],
 )
 def test_a_file_finds_what_the_detector_finds(name, precision, tmp_path, default_scope):
     if name != 'pt2':
@@ -50,8 +56,7 @@ def test_a_file_finds_what_the_detector_finds(name, precision, tmp_path, default
     session = open_file(path)
     assert session.metadata.format == name and session.metadata.precision == precision
     images = pictures(3, SIDES, 7)
-    known, found = predicted(model, form, images), readable(session(images), session.metadata)
-    difference = compare(known, found, 50, least=0.0 if precision == 'float32' else 0.6)
+    difference = difference_of(predicted(model, form, images), session(images), session.metadata, SIDES)
     assert difference.pairs > 10 and difference.within(*tolerances(precision)), difference
 
 
@@ -65,7 +70,7 @@ def test_other_formats(name, tmp_path, default_scope):
     model, form, path, lines = written('yolox', tmp_path, name, nms=FORMATS[name].suppresses)
     session = open_file(path)
     images = pictures(3, SIDES, 7)
-    difference = compare(predicted(model, form, images), readable(session(images), session.metadata), 50)
+    difference = difference_of(predicted(model, form, images), session(images), session.metadata, SIDES)
     assert difference.pairs > 10 and difference.within(), difference
     assert name != 'tensorrt' or 'trtexec' in lines[0]
 
@@ -122,8 +127,48 @@ def test_differences():
     assert compare([one], [instances(boxes, [0.9, 0.5], [0, 2])]).alone_count == 2
     few = instances(boxes[:1], [0.9], [0])
     assert compare([one], [few]).alone == 0.5 and compare([one], [few], limit=1).alone == 0
+    assert compare([one], [few], share=0.5).alone == 0 and compare([one], [other], share=0.5).boxes == 0
     none = instances([], [], [])
     assert compare([none], [none]).within() and compare([one], [none]).alone == pytest.approx(0.9)
+
+
+def test_differences_of_masks_and_maps():
+    corner = torch.zeros(1, 40, 40, dtype=torch.bool)
+    corner[:, :20, :20] = True
+    lower = corner.roll(1, 1)
+    one, other = (instances([[0.0, 0, 20, 20]], [0.9], [0]) for _ in range(2))
+    one.masks, other.masks = corner, corner
+    assert compare([one], [other]).masks == 0
+    other.masks = lower
+    found = compare([one], [other])
+    assert found.masks == pytest.approx(40 / 420) and not found.within() and 'masks in 9.52%' in str(found)
+    assert compare_maps(corner.int(), lower.int()).masks == pytest.approx(40 / 1600)
+
+
+@pytest.mark.parametrize('precision, least', [('float32', 0.0), ('float16', 0.2), ('int8', 0.2)])
+def test_what_is_compared_in_less_than_single_precision(precision, least):
+    unsure = instances([[0.0, 0, 9, 9]] * 2, [0.4, 0.1], [0, 0])
+    assert least_score(precision, [unsure]) == pytest.approx(least)
+    assert least_score('int8', [instances([[0.0, 0, 9, 9]], [0.9], [0])]) == SURE
+
+
+@pytest.mark.parametrize('enlarged', ['probabilities', 'logits', 'aligned'])
+def test_masks_of_a_file_are_as_large_as_the_picture(enlarged):
+    inside = torch.zeros(2, 8, 8)
+    inside[0, 2:6, 2:6], inside[1] = 1.0, 1.0
+    values = torch.where(inside > 0, 9.0, -9.0) if enlarged == 'logits' else inside
+    image = InstanceData(bboxes=torch.tensor([[8.0, 8, 24, 24], [0, 0, 32, 24]]), masks=values)
+    kind = dict(of='picture', threshold=0.5, enlarged=enlarged)
+    masks = whole_masks(image, kind, (32, 32), (24, 32), (48, 64))  # the lower quarter of the input is padding
+    assert masks.shape == (2, 48, 64) and masks[1].all()
+    assert masks[0, 20:40, 20:40].all() and not masks[0, :12].any() and not masks[0, :, 56:].any()
+
+
+def test_masks_of_a_file_within_boxes():
+    image = InstanceData(bboxes=torch.tensor([[4.0, 4, 12, 12]]), masks=torch.ones(1, 4, 4))
+    kind = dict(of='box', threshold=0.5, enlarged='probabilities')
+    masks = whole_masks(image, kind, (32, 32), (24, 32), (16, 16))
+    assert masks[0, 5:11, 5:11].all() and masks.sum() <= 100
 
 
 def test_mistakes(tmp_path, default_scope):

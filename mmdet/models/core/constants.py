@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmdet.ops.fixed_size import is_symbolic
+from mmdet.ops.fixed_size import is_symbolic, stacked_numbers
 
 
 def constant(values: float | Sequence, like: Tensor) -> Tensor:
@@ -15,14 +14,5 @@ def constant(values: float | Sequence, like: Tensor) -> Tensor:
     ``like.new_tensor`` lets the host wait until a GPU has done everything before; this does not.
     """
     if torch.compiler.is_exporting() and is_symbolic(values):
-        return _stacked(values, like)
+        return stacked_numbers(values, like)
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
-
-
-def _stacked(values: Any, like: Tensor) -> Tensor:
-    if isinstance(values, (list, tuple)):
-        return torch.stack([_stacked(value, like) for value in values])
-    if isinstance(values, (torch.SymInt, torch.SymFloat)):  # ONNX does not see the type that is asked for, but a change
-        kind = torch.int64 if isinstance(values, torch.SymInt) else torch.float64
-        return torch.scalar_tensor(values, dtype=kind, device=like.device).to(like.dtype)
-    return torch.scalar_tensor(values, dtype=like.dtype, device=like.device)

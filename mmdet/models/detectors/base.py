@@ -30,6 +30,9 @@ class BaseDetector(BaseModel, metaclass=ABCMeta):
     head_by_other_name: tuple[str, str] | None = None
     """Own name of a head, and its name in detectors of another kind, whose weights load as well."""
 
+    needs_besides: str | None = None
+    """What it needs besides pictures to predict, for which exported files have no input."""
+
     def __init__(self, data_preprocessor: OptConfigType = None, init_cfg: OptMultiConfig = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
 

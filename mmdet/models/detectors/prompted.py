@@ -42,6 +42,7 @@ class ReadsPrompts:
     caption_ends = True
     """Whether a full stop follows the last name, too."""
 
+    needs_besides = 'texts'
     language_model: Any
     test_cfg: Any
 

@@ -190,6 +190,8 @@ class SCNet(CascadeRCNN):
 class FastRCNN(TwoStageDetector):
     """`Fast R-CNN <https://arxiv.org/abs/1504.08083>`_ on proposals of the data set."""
 
+    needs_besides = 'proposals'
+
     def __init__(
         self, backbone, roi_head, train_cfg, test_cfg, neck=None, data_preprocessor=None, init_cfg=None
     ) -> None:
