@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from mmdet.errors import UserValueError
+from mmdet.ops.fixed_size import is_fixed_size
 
+from .fixed_results import fixed_distinct
 from .postprocess import greedy_options
 
 
@@ -37,5 +39,7 @@ def best_distinct(
         raise UserValueError(f"distinct queries are found by type='nms' with an iou_threshold, got {dict(nms)!r}")
     limit = min((number for number in (limit, options.pop('max_num', -1)) if number > 0), default=-1)
     options.pop('class_agnostic')
+    if is_fixed_size():
+        return fixed_distinct(boxes, scores, valid, options, limit if limit > 0 else scores.shape[1])
     index, counts = padded_nms(boxes, scores, None, valid, max_num=limit, **options)
     return index, torch.arange(index.shape[1], device=index.device) < counts[:, None]

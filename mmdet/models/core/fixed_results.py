@@ -78,6 +78,17 @@ def fixed_suppressed(
     return kept, (found > NONE).sum(1)
 
 
+def fixed_distinct(
+    boxes: Tensor, scores: Tensor, valid: Tensor | None, options: dict, places: int
+) -> tuple[Tensor, Tensor]:
+    """What greedy suppression leaves of ``boxes (B, K, 4)``: indices ``(B, places)``, and whether so many are left."""
+    last = scores.shape[1] - 1
+    scores = scores.float() if valid is None else torch.where(valid, scores.float(), NONE)
+    scores, boxes = at_least(scores, places, NONE), at_least(boxes.float(), places, 0)
+    index, found = _nms(boxes, scores, None, 'nms', options, places)
+    return index.clamp(max=last), found > NONE
+
+
 def _nms(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, kind: str, options: dict, places: int
 ) -> tuple[Tensor, Tensor]:

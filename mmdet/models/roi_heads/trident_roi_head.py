@@ -55,5 +55,5 @@ class TridentRoIHead(StandardRoIHead):
         found = super().predict(x, rpn_results_list, batch_data_samples, rescale)
         if is_fixed_size():
             return [self._merge_fixed(found[0])]
-        images = found.shape[0] // (self.num_branch if self.training or self.test_branch_idx == -1 else 1)
+        images = len(found) // (self.num_branch if self.training or self.test_branch_idx == -1 else 1)
         return [self.merge_trident_bboxes(found[i::images]) for i in range(images)]

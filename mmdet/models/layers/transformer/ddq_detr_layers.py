@@ -104,7 +104,7 @@ class DDQTransformerDecoder(DinoTransformerDecoder):
         index, exists = best_distinct(boxes, scores, distinct.dqs_cfg, valid=before)
         kept = torch.zeros_like(scores, dtype=torch.int).scatter_reduce(1, index, exists.int(), 'amax').bool()
         distinct.usable.append(kept | kept[:, :1])
-        mask = self_attn_mask.unflatten(0, (len(kept), -1)).clone()
+        mask = self_attn_mask.unflatten(0, (kept.shape[0], -1)).clone()
         mask[:, :, distinct.part, distinct.part] = ~(kept[:, :, None] | kept[:, None])[:, None]
         return mask.flatten(0, 1)
 
