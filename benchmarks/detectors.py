@@ -71,7 +71,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=5, help='timed turns of each candidate, after one for warm-up')
-    parser.add_argument('--cpu-time', action='store_true', help='of all threads in the place of wall time, where others work')
+    parser.add_argument(
+        '--cpu-time', action='store_true', help='of all threads in the place of wall time, where others work'
+    )
     parser.add_argument('--threads', type=int, default=0, help='0: as torch chooses')
     parser.add_argument('--channels-last', action='store_true', help='keep the weights of our network channels-last')
     parser.add_argument('--no-winograd', action='store_true', help='train by direct convolutions on the CPU too')

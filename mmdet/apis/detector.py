@@ -41,7 +41,7 @@ class Detector:
         device: The best one that there is by default.
 
     Example:
-        >>> Detector('rtmdet-tiny').predict('demo/demo.jpg')[0].names
+        >>> Detector('rtmdet-tiny').predict('docs/demo.jpg')[0].names
         >>> Detector('rtmdet-tiny').train('data/bccd', epochs=30).val()['coco/bbox_mAP']
 
     Raises:
@@ -258,6 +258,32 @@ class Detector:
         init_default_scope('mmdet')
         self.metrics = measure(build_runner(cfg))
         return self.metrics
+
+    # -- other runtimes ------------------------------------------------------------------------------------------------
+
+    def export(self, format: str = 'onnx', **options: Any) -> Any:
+        """Write a file of another format and prove that it finds the same, see
+        :func:`mmdet.apis.exporting.export_detector`.
+
+        Args:
+            options: Those of :class:`mmdet.apis.exporting.Options`: precision, out, size, dynamic_batch, pictures, ...
+
+        Returns:
+            The ``path`` of the file, and the ``difference`` of what it finds.
+
+        Raises:
+            UserRuntimeError: the file finds something else.
+        """
+        from .exporting import Options, export_detector
+
+        unknown = sorted(set(options) - set(Options.__dataclass_fields__))
+        if unknown:
+            known = ', '.join(sorted(set(Options.__dataclass_fields__) - {'format'}))
+            raise UserValueError(f'export has no option {unknown[0]!r}; it has {known}')
+        if self.weights is None:
+            raise UserValueError('there are no weights to export: train first, or give weights')
+        config = self.network.cfg if self.config is None else str(self.config)
+        return export_detector(config, self.weights, Options(format=format, **options))
 
     # -- the hub -------------------------------------------------------------------------------------------------------
 
