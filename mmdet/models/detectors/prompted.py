@@ -182,7 +182,7 @@ class ReadsPrompts:
         places = dict(enumerate(spans)) if isinstance(spans, Sequence) else spans
         if sample.gt_instances.labels.device.type == 'cpu':
             self._check_labels(sample, places)
-        table = torch.full((max(places, default=-1) + 2, self.max_text_tokens), torch.nan)
+        table = torch.full((max(places, default=-1) + 2, self.max_text_tokens), torch.nan, dtype=torch.float32)
         tokens, maps = self.get_positive_map(tokenized, list(places.values()))
         for label, own in zip(places, tokens.values()):
             if not own:
