@@ -219,6 +219,13 @@ def multi_scale_deformable_attn(
     return function.apply(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)
 
 
+def cast_once(x: Tensor) -> Tensor:
+    """In the type in which autocast computes products: what several layers take is cast, and kept, once."""
+    device = x.device.type
+    wanted = x.dtype == torch.float32 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return x.to(torch.get_autocast_dtype(device)) if wanted else x
+
+
 def init_sampling(attention: Any, num_heads: int, points: Sequence[int]) -> None:
     """Points lie on rays around the reference, one direction per head, at distances of 1, 2 ... cells of each level.
 
@@ -332,6 +339,7 @@ class MultiScaleDeformableAttention(BaseModule):
             value = value.masked_fill(key_padding_mask[..., None], 0)
         value = value.unflatten(-1, (self.num_heads, -1))
 
+        query = cast_once(query)
         shape = (batch, queries, self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(query).reshape(*shape, 2)
         weights = self.attention_weights(query).reshape(*shape[:3], -1).softmax(-1).reshape(shape)

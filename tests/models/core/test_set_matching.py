@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mmdet.models.core import PaddedGT, QueryOutputs, QueryPairs, joined, parted, set_matching, solve
 from mmdet.models.task_modules.assigners import BaseMatchCost, HungarianAssigner
+from mmdet.models.task_modules.assigners.match_cost import l1_distances
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import TASK_UTILS
 
@@ -269,3 +270,8 @@ def test_groups_of_as_many_queries_are_layers_of_one():
     for group, (scores, boxes) in zip(groups, parted(losses, layers), strict=True):
         torch.testing.assert_close(scores, group.scores.flatten(1).sum(1))
         torch.testing.assert_close(boxes, group.boxes.flatten(1).sum(1))
+
+
+def test_distances_by_coordinates():
+    boxes, others = torch.rand(2, 7, 4), torch.rand(2, 3, 4)
+    torch.testing.assert_close(l1_distances(boxes, others), torch.cdist(boxes, others, p=1))

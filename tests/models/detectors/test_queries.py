@@ -23,8 +23,10 @@ from mmdet.models.layers.transformer import (
     DeformableDetrTransformerDecoder,
     DeformableDetrTransformerEncoder,
     DetrTransformerEncoder,
+    DetrTransformerEncoderLayer,
 )
 from mmdet.models.layers.transformer.attention import MultiheadAttention
+from mmdet.models.layers.transformer.detr_layers import RECOMPUTE_FROM
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
@@ -420,6 +422,35 @@ def test_activations_are_computed_again_where_told():
         torch.testing.assert_close(a.grad, b.grad)
     with pytest.raises(ValueError, match='num_cp=3'):
         DetrTransformerEncoder(2, cfg, num_cp=3)
+
+
+def test_large_feed_forward_blocks_keep_nothing_on_a_gpu(monkeypatch):
+    plain, frugal = (DetrTransformerEncoderLayer(ATTENTION, {**FFN, 'ffn_drop': 0.5}) for _ in range(2))
+    frugal.load_state_dict(plain.state_dict())
+    monkeypatch.setattr(frugal, '_has_large_ffn', lambda query: True)
+    x, kept = torch.randn(2, 5, DIMS), []
+    for layer in (plain, frugal):
+        kept.append(0)
+
+        def keep(value, kept=kept):
+            kept[-1] += value.numel()
+            return value
+
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            out = layer(x, x, None)
+        out.square().sum().backward()
+    assert kept[1] < kept[0]
+    for a, b in zip(plain.parameters(), frugal.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_which_feed_forward_blocks_are_large():
+    layer = DetrTransformerEncoderLayer(ATTENTION, FFN)
+    rows = RECOMPUTE_FROM // FFN['feedforward_channels']
+    with FakeTensorMode():
+        for device, size, large in (('cuda', rows, True), ('cuda', rows - 1, False), ('cpu', rows, False)):
+            assert layer._has_large_ffn(torch.empty(1, size, DIMS, device=device)) is large
 
 
 def test_anchors_drawn_at_random_are_not_learned():

@@ -29,6 +29,11 @@ def batch_first(cfg: dict, name: str) -> dict:
     return {**cfg, 'batch_first': True}
 
 
+RECOMPUTE_FROM = 2**27
+"""So many hidden numbers of a feed-forward block a GPU computes again in the backward pass: they take four to eight
+times as much memory as what the block is given, but little time."""
+
+
 class DetrTransformerEncoderLayer(BaseModule):
     """Self attention, then a feed-forward block, each with a residual and a norm after it."""
 
@@ -77,7 +82,13 @@ class DetrTransformerEncoderLayer(BaseModule):
             **kwargs,
         )
         query = self.norms[0](query)
-        return self.norms[1](self.ffn(query))
+        again = self.training and self._has_large_ffn(query)
+        return self.norms[1](checkpoint(self.ffn, query, use_reentrant=False) if again else self.ffn(query))
+
+    def _has_large_ffn(self, query: Tensor) -> bool:
+        """Whether the hidden numbers of the feed-forward block would fill a GPU."""
+        hidden = query.numel() // query.shape[-1] * self.ffn.feedforward_channels
+        return query.is_cuda and hidden >= RECOMPUTE_FROM and not torch.compiler.is_compiling()
 
 
 class DetrTransformerEncoder(BaseModule):

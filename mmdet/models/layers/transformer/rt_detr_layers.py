@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.mlp import MLP
-from mmdet.ops.multi_scale_deform_attn import init_sampling, sampled_sums
+from mmdet.ops.multi_scale_deform_attn import cast_once, init_sampling, sampled_sums
 
 from .attention import MultiheadAttention
 from .deformable_detr_layers import DeformableDetrTransformerDecoder, DeformableDetrTransformerDecoderLayer
@@ -105,7 +105,7 @@ class SampledAttention(BaseModule):
         if reference_points is None or spatial_shapes is None or reference_points.shape[-1] != 4:
             raise UserValueError('SampledAttention needs reference_points with 4 coordinates and spatial_shapes')
         identity = query
-        query = query if query_pos is None else query + query_pos
+        query = cast_once(query if query_pos is None else query + query_pos)
         value = value if self.value_proj is None else self.value_proj(value)
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0)

@@ -33,8 +33,7 @@ __all__ = [
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """The logit of x, which is clamped to [0, 1]; both x and 1 - x count as at least ``eps``."""
-    x = x.clamp(0, 1)
-    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+    return (x.clamp(eps, 1) / (1 - x).clamp(eps, 1)).log()
 
 
 def wave_features(values: Tensor, num_feats: int, temperature: float = 10000) -> Tensor:

@@ -6,6 +6,7 @@ Letters: N problems (decoder layers times images), Q queries, G padded ground tr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +92,14 @@ class BaseMatchCost:
         return self.cost_batch(pairs_of_image(pred_instances, gt_instances, img_meta))[0, :, : len(gt_instances)]
 
 
+def l1_distances(boxes: Tensor, others: Tensor) -> Tensor:
+    """``(N, Q, G)`` of ``(N, Q, D)`` and ``(N, G, D)``, one coordinate after the other: a GPU's ``cdist`` takes a
+    block of threads for each pair, too many for boxes."""
+    columns = zip(boxes.unbind(-1), others.unbind(-1))
+    apart = [(one[..., None] - other[..., None, :]).abs_() for one, other in columns]
+    return sum(apart[1:], apart[0])
+
+
 @TASK_UTILS.register_module()
 class BBoxL1Cost(BaseMatchCost):
     """L1 distance of boxes in parts of the image.
@@ -112,7 +121,8 @@ class BBoxL1Cost(BaseMatchCost):
         if self.box_format == 'xywh':
             boxes, truth = bbox_xyxy_to_cxcywh(boxes), bbox_xyxy_to_cxcywh(truth)
         sizes = pairs.sizes[:, None].to(boxes.dtype)
-        return torch.cdist(boxes / sizes, truth / sizes, p=1) * self.weight
+        distances = l1_distances if boxes.is_cuda else partial(torch.cdist, p=1)
+        return distances(boxes / sizes, truth / sizes) * self.weight
 
 
 @TASK_UTILS.register_module()
