@@ -19,6 +19,7 @@ from mmdet.structures.bbox import BaseBoxes
 
 from .constants import constant
 from .fixed_results import fixed_instances, fixed_suppressed
+from .ordering import stable_topk
 from .pyramid import Priors, split_levels
 
 
@@ -57,6 +58,9 @@ def gather_rows(level: Tensor, index: Tensor, dim: int) -> Tensor:
 
     Reads only what it returns, whatever the memory layout of the map.
     """
+    if not is_symbolic(level.shape) and level.permute(0, 2, 3, 1).is_contiguous():  # channels last: rows lie there
+        rows = level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, dim)
+        return rows.gather(1, index[..., None].expand(-1, -1, dim))
     view = level.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2)  # (B, H, W, A, dim)
     width, anchors = view.shape[2], view.shape[3]
     batch = torch.arange(view.shape[0], device=level.device)[:, None]
@@ -67,6 +71,8 @@ def select_topk(
     cls_score: Tensor, channels: int, nms_pre: int, activate: Callable[[Tensor], Tensor], monotonic: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The ``nms_pre`` best pairs of prior and class of one level, in descending order.
+
+    Equal ones are in the order of their places, so that those which are left out are the same on every device.
 
     Args:
         cls_score: ``(B, A * channels, H, W)`` logits.
@@ -80,10 +86,11 @@ def select_topk(
     maps = cls_score.unflatten(1, (-1, channels))  # (B, A, channels, H, W)
     num_priors = maps.shape[1] * maps.shape[3] * maps.shape[4]
     if monotonic and nms_pre > 0 and (is_symbolic(num_priors) or nms_pre < num_priors):
-        peaks = maps.amax(2).permute(0, 2, 3, 1).flatten(1)  # (B, H * W * A)
+        peaks = maps[:, :, 0] if channels == 1 else maps.amax(2)
+        peaks = peaks.permute(0, 2, 3, 1).flatten(1)  # (B, H * W * A)
         if is_symbolic(num_priors):
             return _padded_topk(cls_score, channels, peaks, nms_pre, activate)
-        candidates = peaks.topk(nms_pre, sorted=False).indices
+        candidates = stable_topk(peaks, nms_pre)[1].sort(1).values
         scores = activate(gather_rows(cls_score, candidates, channels).float())
     else:
         candidates = None
@@ -94,10 +101,13 @@ def select_topk(
         top, order = at_least(flat, nms_pre, -1.0).topk(nms_pre)
         order = order.clamp(max=flat.shape[1] - 1)
     elif 0 < nms_pre < flat.shape[1]:
-        top, order = flat.topk(nms_pre)
+        top, order = stable_topk(flat, nms_pre)
     else:
-        top, order = flat.sort(1, descending=True)
-    labels, position = order % num_classes, order // num_classes
+        top, order = flat.sort(dim=1, descending=True, stable=True)
+    if num_classes == 1:
+        labels, position = torch.zeros_like(order), order
+    else:
+        labels, position = order % num_classes, order // num_classes
     return top, labels, position if candidates is None else candidates.gather(1, position)
 
 

@@ -54,7 +54,9 @@ def test_levels_become_one_axis():
     assert torch.equal(flatten_outputs(([first], 2), ([second], 2))[1], flat[:, 6:])
     assert [len(part[0]) for part in split_levels(flat, [6, 3])] == [6, 3]
     index = torch.tensor([[4, 0], [1, 5]])
-    assert torch.equal(gather_rows(first, index, 2), flat[:, :6].gather(1, index[..., None].expand(-1, -1, 2)))
+    rows = flat[:, :6].gather(1, index[..., None].expand(-1, -1, 2))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(gather_rows(first.contiguous(memory_format=layout), index, 2), rows)
 
 
 def test_values_of_each_level():
@@ -214,6 +216,28 @@ def test_best_pairs_of_a_level(nms_pre, monotonic):
     torch.testing.assert_close(scores, expected)
     for b in range(2):
         torch.testing.assert_close(flat[b, index[b], labels[b]], scores[b])
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('channels, monotonic', [(1, True), (1, False), (3, False)])
+@pytest.mark.parametrize('nms_pre', [5, 50, 1000])
+def test_equal_pairs_of_a_level_come_in_the_order_of_their_places(channels, monotonic, nms_pre, layout, device):
+    torch.manual_seed(0)
+    logits = (torch.randn(2, 2 * channels, 9, 7) * 2).round().contiguous(memory_format=layout)
+    scores = flatten_levels([logits], channels).sigmoid().flatten(1)
+    want, order = scores.sort(dim=1, descending=True, stable=True)
+    found, labels, index = select_topk(logits.to(device), channels, nms_pre, torch.sigmoid, monotonic)
+    assert (index * channels + labels).cpu().equal(order[:, :nms_pre])
+    torch.testing.assert_close(found.cpu(), want[:, :nms_pre])
+
+
+@pytest.mark.gpu
+def test_pairs_of_a_level_are_the_same_on_a_gpu():
+    torch.manual_seed(0)
+    logits = (torch.randn(2, 6, 30, 40) * 2).round()
+    on_cpu, on_gpu = (select_topk(x, 3, 200, torch.sigmoid) for x in (logits, logits.cuda()))
+    assert all(a.equal(b.cpu()) for a, b in zip(on_cpu[1:], on_gpu[1:]))
 
 
 def test_detections_of_candidates():

@@ -277,7 +277,10 @@ class BBoxHead(BaseModule):
         boxes = torch.cat(list(rois)).unflatten(0, valid.shape)[..., 1:]
         scores = self.activate(torch.cat(list(cls_scores))).unflatten(0, valid.shape)
         shapes = image_shapes(batch_img_metas)
-        boxes, factors = self._decoded(boxes, _stacked(bbox_preds, valid.shape), shapes)
+        preds, factors = _stacked(bbox_preds, valid.shape), None
+        late = isinstance(preds, Tensor) and type(self)._decoded is BBoxHead._decoded and preds.shape[-1] % 4 == 0
+        if not late:
+            boxes, factors = self._decoded(boxes, preds, shapes)
         scores = scores[..., :-1].float().masked_fill(~valid[..., None], -1).flatten(1)  # (B, N * C)
         if is_fixed_size():
             scores, index = scores.topk(min(fixed_options().candidates, scores.shape[1]))
@@ -285,9 +288,10 @@ class BBoxHead(BaseModule):
             count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
             scores, index = stable_topk(scores, max(count, 1))  # (B, K)
         roi, labels = index // self.num_classes, index % self.num_classes
-        boxes = boxes.unflatten(-1, (-1, 4)).float()  # (B, N, C or 1, 4)
-        place = index if boxes.shape[2] > 1 else roi
-        boxes = boxes.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, 4))
+        if late:  # of the candidates alone
+            boxes = self._decoded(_of_pairs(boxes, index, roi), _of_pairs(preds, index, roi), shapes)[0].float()
+        else:
+            boxes = _of_pairs(boxes.float(), index, roi)
         above = scores > rcnn_test_cfg.score_thr
         if factors is not None:
             scores = scores * factors.gather(1, roi)
@@ -409,6 +413,13 @@ class BBoxHead(BaseModule):
         """Boxes ``(k, 4)`` of ``priors (k, 4)`` by the predictions of class ``label (k,)``, clipped to the picture."""
         shape = None if img_meta is None else tuple(img_meta['img_shape'][:2])
         return self.bbox_coder.decode(priors, self._pred_of_label(bbox_pred, label), max_shape=shape)
+
+
+def _of_pairs(values: Tensor, index: Tensor, roi: Tensor) -> Tensor:
+    """``(B, K, 4)`` of the pairs ``index (B, K)`` of RoI and class out of ``(B, N, C * 4)``; if C is 1, of the RoIs."""
+    values = values.unflatten(-1, (-1, 4))
+    place = index if values.shape[2] > 1 else roi
+    return values.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, 4))
 
 
 def _stacked(preds: Sequence, shape: Sequence[int]) -> Any:
