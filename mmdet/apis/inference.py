@@ -29,6 +29,7 @@ from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
 from mmdet.utils.checkpoint import read_checkpoint
 from mmdet.utils.pictures import PICTURE_SUFFIXES, array_of
+from mmdet.utils.prompts import split_names
 from mmdet.visualization import get_palette
 
 IMAGE_SUFFIXES = PICTURE_SUFFIXES
@@ -337,6 +338,8 @@ def as_prompt(texts: str | Sequence[str] | None) -> str | None:
     empty = [name for name in texts if not isinstance(name, str) or not name.strip(' .')]
     if empty or not len(texts):
         raise UserValueError(f'texts must be names to look for, not {empty[0] if empty else texts!r}')
+    if parted := [name for name in texts if len(split_names(name)) > 1]:
+        raise UserValueError(f'a full stop before a space parts names, so leave it out of {parted[0]!r}')
     return ' . '.join(name.strip() for name in texts)
 
 
