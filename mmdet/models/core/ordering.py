@@ -7,8 +7,12 @@ depend on the device.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
+
+from mmdet.ops.order_keys import order_keys
 
 
 def stable_topk(values: Tensor, k: int, largest: bool = True) -> tuple[Tensor, Tensor]:
@@ -41,7 +45,17 @@ def _topk_looking(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor
 
 
 def _topk_by_key(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
-    """A top-k of 64-bit keys, the value above and the index below, so that no two are equal."""
+    """A top-k of 64-bit keys, so that no two are equal."""
+    if values.is_cuda and values.is_floating_point() and find_spec('triton') is not None:
+        keys = order_keys(values.detach(), largest)
+    else:
+        keys = _keys(values, largest)
+    index = keys.topk(k, -1, largest).indices
+    return values.gather(-1, index), index
+
+
+def _keys(values: Tensor, largest: bool) -> Tensor:
+    """See :func:`mmdet.ops.order_keys.order_keys`."""
     size = values.shape[-1]
     if values.is_floating_point():
         bits = (values.detach().float() + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
@@ -50,5 +64,4 @@ def _topk_by_key(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]
         bits = values.int()
     place = torch.arange(size, device=values.device)
     place = size - 1 - place if largest else place
-    index = torch.add(place, bits, alpha=2**32).topk(k, -1, largest).indices
-    return values.gather(-1, index), index
+    return torch.add(place, bits, alpha=2**32)
