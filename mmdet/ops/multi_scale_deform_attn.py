@@ -79,6 +79,7 @@ def _has_kernel(value: Tensor, locations: Tensor, weights: Tensor) -> bool:
     return (
         WITH_TRITON
         and value.is_cuda
+        and not torch.compiler.is_exporting()  # other runtimes know grid_sample
         and not torch.are_deterministic_algorithms_enabled()
         and all(x.dtype in KERNEL_TYPES for x in (value, locations, weights))
         and max(math.prod(value.shape[1:]), math.prod(locations.shape[1:])) < 2**31  # within an image, 32 bits

@@ -164,6 +164,19 @@ def test_large_images_go_without_kernels(monkeypatch):
             assert module._has_kernel(torch.empty(512, cells, 8, 32, device='cuda'), *sampling) is fits
 
 
+def test_exported_graphs_hold_no_kernel(monkeypatch):
+    monkeypatch.setattr(module, 'WITH_TRITON', True)
+
+    class Attention(torch.nn.Module):
+        def forward(self, *tensors):
+            return module.sampled_sums(tensors[0], [(2, 3), (2, 2)], *tensors[1:], [1, 3])
+
+    with FakeTensorMode():
+        shapes = (2, 10, 2, 8), (2, 3, 2, 4, 2), (2, 3, 2, 4)
+        graph = torch.export.export(Attention(), tuple(torch.empty(shape, device='cuda') for shape in shapes)).graph
+    assert not any('deformable_sums' in str(node.target) for node in graph.nodes)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('case', CASES)
