@@ -229,7 +229,7 @@ class Detector:
         wanted = Options(model=str(self.config), weights=self.weights or False, **options)
         name = Path(data).expanduser().absolute()
         folder = work_dir or f'work_dirs/{(name if name.is_dir() else name.parent).name}_{Path(self.config).stem}'
-        path = init(data, wanted, out=Path(folder) / 'data', work_dir=folder, force=True)
+        path = init(data, wanted, out=Path(folder) / 'data', work_dir=folder, force=True, brief=True)
         cfg = load_config(path)
         init_default_scope('mmdet')
         fit(build_runner(cfg))

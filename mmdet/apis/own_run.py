@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmdet.config import resolve_config
+from mmdet.engine.console import quiet_for_now
 from mmdet.errors import UserFileError, UserValueError
 
 from .arguments import parse_size
@@ -50,8 +53,12 @@ def init(
     out: str | Path | None = None,
     work_dir: str | None = None,
     force: bool = False,
+    brief: bool = False,
 ) -> Path:
     """Write ``config.py`` and annotations into a folder; returns the path of the config.
+
+    Args:
+        brief: Say what a training does not say itself, and of mistakes in the data only how many there are.
 
     Raises:
         UserError: the data or the model cannot be used, or there is such a config already.
@@ -65,15 +72,24 @@ def init(
     path = folder / 'config.py'
     if path.exists() and not force:
         raise UserFileError(f'there is a config {str(path)!r} already; --force writes a new one')
+    notes = '; '.join(text for subject, text in plan.reasons if not subject)
     for subject, text in plan.reasons:
-        print_once(f'{subject:8} {text}')
+        if subject not in ('model', 'classes', '') if brief else True:
+            print_once(f'{subject:8} {text}')
+        if brief and subject == 'data' and notes:
+            print_once(f'{"":8} {notes}')
     folder.mkdir(parents=True, exist_ok=True)
     write_annotations(plan, folder.absolute())
     text = config_text(plan, folder.absolute(), work_dir or f'work_dirs/{plan.name}')
     path.write_text(text, encoding='utf-8')
     print_once(f'config   {path}')
-    diagnosis = examine(load_config(path), read_images=len(plan.data.pictures) <= MOST_TO_OPEN)
-    if diagnosis.problems:
+    with quiet_for_now():
+        diagnosis = examine(load_config(path), read_images=len(plan.data.pictures) <= MOST_TO_OPEN)
+    if diagnosis.problems and brief:
+        kinds = Counter(problem.kind for problem in diagnosis.problems)
+        found = ', '.join(f'{count} times {kind}' for kind, count in kinds.most_common())
+        print_once(f'doctor   {found}; mmdet doctor {shlex.quote(str(data))} lists them')
+    elif diagnosis.problems:
         print_once(as_text(diagnosis, limit=3))
     stopping = [problem for problem in diagnosis.problems if problem.kind in STOPS]
     if stopping:
@@ -122,7 +138,7 @@ def train_on_data(args: argparse.Namespace) -> Path:
     if args.resume and path.is_file():
         return path
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
-        return init(args.config, options, out=folder, work_dir=work_dir, force=True)
+        return init(args.config, options, out=folder, work_dir=work_dir, force=True, brief=True)
     _wait_for(path, time.time() - START_APART)
     return path
 

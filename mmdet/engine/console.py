@@ -10,10 +10,15 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MODES = ('quiet', 'full')
-OLD_NAMES = re.compile(r'deprecated in (the )?future|will be deprecated')  # of libraries, for their authors
+NOT_FOR_USERS = re.compile(
+    r'deprecated in (the )?future|will be deprecated'  # by libraries, for their authors
+    r'|is skipped since bypass_duplicate=True'  # which the config asks for, for each shared layer
+)
 
 
 class OnlyMarked(logging.Filter):
@@ -27,7 +32,7 @@ class OnlyMarked(logging.Filter):
         if getattr(record, 'console', False):
             return True
         text = record.getMessage()
-        if record.levelno < logging.WARNING or text in self._seen or OLD_NAMES.search(text):
+        if record.levelno < logging.WARNING or text in self._seen or NOT_FOR_USERS.search(text):
             return False
         self._seen.add(text)
         return True
@@ -53,6 +58,22 @@ def make_quiet(logger: Any) -> None:
             handler.addFilter(OnlyMarked())
             handler.setFormatter(Plain())
     warnings.showwarning = _Warnings(logger)
+
+
+@contextmanager
+def quiet_for_now() -> Iterator[None]:
+    """The current logger as :func:`make_quiet` makes one, for the while: before there is a runner with a log."""
+    from mmengine.logging import MMLogger
+
+    marked = OnlyMarked()
+    handlers = [each for each in MMLogger.get_current_instance().handlers if type(each) is logging.StreamHandler]
+    for handler in handlers:
+        handler.addFilter(marked)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(marked)
 
 
 class _Warnings:

@@ -1,11 +1,17 @@
 """From data to a config that trains."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import mmdet
 from mmdet.apis.own_config import config_text
 from mmdet.apis.own_data import Options, make_plan, write_annotations
 from mmdet.apis.own_run import init, is_data, options_of
@@ -193,6 +199,23 @@ def test_from_data_to_predictions(data, tmp_path, monkeypatch, default_scope):
     again = Detector('run')
     assert again.weights == detector.weights and again.config == detector.config.relative_to('.')
     assert main(['val', 'run', '--work-dir', 'tested']) == 0
+
+
+def test_little_is_said_before_the_first_bar(data, tmp_path, default_scope):
+    """By the command itself, of data with a mistake: fifteen lines at most, and the doctor's is one of them."""
+    own = tmp_path / 'own'
+    shutil.copytree(data, own)
+    label = own / 'labels' / '0.txt'
+    label.write_text(label.read_text() * 2)
+    given = ['train', own, '--model', 'rtmdet-tiny', '--scratch', '--epochs', 1, '--batch', 4, '--size', 64]
+    given += ['--workers', 0, '--work-dir', tmp_path / 'run']
+    environment = os.environ | dict(PYTHONPATH=str(Path(mmdet.__file__).parents[1]))
+    command = [sys.executable, '-m', 'mmdet', *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = (done.stderr + done.stdout).splitlines()
+    before = shown[: next(number for number, line in enumerate(shown) if line.startswith('epoch 1/1'))]
+    assert len(before) <= 15 and sum(line.startswith('doctor') for line in before) == 1, '\n'.join(shown)
 
 
 def test_no_such_option():
