@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ def _is_coco(path: Path) -> bool:
         head = file.read(_HEAD)
         file.seek(max(path.stat().st_size - _HEAD, 0))
         ends = head + file.read()
-    if head.lstrip()[:1] != b'{' or b'"shapes"' in head:
+    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] != b'{' or b'"shapes"' in head:
         return False
     if b'"images"' in ends and b'"categories"' in ends:
         return True
     if path.stat().st_size <= 2 * _HEAD:
         return False
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except ValueError:
         return False
     return isinstance(content, dict) and {'images', 'categories'} <= content.keys()

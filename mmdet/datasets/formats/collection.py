@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -195,7 +196,7 @@ class PictureIndex:
                 if path.is_file():
                     return path
         known = self._known()
-        for candidates in (known.get(parts[-1].lower(), []), self._by_stem.get(Path(parts[-1]).stem.lower(), [])):
+        for candidates in (known.get(_plain(parts[-1]), []), self._by_stem.get(_plain(Path(parts[-1]).stem), [])):
             if len(candidates) == 1:
                 return candidates[0]
             if candidates:
@@ -210,9 +211,14 @@ class PictureIndex:
         if self._by_name is None:
             self._by_name = {}
             for path in pictures_below(self.root):
-                self._by_name.setdefault(path.name.lower(), []).append(path)
-                self._by_stem.setdefault(path.stem.lower(), []).append(path)
+                self._by_name.setdefault(_plain(path.name), []).append(path)
+                self._by_stem.setdefault(_plain(path.stem), []).append(path)
         return self._by_name
+
+
+def _plain(name: str) -> str:
+    """A name in small letters, with one code for each: macOS writes an accent as a letter of its own."""
+    return unicodedata.normalize('NFC', name).lower()
 
 
 def files_below(root: Path, *suffixes: str) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmdet.datasets.reading.values import as_number, as_size, short
@@ -34,8 +35,7 @@ def csv_files(root: Path) -> list[Path]:
 
 def _columns(path: Path) -> dict[str, int] | None:
     """Place of each column; None where the table has others."""
-    with path.open(newline='', encoding='utf-8-sig', errors='replace') as file:
-        head = next(csv.reader(file), [])
+    head = next(_rows(path, errors='replace'), [])
     names = [name.strip().lower() for name in head]
     found = {}
     for column, known in COLUMNS.items():
@@ -48,6 +48,14 @@ def _columns(path: Path) -> dict[str, int] | None:
     return dict(zip(BARE, range(6), strict=True)) if numbers == [False, *[True] * 4, False] else None
 
 
+def _rows(path: Path, errors: str = 'strict') -> Iterator[list[str]]:
+    """The rows of a table whose columns stand between commas, semicolons or tabs."""
+    with path.open(newline='', encoding='utf-8-sig', errors=errors) as file:
+        first = file.readline()
+        file.seek(0)
+        yield from csv.reader(file, delimiter=max(',;\t', key=first.count))
+
+
 def read_csv(root: Path) -> Collection:
     """Pictures and boxes. A row without a class and corners is a picture without objects."""
     reading = Reading(root if root.is_dir() else root.parent, 'csv')
@@ -55,8 +63,7 @@ def read_csv(root: Path) -> Collection:
         columns = _columns(path)
         assert columns is not None
         pictures: dict[str, RawPicture] = {}
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            rows = list(csv.reader(file))
+        rows = list(_rows(path))
         first = 0 if as_number(rows[0][columns['xmin']]) is not None else 1
         of_file = split_of(path, reading.root) or clean_split(path.stem.split('_')[0]) or ''
         for number, row in enumerate(rows[first:], start=first + 1):

@@ -6,6 +6,7 @@ of all entries is as it should be, which one look at its types and one at its nu
 
 from __future__ import annotations
 
+import codecs
 import gc
 import json
 import os.path as osp
@@ -63,7 +64,7 @@ def parse_json(content: bytes, path: str) -> dict:
         raise UserValueError(f'annotation file {path!r} is empty')
     try:
         with without_collection():
-            parsed = json.loads(content)
+            parsed = json.loads(content.removeprefix(codecs.BOM_UTF8))  # programs for Windows begin with it
     except RecursionError:
         raise UserValueError(f'annotation file {path!r} is not valid JSON for a data set: nested too deeply') from None
     except ValueError as error:

@@ -73,7 +73,7 @@ class FreeAnchorRetinaHead(RetinaHead):
                 sure = ((overlap - self.bbox_thr) / (top - self.bbox_thr)).clamp(0, 1) * gt.mask[:, part, None]
                 row = gt.labels[:, part, None].expand_as(sure)
                 box_prob = box_prob.scatter_reduce(1, row, sure.to(box_prob.dtype), 'amax')
-                # Not by index: an object with fewer anchors has others in its bag, and published losses depend on which.
+                # Not by index: an object with fewer anchors has others in its bag, published losses depend on which.
                 bags.append(bbox_overlaps(gt.boxes[:, part], anchors).topk(self.pre_anchor_topk, -1, sorted=False)[1])
             bag = torch.cat(bags, 1)  # (B, G, K)
         column = bag * scores.shape[2] + gt.labels[..., None]

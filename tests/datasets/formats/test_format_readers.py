@@ -244,3 +244,27 @@ def test_a_picture_name_that_two_files_have(folder):
 def test_what_is_left_out_is_counted(folder):
     found = read_data(folder(CASES['labelme'][0]))
     assert found.report.of('left out') == {'shape of another kind': 1}
+
+
+@pytest.mark.parametrize(
+    'table',
+    [
+        'filename;width;height;class;xmin;ymin;xmax;ymax\na.jpg;100;80;cat;10;20;30;50\n',
+        'filename\tclass\txmin\tymin\txmax\tymax\na.jpg\tcat\t10\t20\t30\t50\n',
+    ],
+)
+def test_tables_as_spreadsheets_write_them(folder, table):
+    """With a mark at the beginning, and other letters between the columns."""
+    root = folder({'a.jpg': SIZE})
+    (root / 'boxes.csv').write_text(table, encoding='utf-8-sig')
+    collection = read_data(root)
+    assert collection.format == 'csv' and collection.pictures[0].boxes[0].xyxy == (10, 20, 30, 50)
+
+
+def test_coco_from_windows_and_macos(folder):
+    """A mark at the beginning of the file, and names whose accents are letters of their own on the disk."""
+    root = folder({'e\u0301.jpg': SIZE})
+    content = json.loads(json.dumps(COCO).replace('a.jpg', '\u00e9.jpg'))
+    (root / 'all.json').write_text(json.dumps(content), encoding='utf-8-sig')
+    (picture,) = read_data(root).pictures
+    assert picture.path == str(root / 'e\u0301.jpg') and len(picture.boxes) == 2
