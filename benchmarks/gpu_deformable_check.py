@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_deformable_check.py [--batch 4] [--out FILE.json]
 
-Under a minute. Places lie on rays around the cells, or around random points, as in a network that has trained. The slopes
-of places are not compared: where rounding moves one over the border of a cell, its slope is another.
+Under a minute. Places lie on rays around the cells, or around random points, as in a network that has trained. The
+slopes of places are not compared: where rounding moves one over the border of a cell, its slope is another.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def main() -> None:
                 part: float((ours['results'][i].float() - wanted[i]).abs().max() / wanted[i].abs().max())
                 for i, part in ((0, 'sums'), (1, 'values'), (3, 'weights'))
             }
-            faults += [f'{name} {dtype} {part}' for part, far in apart.items() if far > (1e-4, 1e-2)[dtype.itemsize < 4]]
+            limit = 1e-4 if dtype == torch.float32 else 1e-2
+            faults += [f'{name} {dtype} {part}' for part, far in apart.items() if far > limit]
             row = dict(case=name, dtype=str(dtype)[6:], apart=apart)
             for key, found in (('kernel', ours), ('grid_sample', theirs)):
                 row[key] = {part: found[part] for part in ('forward', 'backward', 'GiB')}
