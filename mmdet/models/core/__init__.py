@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = attach(
         'labels': 'of_label',
         'mask_lookup': 'mask_shares mask_values',
         'loss_dicts': 'rename_loss_dict reweight_loss_dict',
-        'masks': 'crop_masks paste_masks resized_masks stretched',
+        'masks': 'HostRegions crop_masks paste_masks resized_masks stretched',
         'panoptic_gt': 'things_and_stuff whole_masks',
         'query_masks': 'MaskTargets gt_of_masks mask_truth_at targets_of_matching',
         'mixture': 'split_by_mixture',

@@ -29,7 +29,36 @@ from .gt import pad_batch
 PASTE_BUDGET = 8 * 1024**2
 
 
-def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, cfg: dict) -> Tensor:
+class HostRegions:
+    """Regions on their way to the host, which draws the masks of polygons.
+
+    From a GPU they travel while the host goes on. It waits where it reads them, for what the GPU had to do before.
+
+    Args:
+        boxes: ``(B, S, 4)`` regions with 0-based ground truths ``gt_inds (B, S)`` and ``pos (B, S)``, as for
+            :func:`crop_masks`.
+    """
+
+    def __init__(self, boxes: Tensor, gt_inds: Tensor, pos: Tensor) -> None:
+        rows = torch.cat([boxes.detach().float(), gt_inds[..., None].float(), pos[..., None].float()], -1)
+        self._event = None
+        if rows.is_cuda:
+            self._rows = torch.empty(rows.shape, pin_memory=True).copy_(rows, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._rows = rows
+
+    def read(self) -> Tensor:
+        """``(B, S, 6)``: boxes, ground truths and whether each is a positive."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._rows
+
+
+def crop_masks(
+    boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, cfg: dict, host: HostRegions | None = None
+) -> Tensor:
     """Target masks ``(B, S, h, w)`` of regions ``(B, S, 4)``: 1 where the ground truth covers at least half a bin.
 
     Bitmaps of 0 and 1 and tensors are cut out on the device of the boxes, for which the host does not wait. Polygons
@@ -41,12 +70,13 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
         pos: ``(B, S)`` bool; other regions get zeros.
         gt_masks: Masks of each image: ``BitmapMasks``, ``PolygonMasks`` or a tensor ``(N, H, W)``.
         cfg: ``mask_size`` and, to keep fractions, ``soft_mask_target``.
+        host: The regions, if they were sent to the host before.
     """
     size = _pair(cfg['mask_size'])
     windows = [windows_of(masks, boxes.device) for masks in gt_masks]
     drawn = [b for b, part in enumerate(windows) if part is None]
     if len(drawn) == len(windows):
-        return _draw(boxes, gt_inds, pos, gt_masks, cfg)
+        return _draw(host or HostRegions(boxes, gt_inds, pos), range(len(windows)), gt_masks, cfg, boxes)
     bits, tables = joined_windows(windows, gt_masks, boxes.device)
     rows = tables.gather(1, gt_inds[..., None].expand(-1, -1, 5))
     shapes = constant([mask_size(masks) for masks in gt_masks], like=boxes)  # (B, 2): height, width
@@ -56,8 +86,7 @@ def crop_masks(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, 
     targets = crop_windows(bits, rows, every, inside, valid, size).unflatten(0, pos.shape)
     targets = targets.to(boxes.dtype) if cfg.get('soft_mask_target', False) else (targets >= 0.5).to(boxes.dtype)
     if drawn:
-        picked = [torch.stack([value[b] for b in drawn]) for value in (boxes, gt_inds, pos)]
-        part = _draw(picked[0], picked[1], picked[2], [gt_masks[b] for b in drawn], cfg)
+        part = _draw(host or HostRegions(boxes, gt_inds, pos), drawn, gt_masks, cfg, boxes)
         for b, target in zip(drawn, part, strict=True):
             targets[b] = target
     return targets
@@ -93,17 +122,17 @@ def mask_size(masks: BaseInstanceMasks | Tensor) -> tuple[int, int]:
     return (masks.shape[1], masks.shape[2]) if isinstance(masks, Tensor) else (masks.height, masks.width)
 
 
-def _draw(boxes: Tensor, gt_inds: Tensor, pos: Tensor, gt_masks: Sequence, cfg: dict) -> Tensor:
-    """:func:`crop_masks` by the masks themselves, on the host."""
-    host = torch.cat([boxes.detach().float(), gt_inds[..., None].float(), pos[..., None].float()], -1).cpu()
-    targets = torch.zeros(*pos.shape, *_pair(cfg['mask_size']))
-    for target, regions, masks in zip(targets, host, gt_masks, strict=True):
-        keep = regions[:, 5].nonzero()[:, 0]
+def _draw(regions: HostRegions, images: Sequence[int], gt_masks: Sequence, cfg: dict, like: Tensor) -> Tensor:
+    """:func:`crop_masks` of some images by the masks themselves, on the host."""
+    rows = regions.read()[list(images)]
+    targets = torch.zeros(*rows.shape[:2], *_pair(cfg['mask_size']))
+    for target, part, b in zip(targets, rows, images, strict=True):
+        keep = part[:, 5].nonzero()[:, 0]
         if len(keep):
-            target[keep] = mask_target_single(regions[keep, :4], regions[keep, 4].long(), masks, cfg)
-    if boxes.is_cuda:
+            target[keep] = mask_target_single(part[keep, :4], part[keep, 4].long(), gt_masks[b], cfg)
+    if like.is_cuda:
         targets = targets.pin_memory()
-    return targets.to(boxes.device, boxes.dtype, non_blocking=True)
+    return targets.to(like.device, like.dtype, non_blocking=True)
 
 
 def sampling_axis(start: Tensor, stop: Tensor, first: int, last: int) -> Tensor:

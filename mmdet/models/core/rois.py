@@ -20,6 +20,7 @@ from mmdet.structures.bbox import BaseBoxes
 from .constants import constant
 from .fixed_results import fixed_instances
 from .gt import PaddedGT, pad_batch
+from .masks import HostRegions
 from .pyramid import Priors
 from .sampling import as_slots
 from .sampling_result import results_of
@@ -42,6 +43,7 @@ class RoISamples:
         is_gt: ``(B, S)`` whether the region is itself a ground truth that was added to the proposals.
         packed: Whether rows leave empty slots out.
         neg_weights: ``(B, S)`` weight of each negative in the classification, where a sampler has given one.
+        host: The regions on their way to the host, where it draws their masks.
         index: ``(B, S)`` which of the candidates each slot holds, if they were drawn together.
         counts: Used slots of each image, which are its first, where the host knows their number without looking.
     """
@@ -60,6 +62,7 @@ class RoISamples:
     results: list | None = field(default=None, repr=False)
     index: Tensor | None = None
     neg_weights: Tensor | None = None
+    host: HostRegions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._rows: Tensor | slice = slice(None)

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet.models.core import (
     Assignment,
+    HostRegions,
     PaddedGT,
     Proposals,
     RoISamples,
@@ -26,6 +27,7 @@ from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
+from mmdet.structures.mask import PolygonMasks
 from mmdet.utils import InstanceList, OptConfigType, OptMultiConfig
 
 from .joints import knows_lists
@@ -126,8 +128,14 @@ class BaseRoIHead(BaseModule, metaclass=ABCMeta):
         proposals = Proposals.of(proposals)
         assignment = self.assign(assigner, proposals, gt)
         if getattr(sampler, 'by_image', True):
-            return sample_regions(sampler, proposals, assignment, gt, feats)
-        return sampler.sample_batch(proposals, assignment, gt, feats, self.packs_slots(feats))
+            samples = sample_regions(sampler, proposals, assignment, gt, feats)
+        else:
+            samples = sampler.sample_batch(proposals, assignment, gt, feats, self.packs_slots(feats))
+        if self.with_mask and feats[0].is_cuda and any(isinstance(x.get('masks'), PolygonMasks) for x in gt.instances):
+            # They are drawn by the host, which so waits for the sampling alone, not for the heads behind it.
+            chosen = samples.positives
+            chosen.host = HostRegions(chosen.boxes, chosen.gt_inds, chosen.pos)
+        return samples
 
     def _context(self, x: tuple[Tensor, ...], batch_data_samples: SampleList | None = None) -> tuple[dict, dict]:
         """Losses, if ground truths are given, and keywords for the branches, of what all branches share."""

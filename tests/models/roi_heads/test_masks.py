@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmdet.models.core import PaddedGT, RoISamples
-from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle, sampling_axis
+from mmdet.models.core.masks import HostRegions, crop_masks, paste_batch, paste_masks, paste_rle, sampling_axis
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks, PolygonMasks, bitmaps_of, encode_mask_results
@@ -212,6 +212,17 @@ def test_polygons_are_drawn_in_the_size_of_the_target():
     assert mixed[0].any()
 
 
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
+def test_polygons_are_drawn_for_regions_that_were_sent_to_the_host_before(device):
+    polygons, others = PolygonMasks.random(4, 60, 83, rng=0), bitmaps(3, (71, 64))
+    boxes, inds, pos = slots([4, 3])
+    want = crop_masks(boxes, inds, pos, [polygons, others], CFG)
+    data = [value.to(device) for value in (boxes, inds, pos)]
+    for kinds, images in (([polygons, others], slice(2)), ([polygons], slice(1))):
+        part = [value[images] for value in data]
+        assert crop_masks(*part, kinds, CFG, HostRegions(*part)).cpu().equal(want[images])
+
+
 KERNEL = """
 import torch
 from test_masks import SHAPES, bitmaps, detections, paste_masks, slots
@@ -303,7 +314,7 @@ def test_a_gpu_cuts_the_targets_of_the_cpu_without_a_wait():
 
 PASTE = """
 import resource, torch
-from mmdet.models.core.masks import paste_masks
+from mmdet.models.core.masks import HostRegions, paste_masks
 masks = torch.rand(100, 28, 28)
 corner = torch.rand(100, 2) * torch.tensor([900., 500.])
 boxes = torch.cat([corner, corner + torch.rand(100, 2) * 300 + 50], 1)

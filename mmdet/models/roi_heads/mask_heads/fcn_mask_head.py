@@ -138,7 +138,7 @@ class FCNMaskHead(BaseModule):
         """
         samples = sampling_results if isinstance(sampling_results, RoISamples) else as_samples(sampling_results)
         chosen, masks = samples.positives, [instances.masks for instances in batch_gt_instances]
-        return chosen.pack(crop_masks(chosen.boxes, chosen.gt_inds, chosen.pos, masks, rcnn_train_cfg))
+        return chosen.pack(crop_masks(chosen.boxes, chosen.gt_inds, chosen.pos, masks, rcnn_train_cfg, chosen.host))
 
     @by_batch
     def loss_and_target(
