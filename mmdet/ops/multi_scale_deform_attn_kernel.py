@@ -79,11 +79,12 @@ def _launch(
     width = triton.next_power_of_2(channels)
     block = max(choice['elements'] // width, 1)
     table = _table(tuple(sizes), tuple(points), value.device)
-    kernel[(heads * triton.cdiv(queries, block), batch)](
-        value.contiguous(), locations.contiguous(), weights.contiguous(), table, *others, cells, queries,
-        HEADS=heads, POINTS=total, CHANNELS=channels, WIDTH=width, BLOCK=block, NEAREST=nearest,
-        UNROLL=choice['unroll'], num_warps=choice['warps'],
-    )  # fmt: skip
+    with torch.cuda.device_of(value):  # Triton launches where the thread is
+        kernel[(heads * triton.cdiv(queries, block), batch)](
+            value.contiguous(), locations.contiguous(), weights.contiguous(), table, *others, cells, queries,
+            HEADS=heads, POINTS=total, CHANNELS=channels, WIDTH=width, BLOCK=block, NEAREST=nearest,
+            UNROLL=choice['unroll'], num_warps=choice['warps'],
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=256)
