@@ -30,6 +30,7 @@ def has_kernel(feats: Sequence[Tensor]) -> bool:
         and not is_fixed_size()
         and not torch.jit.is_tracing()
         and not torch.compiler.is_exporting()
+        and torch.__version__ >= '2.7'  # whose Triton takes tuples of maps
         and find_spec('triton') is not None
     )
 

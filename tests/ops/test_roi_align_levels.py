@@ -110,7 +110,7 @@ def extractors():
 
 
 def test_the_kernels_in_the_interpreter():
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.3')
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
     done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
@@ -146,7 +146,7 @@ def pooled_on_a_fake_gpu(extractor, dtype=torch.bfloat16):
 @pytest.mark.usefixtures('_fake_gpu')
 @pytest.mark.parametrize('index', [0, 1])
 def test_extractors_pool_all_levels_at_once_on_a_gpu(index):
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.3')
     extractor = list(extractors())[index]
     assert pooled_on_a_fake_gpu(extractor) == ['mmdet.pool_levels.default']
 
@@ -155,14 +155,14 @@ def test_extractors_pool_all_levels_at_once_on_a_gpu(index):
 def test_other_layers_pool_level_by_level():
     extractor = next(extractors())
     extractor.roi_layers[1] = OwnLayer((1, 2), 1 / 8, 1)
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.3')
     found = pooled_on_a_fake_gpu(extractor, torch.float32)
     assert found.count('mmdet.pool_levels.default') == 3  # each layer for itself
 
 
 @pytest.mark.usefixtures('_fake_gpu')
 def test_where_results_must_repeat_the_kernel_is_not_used():
-    pytest.importorskip('triton')
+    pytest.importorskip('triton', minversion='3.3')
     with FakeTensorMode():
         feats = [feat.to('cuda') for feat in case(True, torch.float32)[0]]
     assert has_kernel(feats) and not has_kernel([feat.double() for feat in feats])
