@@ -72,7 +72,7 @@ def host_syncs(step) -> dict[str, int]:
     found: collections.Counter = collections.Counter()
 
     def note(message, category, filename, lineno, *_, **__):
-        if 'synchroniz' not in str(message):
+        if 'called a synchronizing' not in str(message):  # not the note that the mode is a prototype
             return
         frame, place = sys._getframe(1), None
         while frame is not None and place is None:
