@@ -270,7 +270,12 @@ def check(
     if total.within(*allowed):
         return total
     assert worst[1] is not None
-    parts = where_they_part(form, found.path, worst[1])
+    if found.metadata.precision == 'int8':
+        parts = (
+            'In 8 bits all layers differ: calibrate with more pictures (--pictures), or try float16.'
+        )
+    else:
+        parts = where_they_part(form, found.path, worst[1])
     raise UserRuntimeError(
         f'{found.path} does not find what the detector finds, within {allowed[0]} for scores, {allowed[1]} px for '
         f'boxes and {allowed[2]:.0%} of the pixels of masks: {total}. {parts}'

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserValueError
-from mmdet.ops.fixed_size import is_fixed_size
+from mmdet.ops.fixed_size import is_fixed_size, is_symbolic
 
 from .constants import constant
 from .gt import pad_batch
@@ -352,6 +352,12 @@ def unfold_wo_center(x: Tensor, kernel_size: int, dilation: int) -> Tensor:
 def with_coordinates(maps: Tensor) -> Tensor:
     """Maps ``(B, C, H, W)`` with x and y of every cell, from -1 to 1, as two further channels."""
     height, width = maps.shape[-2:]
-    x = torch.linspace(-1, 1, width, dtype=maps.dtype, device=maps.device)
-    y = torch.linspace(-1, 1, height, dtype=maps.dtype, device=maps.device)[:, None]
+    x, y = (_from_minus_one_to_one(side, maps) for side in (width, height))
+    y = y[:, None]
     return torch.cat([maps, x.expand(maps.shape[0], 1, height, -1), y.expand(maps.shape[0], 1, -1, width)], 1)
+
+
+def _from_minus_one_to_one(steps: int, like: Tensor) -> Tensor:
+    if is_symbolic(steps):  # linspace takes none that is unknown
+        return (torch.arange(steps, device=like.device) * 2 / (steps - 1) - 1).to(like.dtype)
+    return torch.linspace(-1, 1, steps, dtype=like.dtype, device=like.device)

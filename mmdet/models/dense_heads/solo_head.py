@@ -35,7 +35,7 @@ from mmdet.models.core import (
 )
 from mmdet.models.layers import mask_matrix_nms
 from mmdet.models.layers.matrix_nms import matrix_decay
-from mmdet.ops.fixed_size import is_fixed_size
+from mmdet.ops.fixed_size import is_fixed_size, is_symbolic
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 
@@ -120,7 +120,10 @@ class SOLOHead(BaseMaskHead):
     def resize_feats(self, x: tuple[Tensor, ...]) -> list[Tensor]:
         """Maps of the sizes that ``strides`` say: the first is halved, the last as large as that before it."""
         feats = list(x)
-        feats[0] = F.interpolate(x[0], scale_factor=0.5, mode='bilinear')
+        if is_symbolic(x[0].shape):  # of sides that are even; half of a number is no whole one in a graph
+            feats[0] = F.interpolate(x[0], size=[side // 2 for side in x[0].shape[-2:]], mode='bilinear')
+        else:
+            feats[0] = F.interpolate(x[0], scale_factor=0.5, mode='bilinear')
         feats[-1] = F.interpolate(x[-1], size=x[-2].shape[-2:], mode='bilinear')
         return feats
 
