@@ -271,9 +271,7 @@ def check(
         return total
     assert worst[1] is not None
     if found.metadata.precision == 'int8':
-        parts = (
-            'In 8 bits all layers differ: calibrate with more pictures (--pictures), or try float16.'
-        )
+        parts = 'In 8 bits all layers differ: calibrate with more pictures (--pictures), or try float16.'
     else:
         parts = where_they_part(form, found.path, worst[1])
     raise UserRuntimeError(

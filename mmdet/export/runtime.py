@@ -60,12 +60,17 @@ def optional(name: str, purpose: str) -> Any:
     """A package that is not needed otherwise.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: it, or what it needs itself, is not installed.
     """
+    package = name.partition('.')[0]
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.partition('.')[0]
+        if error.name and error.name.partition('.')[0] != package:
+            other = error.name.partition('.')[0]
+            raise UserImportError(
+                f'{purpose} needs {package}, which is installed, but not {other}, which it needs: pip install {other}'
+            ) from error
         raise UserImportError(f'{purpose} needs {package}, which is not installed: pip install {package}') from error
 
 

@@ -212,7 +212,7 @@ class StageCascadeRPNHead(RunsStages, RPNHead):
     ) -> list[Tensor]:
         """Offsets ``[(B, P_level, 18)]`` by level, y before x, that spread a kernel over each anchor (Eq. 6 and 7)."""
         priors = joints.priors_of(anchor_list)
-        boxes = priors.boxes.expand(len(anchor_list), -1, -1)
+        boxes = priors.boxes.expand(priors.valid.shape[0], -1, -1)
         boxes = boxes / per_level(anchor_strides, priors.level_sizes, boxes)[:, None]
         center = (boxes[..., :2] + boxes[..., 2:]) * 0.5 - cell_grid(featmap_sizes, boxes.device)  # (B, P, 2) from x
         reach = (boxes[..., 2:] - boxes[..., :2]) / (ADAPTED_KERNEL - 1) - 1  # beyond what an undeformed kernel has

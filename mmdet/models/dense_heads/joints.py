@@ -31,6 +31,7 @@ from mmdet.models.core import (
 )
 from mmdet.models.core.assign_result import AssignResult
 from mmdet.models.core.sampling_result import SamplingResult
+from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.structures.bbox import get_box_tensor
 
 TARGETS = ('labels', 'label_weights', 'bbox_targets', 'bbox_weights')
@@ -57,7 +58,7 @@ def priors_as_lists(priors: Priors) -> tuple[list[list[Tensor]], list[list[Tenso
     prior_list = _PriorList()
     prior_list.origin = priors
     shared = split_levels(priors.boxes[0], priors.level_sizes, 0)
-    for b in range(len(priors.valid)):
+    for b in range(1 if is_fixed_size() else len(priors.valid)):  # the images of a graph are one
         own = shared if len(priors.boxes) == 1 else split_levels(priors.boxes[b], priors.level_sizes, 0)
         prior_list.append(own)
     return prior_list, flags_as_lists(priors.valid, priors.level_sizes)
@@ -87,7 +88,8 @@ def priors_of(prior_list: Sequence) -> Priors:
 
 def flags_as_lists(valid: Tensor, level_sizes: Sequence[int]) -> list[list[Tensor]]:
     """Flags ``(B, P)`` as views, lists by image of lists by level."""
-    flags = _FlagList(split_levels(row, level_sizes, 0) for row in valid)
+    rows = valid[:1] if is_fixed_size() else valid
+    flags = _FlagList(split_levels(row, level_sizes, 0) for row in rows)
     flags.valid = valid
     return flags
 

@@ -115,7 +115,7 @@ class LearnedPositionalEncoding(BaseModule):
         height, width = mask.shape[-2:]
         x = self.col_embed.weight[:width].expand(height, -1, -1)
         y = self.row_embed.weight[:height, None].expand(-1, width, -1)
-        return torch.cat([x, y], -1).permute(2, 0, 1).repeat(len(mask), 1, 1, 1)
+        return torch.cat([x, y], -1).permute(2, 0, 1).repeat(mask.shape[0], 1, 1, 1)
 
     def __repr__(self) -> str:
         sizes = f'num_feats={self.num_feats}, row_num_embed={self.row_num_embed}, col_num_embed={self.col_num_embed}'
