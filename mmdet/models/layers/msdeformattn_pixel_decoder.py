@@ -104,15 +104,14 @@ class MSDeformAttnPixelDecoder(BaseModule):
             places.append(place.flatten(2).transpose(1, 2))
         sizes = [tuple(feat.shape[-2:]) for feat in coarse]
         counts = [height * width for height, width in sizes]
+        starts = [sum(counts[:level]) for level in range(len(counts))]
         whole = torch.ones(feats[0].shape[0], len(coarse), 2, device=feats[0].device)
         memory = self.encoder(
             query=torch.cat(queries, 1),
             query_pos=torch.cat(places, 1),
             key_padding_mask=None,
             spatial_shapes=sizes,
-            level_start_index=None
-            if is_symbolic(counts)
-            else torch.tensor([sum(counts[:i]) for i in range(len(counts))]),
+            level_start_index=None if is_symbolic(counts) else torch.tensor(starts),
             valid_ratios=whole,
             reference_points=self.encoder.get_encoder_reference_points(sizes, whole, whole.device),
         )  # (B, S, C)
