@@ -76,7 +76,7 @@ class Detector:
         if self._network is None:
             from mmdet.utils.checkpoint import read_checkpoint
 
-            from .inference import build_detector, build_inference_pipeline, build_visualizer, stored_config
+            from .inference import build_detector, build_inference_pipeline, stored_config
 
             content = None if self.weights is None else read_checkpoint(self.weights)
             if self.config is None:
@@ -85,7 +85,7 @@ class Detector:
                 cfg = load_config(self.config)
             self._network = build_detector(cfg, content, device=self.device, source=self.weights)
             self._pipeline = build_inference_pipeline(cfg)
-            self._visualizer = build_visualizer(cfg, self._network.dataset_meta)
+            self._visualizer = None
         return self._network
 
     @property
@@ -198,8 +198,12 @@ class Detector:
     def _drawing(self, result: Result) -> np.ndarray:
         from mmdet.visualization.text import DRAWING
 
+        from .inference import build_visualizer
+
         image = self._array(Picture(result.content, result.path, result.name))[..., ::-1]
         with DRAWING:
+            if self._visualizer is None:  # it takes half a second to import, and not everybody draws
+                self._visualizer = build_visualizer(self.network.cfg, self.network.dataset_meta)
             self._visualizer.add_datasample(
                 result.name, image, result.sample, draw_gt=False, show=False, pred_score_thr=result.threshold
             )
