@@ -91,13 +91,16 @@ def peer_of(cfg: dict, **settings: Any) -> Any:
         decoder_n_points=layer['cross_attn_cfg']['num_points'],
     )
     neck = cfg['neck']
-    if cfg['type'] == 'LWDETR':
+    if cfg['type'] in ('LWDETR', 'RFDETRSeg'):
         options.update(
             group_detr=cfg['num_groups'],
             decoder_self_attention_heads=layer['self_attn_cfg']['num_heads'],
             decoder_cross_attention_heads=layer['cross_attn_cfg']['num_heads'],
             dropout=0.0,
         )
+        if cfg['type'] == 'RFDETRSeg':
+            options.update(intermediate_size=4 * options['d_model'])
+            return transformers.RfDetrForInstanceSegmentation(transformers.RfDetrConfig(**{**options, **settings}))
         if cfg['backbone']['type'] == 'DINOv2':
             return transformers.RfDetrForObjectDetection(transformers.RfDetrConfig(**{**options, **settings}))
         options.update(projector_scale_factors=list(neck['scales']))

@@ -114,7 +114,7 @@ def test_as_many_parameters_as_transformers(name):
     cfg = load_config(CONFIGS[name]).model
     with torch.device('meta'):
         ours, theirs = MODELS.build(cfg), peers.peer_of(cfg)
-    extra = 0 if cfg.type == 'LWDETR' else cfg.decoder.layer_cfg.self_attn_cfg.embed_dims
+    extra = 0 if cfg.type in ('LWDETR', 'RFDETRSeg') else cfg.decoder.layer_cfg.self_attn_cfg.embed_dims
     extra += 2 if cfg.type == 'DFINE' else 0
     counts = [sum(p.numel() for p in model.parameters()) for model in (ours, theirs)]
     assert counts[0] + extra == counts[1]
