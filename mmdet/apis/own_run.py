@@ -87,13 +87,17 @@ def init(
         diagnosis = examine(load_config(path), read_images=len(plan.data.pictures) <= MOST_TO_OPEN)
     if diagnosis.problems and brief:
         kinds = Counter(problem.kind for problem in diagnosis.problems)
-        found = ', '.join(f'{count} times {kind}' for kind, count in kinds.most_common())
+        found = ', '.join(f'{kind}: {count}' for kind, count in kinds.most_common())
         print_once(f'doctor   {found}; mmdet doctor {shlex.quote(str(data))} lists them')
     elif diagnosis.problems:
         print_once(as_text(diagnosis, limit=3))
     stopping = [problem for problem in diagnosis.problems if problem.kind in STOPS]
     if stopping:
-        raise UserValueError(f'{stopping[0]} ({len(stopping)} such problems): repair the data and begin again')
+        first = stopping[0]
+        more = f' ({len(stopping) - 1} more problems like this)' if len(stopping) > 1 else ''
+        raise UserValueError(
+            f'{first.kind} in {first.split}: {first.where}: {first.detail}{more}; repair the data and begin again'
+        )
     return path
 
 
