@@ -38,7 +38,8 @@ config that its README starts with, the second part has all configs.
   the proposals that the second stage takes then). Decoding, suppression and deformable convolutions are
   not counted.
 * **parity**: *shown* where losses and predictions have been compared with frozen results of MMDetection 3.3 for this
-  config and agree, *case* where such results are there and no comparison has been recorded.
+  config and agree, *differs* where they do not in some number, *case* where such results are there and no comparison
+  has been recorded. Those of Grounding DINO that differ hang on ties, see [Migration](migration.md).
 * **here**: how many of the configs with a model can be built with this package alone.
 
 `tools/misc/catalogue.py` writes this page.
