@@ -186,15 +186,26 @@ def _write_aotinductor(program: torch.export.ExportedProgram, request: Request) 
 def _write_executorch(program: torch.export.ExportedProgram, request: Request) -> Path:
     exir = optional('executorch.exir', 'exporting to ExecuTorch')
     partition = optional('executorch.backends.xnnpack.partition.xnnpack_partitioner', 'exporting to ExecuTorch')
-    edge = exir.to_edge_transform_and_lower(program, partitioner=[partition.XnnpackPartitioner()])
-    request.path.write_bytes(edge.to_executorch().buffer)
+    try:
+        edge = exir.to_edge_transform_and_lower(program, partitioner=[partition.XnnpackPartitioner()])
+        request.path.write_bytes(edge.to_executorch().buffer)
+    except RuntimeError as error:
+        raise UserRuntimeError(f'executorch cannot lower this detector: {str(error)[:600]}') from error
     write_sidecar(request.path, request.metadata)
     return request.path
 
 
 def _write_coreml(program: torch.export.ExportedProgram, request: Request) -> Path:
     coremltools = optional('coremltools', 'exporting to CoreML')
-    model = coremltools.convert(program.run_decompositions({}), convert_to='mlprogram')
+    operators = torch.ops.aten.__and__.Tensor, torch.ops.aten.__or__.Tensor  # which it does not know by these names
+    table = torch._decomp.get_decompositions(operators)
+    try:
+        model = coremltools.convert(program.run_decompositions(table), convert_to='mlprogram')
+    except (NotImplementedError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        version = coremltools.__version__
+        raise UserRuntimeError(
+            f'coremltools {version} cannot convert this detector: {error}. Formats onnx and pt2 take it.'
+        ) from error
     model.user_defined_metadata[KEY] = request.metadata.dump()
     model.save(str(request.path))
     request.say('CoreML files run on Apple systems alone: the conversion has gone through, the results are not checked')

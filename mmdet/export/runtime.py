@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdet.errors import UserFileError, UserImportError, UserValueError
+from mmdet.errors import UserFileError, UserImportError, UserRuntimeError, UserValueError
 
 from .metadata import KEY, Metadata, sidecar
 
@@ -156,7 +156,12 @@ def _open_openvino(path: Path, device: str) -> Session:
 
 def _open_executorch(path: Path, device: str) -> Session:
     runtime = optional('executorch.runtime', 'running an ExecuTorch file')
-    method = runtime.Runtime.get().load_program(str(path)).load_method('forward')
+    try:
+        method = runtime.Runtime.get().load_program(str(path)).load_method('forward')
+    except RuntimeError as error:
+        raise UserRuntimeError(
+            f'{path} cannot be run: it has operators that the installed runtime of executorch lacks ({error})'
+        ) from error
     text = sidecar(path).read_text(encoding='utf-8') if sidecar(path).exists() else None
     return Session(path, Metadata.load(text, path), lambda images: method.execute([images]))
 

@@ -11,11 +11,10 @@ from mmdet.export.proof import compare
 FAMILIES = ['retinanet', 'yolox', 'mask_rcnn', 'cascade_rcnn', 'deformable_detr', 'paa', 'sabl', 'tridentnet']
 LARGE = ('cascade_rcnn', 'grid_rcnn', 'panoptic_fpn', 'tridentnet')
 FAMILIES += ['condinst', 'yolact', 'solov2', 'grid_rcnn', 'crowddet', 'maskformer', 'mask2former', 'panoptic_fpn']
+ROWS = [pytest.param(each, marks=[pytest.mark.slow] * (each in LARGE)) for each in FAMILIES]
 
 
-@pytest.mark.parametrize(
-    'family', [pytest.param(each, marks=[pytest.mark.slow] * (each in LARGE)) for each in FAMILIES]
-)
+@pytest.mark.parametrize('family', ROWS)
 def test_form_finds_what_the_detector_finds(family, default_scope):
     model = detector(family)
     form, images = form_of(model), pictures(2, (128, 160))
