@@ -94,7 +94,7 @@ def test_a_detector_is_told_names(files):
         detector.predict(pictures)
     with pytest.raises(UserValueError, match="must be names to look for, not ''"):
         detector.predict(pictures, texts=['cat', ''])
-    with pytest.raises(UserValueError, match="leave it out of 'St. Bernard'"):
+    with pytest.raises(UserValueError, match=r"leave it out of 'St\. Bernard'"):
         detector.predict(pictures, texts=['cat .', 'St. Bernard'])
 
 
