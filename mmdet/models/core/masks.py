@@ -207,12 +207,14 @@ def paste_batch(
         return [paste_masks(mask, box, shape, threshold) for mask, box, shape in parts]
     from mmdet.ops.mask_kernels import TILE, paste
 
-    starts, places, tiles = [0], [], 0
-    for count, (height, width) in zip(counts, shapes, strict=True):
-        places += [(starts[-1] + i * height * width, height, width) for i in range(count)]
-        starts.append(starts[-1] + count * height * width)
-        tiles = max(tiles, -(-height // TILE[0]) * -(-width // TILE[1]))
-    where = torch.tensor(places, dtype=torch.int64).reshape(-1, 3).to(masks.device, non_blocking=True)
+    number, sides = np.array(counts, np.int64), np.array(shapes, np.int64).reshape(-1, 2)
+    area = sides.prod(1)
+    starts = [0, *(number * area).cumsum().tolist()]
+    image = np.repeat(np.arange(len(number)), number)  # of each mask
+    within = np.arange(len(image)) - (number.cumsum() - number)[image]
+    places = np.stack([np.array(starts)[image] + within * area[image], *sides[image].T], 1)
+    tiles = int((-(-sides // np.array(TILE))).prod(1).max(initial=0))
+    where = torch.from_numpy(places).to(masks.device, non_blocking=True)
     flat = paste(masks.float().contiguous(), boxes.float().contiguous(), where, starts[-1], tiles, float(threshold))
     flat = flat.view(torch.bool) if threshold >= 0 else flat
     return [

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmcv.cnn import ConvModule, build_upsample_layer
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
-from mmdet.models.core import RoISamples, by_batch, constant, in_float32, of_label
+from mmdet.models.core import RoISamples, by_batch, in_float32, of_label
 from mmdet.models.core.masks import crop_masks, paste_batch, paste_masks, paste_rle
 from mmdet.models.layers import build_conv_layer
 from mmdet.models.layers.building import resolve_layer
@@ -187,13 +189,9 @@ class FCNMaskHead(BaseModule):
         if not hasattr(self._predict_by_feat_single, 'by_batch'):
             options = rcnn_test_cfg, rescale, activate_map
             return joints.masks_of_each_image(self, mask_preds, results_list, batch_img_metas, *options)
-        parts = [
-            self._to_paste(preds, results.bboxes, results.labels, meta, rescale, activate_map)
-            for preds, results, meta in zip(mask_preds, results_list, batch_img_metas)
-        ]
-        masks, boxes, shapes = zip(*parts)
-        counts, paste = [len(part) for part in boxes], paste_rle if kind == 'rle' else paste_batch
-        pasted = paste(torch.cat(masks), torch.cat(boxes), counts, shapes, rcnn_test_cfg.mask_thr_binary)
+        masks, boxes, shapes = self._to_paste(mask_preds, results_list, batch_img_metas, rescale, activate_map)
+        counts, paste = [len(results.bboxes) for results in results_list], paste_rle if kind == 'rle' else paste_batch
+        pasted = paste(masks, boxes, counts, shapes, rcnn_test_cfg.mask_thr_binary)
         for results, found in zip(results_list, pasted):
             results.masks = found
         return results_list
@@ -213,18 +211,39 @@ class FCNMaskHead(BaseModule):
 
         ``bboxes`` are in pixels of the network input; with ``rescale`` they are brought to the original image in place.
         """
-        masks, boxes, shape = self._to_paste(mask_preds, bboxes, labels, img_meta, rescale, activate_map)
-        return paste_masks(masks, boxes, shape, rcnn_test_cfg.mask_thr_binary)
+        results = [InstanceData(bboxes=bboxes, labels=labels)]
+        masks, boxes, shapes = self._to_paste([mask_preds], results, [img_meta], rescale, activate_map)
+        if rescale:
+            bboxes.copy_(boxes)
+        return paste_masks(masks, boxes, shapes[0], rcnn_test_cfg.mask_thr_binary)
 
     def _to_paste(
-        self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, img_meta: dict, rescale: bool, activate_map: bool
-    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Probabilities ``(n, h, w)`` of one image's labels, their boxes and the size of the image to paste into."""
-        height, width = img_meta['ori_shape'][:2]
+        self,
+        mask_preds: Sequence[Tensor],
+        results_list: InstanceList,
+        batch_img_metas: list[dict],
+        rescale: bool,
+        activate_map: bool,
+    ) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+        """Probabilities ``(n, h, w)`` of the labels, boxes ``(n, 4)`` and the size of each image to paste into.
+
+        With ``rescale`` the boxes of the results are those in pixels of the original images.
+        """
+        picked = [
+            preds[:, 0] if self.class_agnostic else of_label(preds, results.labels)
+            for preds, results in zip(mask_preds, results_list)
+        ]
+        counts = [len(part) for part in picked]
+        boxes = torch.cat([results.bboxes for results in results_list])
+        shapes = [tuple(meta['ori_shape'][:2]) for meta in batch_img_metas]
         if rescale:
-            bboxes /= constant(img_meta['scale_factor'], like=bboxes).repeat(2)
+            factors = np.array([[*meta['scale_factor']] * 2 for meta in batch_img_metas], np.float64)
+            factor = torch.from_numpy(np.repeat(factors, counts, 0)).to(boxes.dtype)
+            boxes = boxes / factor.to(boxes.device, non_blocking=True)
+            for results, part in zip(results_list, boxes.split(counts)):
+                results.bboxes = part
         else:
-            scale_x, scale_y = img_meta['scale_factor']
-            height, width = round(height * scale_y), round(width * scale_x)
-        mask = mask_preds[:, 0] if self.class_agnostic else of_label(mask_preds, labels)
-        return mask.to(bboxes) if activate_map else mask.sigmoid(), bboxes, (height, width)
+            scales = [meta['scale_factor'] for meta in batch_img_metas]
+            shapes = [(round(h * y), round(w * x)) for (h, w), (x, y) in zip(shapes, scales)]
+        masks = torch.cat(picked)
+        return masks.to(boxes) if activate_map else masks.sigmoid(), boxes, shapes
