@@ -33,6 +33,18 @@ def test_masks_of_attention_are_those_of_torch(within, mask, padding):
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 
+def test_hooks_see_where_queries_look():
+    own, seen = MultiheadAttention(DIMS, 2, batch_first=True).eval(), []
+    query, key = torch.randn(2, 3, DIMS), torch.randn(2, 5, DIMS)
+    wanted = own(query, key)
+    hook = own.attn.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[1]))
+    torch.testing.assert_close(own(query, key), wanted)
+    hook.remove()
+    own(query, key)
+    (weights,) = seen
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))  # of five keys each
+
+
 def test_large_feed_forward_blocks_keep_nothing_on_a_gpu(monkeypatch):
     plain, frugal = (DetrTransformerEncoderLayer(ATTENTION, {**FFN, 'ffn_drop': 0.5}) for _ in range(2))
     frugal.load_state_dict(plain.state_dict())

@@ -92,9 +92,12 @@ class MultiheadAttention(BaseModule):
         """``(B, Q, C)`` what ``self.attn`` computes, without copies of transposed tensors and with one product for
         queries and keys that are the same."""
         attn = self.attn
-        if not attn._qkv_same_embed_dim or attn.bias_k is not None or attn.add_zero_attn:
+        hooked = bool(attn._forward_hooks or attn._forward_pre_hooks)  # by who wants to see where queries look
+        own = hooked or type(attn) is not nn.MultiheadAttention
+        if own or not attn._qkv_same_embed_dim or attn.bias_k is not None or attn.add_zero_attn:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-            return attn(query, key, value, key_padding_mask, need_weights=False, attn_mask=attn_mask)[0].transpose(0, 1)
+            out = attn(query, key, value, key_padding_mask, need_weights=own, attn_mask=attn_mask)[0]
+            return out.transpose(0, 1)
         sources = [(query, 2), (value, 1)] if query is key else [(query, 1), (key, 1), (value, 1)]
         sizes = [count * self.embed_dims for _, count in sources]
         weights = attn.in_proj_weight.split(sizes)
@@ -104,8 +107,9 @@ class MultiheadAttention(BaseModule):
             for (source, count), weight, bias in zip(sources, weights, biases)
             for part in F.linear(source, weight, bias).unflatten(-1, (count, self.num_heads, -1)).unbind(2)
         ]
-        mask = self._mask(attn_mask, key_padding_mask, parts[0])
-        out = F.scaled_dot_product_attention(*parts, mask, attn.dropout if self.training else 0.0)
+        query, key, value = parts
+        mask = self._mask(attn_mask, key_padding_mask, query)
+        out = F.scaled_dot_product_attention(query, key, value, mask, attn.dropout if self.training else 0.0)
         return attn.out_proj(out.transpose(1, 2).flatten(2))
 
     @staticmethod
