@@ -16,9 +16,10 @@ ATTENTION = dict(embed_dims=DIMS, num_heads=2, dropout=0.0, batch_first=True)
 @pytest.mark.parametrize('padding', [False, True])
 @pytest.mark.parametrize('mask', [None, 'bool', 'float', 'of each head'])
 @pytest.mark.parametrize('within', [False, True])
-def test_masks_of_attention_are_those_of_torch(within, mask, padding):
+def test_masks_of_attention_are_those_of_torch(within, mask, padding, monkeypatch):
     torch.manual_seed(0)
     own = MultiheadAttention(DIMS, 2, batch_first=True, bias=within)
+    monkeypatch.setattr(own, '_in_one_product', lambda query: True)  # as on a GPU
     query = torch.randn(2, 5, DIMS, requires_grad=True)
     key = query if within else torch.randn(2, 5, DIMS)
     masks = {'bool': torch.eye(5).bool(), 'float': torch.randn(5, 5), 'of each head': torch.rand(4, 5, 5) > 0.8}

@@ -92,11 +92,10 @@ class MultiheadAttention(BaseModule):
         """``(B, Q, C)`` what ``self.attn`` computes, without copies of transposed tensors and with one product for
         queries and keys that are the same."""
         attn = self.attn
-        hooked = bool(attn._forward_hooks or attn._forward_pre_hooks)  # by who wants to see where queries look
-        own = hooked or type(attn) is not nn.MultiheadAttention
-        if own or not attn._qkv_same_embed_dim or attn.bias_k is not None or attn.add_zero_attn:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-            out = attn(query, key, value, key_padding_mask, need_weights=own, attn_mask=attn_mask)[0]
+        if not self._in_one_product(query):
+            looked_at = bool(attn._forward_hooks or attn._forward_pre_hooks)  # by who wants to see where queries look
+            turned = (x.transpose(0, 1) for x in (query, key, value))
+            out = attn(*turned, key_padding_mask, need_weights=looked_at, attn_mask=attn_mask)[0]
             return out.transpose(0, 1)
         sources = [(query, 2), (value, 1)] if query is key else [(query, 1), (key, 1), (value, 1)]
         sizes = [count * self.embed_dims for _, count in sources]
@@ -111,6 +110,12 @@ class MultiheadAttention(BaseModule):
         mask = self._mask(attn_mask, key_padding_mask, query)
         out = F.scaled_dot_product_attention(query, key, value, mask, attn.dropout if self.training else 0.0)
         return attn.out_proj(out.transpose(1, 2).flatten(2))
+
+    def _in_one_product(self, query: Tensor) -> bool:
+        """Whether nobody can tell: not on CPUs, as results that are frozen there hang on the rounding of torch."""
+        attn = self.attn
+        plain = type(attn) is nn.MultiheadAttention and not (attn._forward_hooks or attn._forward_pre_hooks)
+        return query.is_cuda and plain and attn._qkv_same_embed_dim and attn.bias_k is None and not attn.add_zero_attn
 
     @staticmethod
     def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor) -> Tensor | None:
