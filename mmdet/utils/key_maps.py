@@ -275,10 +275,10 @@ def translate_state_dict(weights: Weights, own: Weights) -> tuple[OrderedDict[st
 
     Returns:
         The weights and the name of the library that they came from, or the weights unchanged and None when half of
-        ``own`` is among them or no map gives more names than they have.
+        ``own`` is among them, maybe as the backbone of a detector, or no map gives more names than they have.
     """
     best, source, most = OrderedDict(weights), None, sum(name in own for name in weights)
-    if most * 2 >= len(own):
+    if max(most, sum(f'backbone.{name}' in weights for name in own)) * 2 >= len(own):
         return best, None
     for library in _TABLES:
         renamed = _rename(weights, library, own)
