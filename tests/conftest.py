@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
@@ -44,6 +46,20 @@ def _fake_gpu():
             torch.zeros(1).to('cuda') + 1
     except RuntimeError:
         pytest.skip('this version of torch needs a GPU even for fake tensors of one')
+
+
+@pytest.fixture
+def interpret(request):
+    """Runs code that can import the test's own module, with Triton's kernels interpreted on the CPU."""
+    pytest.importorskip('triton')
+
+    def run(code):
+        path = os.pathsep.join([str(request.path.parent), *sys.path])
+        env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
+        done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    return run
 
 
 @pytest.fixture

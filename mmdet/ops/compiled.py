@@ -1,9 +1,14 @@
+"""Which compiled code there is, and where it may be used."""
+
 from __future__ import annotations
 
 import functools
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+
+import torch
+from torch import Tensor
 
 
 @functools.cache
@@ -13,3 +18,23 @@ def compiled_mmcv() -> ModuleType | None:
         return import_module('mmcv.ops') if find_spec('mmcv._ext') else None
     except ImportError:  # built for another torch
         return None
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether Triton is there, by which kernels are compiled. It is not imported to know."""
+    return find_spec('triton') is not None
+
+
+def may_sum_in_any_order(x: Tensor) -> bool:
+    """Whether a kernel for GPUs that adds up gradients in no order serves ``x``.
+
+    Not where results must be the same in each run, nor in graphs that are exported to runtimes without it.
+    """
+    return (
+        x.is_cuda
+        and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and has_triton()
+        and not torch.compiler.is_exporting()
+        and not torch.are_deterministic_algorithms_enabled()
+    )

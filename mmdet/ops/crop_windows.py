@@ -5,10 +5,10 @@ Letters: K regions, h and w of a target.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
+
+from .compiled import has_triton
 
 
 def crop_windows(
@@ -39,7 +39,7 @@ def crop_bits(
     bits: Tensor, windows: Tensor, shapes: Tensor, boxes: Tensor, valid: Tensor, rows: int, columns: int
 ) -> Tensor:
     """:func:`crop_windows` of contiguous tensors."""
-    if boxes.is_cuda and find_spec('triton') is not None:
+    if boxes.is_cuda and has_triton():
         from .mask_kernels import crop
 
         return crop(bits, windows, shapes, boxes, valid, rows, columns)

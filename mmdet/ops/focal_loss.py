@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmdet.errors import UserValueError
+from mmdet.ops.compiled import has_triton
 from mmdet.ops.one_hot import one_hot
 
 
@@ -116,7 +116,7 @@ class _FocalSum(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> Tensor:
         count, classes = logits.shape
         want_grad = ctx.needs_input_grad[0]
-        if logits.is_cuda and logits.dtype != torch.float64 and find_spec('triton') is not None:
+        if logits.is_cuda and logits.dtype != torch.float64 and has_triton():
             total, grad = fused_focal_loss(logits, labels, weight, gamma, alpha)
             ctx.save_for_backward(grad)
             return total

@@ -7,11 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl, triton
 
 BLOCK, WARPS = 4096, 8
 
@@ -86,4 +82,4 @@ def _focal(
     tl.store(grad + place, tl.where(positive, -slope, slope).to(grad.dtype.element_ty), mask=exists)
 
 
-kernel: Any = triton.jit(do_not_specialize=['count'])(_focal) if triton is not None else None
+kernel: Any = jit(_focal, do_not_specialize=['count'])

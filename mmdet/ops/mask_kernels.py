@@ -7,11 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl
 
 # Bins of a program that cuts out, rows and columns of one that pastes.
 BINS = 256
@@ -147,7 +143,7 @@ def _cell_of(mask, i, j, height, width):
     return tl.load(mask + i * width + j, mask=(i >= 0) & (i < height) & (j >= 0) & (j < width), other=0.0)
 
 
-_cell: Any = triton.jit(_cell_of) if triton is not None else None
-_bit: Any = triton.jit(_bit_of) if triton is not None else None
-crop_kernel: Any = triton.jit(do_not_specialize=['rows', 'columns'])(_crop) if triton is not None else None
-paste_kernel: Any = triton.jit(do_not_specialize=['tiles', 'height', 'width'])(_paste) if triton is not None else None
+_cell: Any = jit(_cell_of)
+_bit: Any = jit(_bit_of)
+crop_kernel: Any = jit(_crop, do_not_specialize=['rows', 'columns'])
+paste_kernel: Any = jit(_paste, do_not_specialize=['tiles', 'height', 'width'])

@@ -7,11 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl, triton
 
 # Priors of a program.
 BLOCK, WARPS = 1024, 4
@@ -96,11 +92,7 @@ def _overlap_of(box, real, x1, y1, x2, y2):
     return tl.where(real != 0, tl.div_rn(shared, union), 0.0)
 
 
-def _jit(function: Any, **options: Any) -> Any:
-    return triton.jit(**options)(function) if triton is not None else None
-
-
-_corners: Any = _jit(_corners_of)
-_overlap: Any = _jit(_overlap_of)
-match_kernel: Any = _jit(_match, do_not_specialize=['num', 'count', 'stride'])
-claim_kernel: Any = _jit(_claim, do_not_specialize=['num', 'count', 'stride'])
+_corners: Any = jit(_corners_of)
+_overlap: Any = jit(_overlap_of)
+match_kernel: Any = jit(_match, do_not_specialize=['num', 'count', 'stride'])
+claim_kernel: Any = jit(_claim, do_not_specialize=['num', 'count', 'stride'])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,11 +18,8 @@ from torch import Tensor, nn
 from mmdet.errors import UserValueError
 from mmdet.registry import MODELS
 
-from .compiled import compiled_mmcv
+from .compiled import compiled_mmcv, may_sum_in_any_order
 from .fixed_size import is_symbolic, stacked_numbers
-
-WITH_TRITON = find_spec('triton') is not None
-KERNEL_TYPES = torch.float32, torch.float16, torch.bfloat16
 
 
 def multi_scale_deformable_attn_pytorch(
@@ -44,9 +40,13 @@ def multi_scale_deformable_attn_pytorch(
     Returns:
         Shape (B, Q, H * D).
     """
-    points = [sampling_locations.shape[4]] * sampling_locations.shape[3]
-    locations, weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-    return _sums_by_level(value, _on_host(value_spatial_shapes), locations, weights, points, False)
+    sampling = _of_all_levels(sampling_locations, attention_weights)
+    return _sums_by_level(value, _on_host(value_spatial_shapes), *sampling, nearest=False)
+
+
+def _of_all_levels(locations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """``(B, Q, H, L, K, 2)`` and ``(B, Q, H, L, K)`` as ``(B, Q, H, P, 2)`` and ``(B, Q, H, P)``, and L times K."""
+    return locations.flatten(3, 4), weights.flatten(3), [locations.shape[4]] * locations.shape[3]
 
 
 def sampled_sums(
@@ -77,11 +77,7 @@ def sampled_sums(
 
 def _has_kernel(value: Tensor, locations: Tensor, weights: Tensor) -> bool:
     return (
-        WITH_TRITON
-        and value.is_cuda
-        and not torch.compiler.is_exporting()  # other runtimes know grid_sample
-        and not torch.are_deterministic_algorithms_enabled()
-        and all(x.dtype in KERNEL_TYPES for x in (value, locations, weights))
+        all(map(may_sum_in_any_order, (value, locations, weights)))
         and max(math.prod(value.shape[1:]), math.prod(locations.shape[1:])) < 2**31  # within an image, 32 bits
         and value.shape[0] < 2**16  # programs along one axis
     )
@@ -208,9 +204,7 @@ def multi_scale_deformable_attn(
 ) -> Tensor:
     """As :func:`multi_scale_deformable_attn_pytorch`, by a kernel on a GPU: ours, or mmcv's where mmcv was compiled."""
     if _has_kernel(value, sampling_locations, attention_weights):
-        points = [sampling_locations.shape[4]] * sampling_locations.shape[3]
-        locations, weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-        return sampled_sums(value, spatial_shapes, locations, weights, points)
+        return sampled_sums(value, spatial_shapes, *_of_all_levels(sampling_locations, attention_weights))
     mmcv_ops = compiled_mmcv() if value.is_cuda else None
     if mmcv_ops is None or level_start_index is None:
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)

@@ -12,11 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl, triton
 
 # Elements of a program's tile, which is as many queries as that allows by the channels of a head; points whose corners
 # are asked for before the first is used. Of four elements a thread, the backward pass reads, adds up and writes alike.
@@ -264,12 +260,8 @@ def _backward(
         tl.store(grad_weights + place, seen.to(grad_weights.dtype.element_ty), mask=exists)
 
 
-def _compiled(function: Any, **options: Any) -> Any:
-    return triton.jit(**options)(function) if triton is not None else None
-
-
-_place, _nearest, _corners = _compiled(_place_of), _compiled(_nearest_of), _compiled(_corners_of)
-_offset, _channels, _add = _compiled(_offset_of), _compiled(_channels_of), _compiled(_add_to)
+_place, _nearest, _corners = jit(_place_of), jit(_nearest_of), jit(_corners_of)
+_offset, _channels, _add = jit(_offset_of), jit(_channels_of), jit(_add_to)
 # One compilation for all sizes of images.
-forward_kernel: Any = _compiled(_forward, do_not_specialize=['cells', 'queries'])
-backward_kernel: Any = _compiled(_backward, do_not_specialize=['cells', 'queries'])
+forward_kernel: Any = jit(_forward, do_not_specialize=['cells', 'queries'])
+backward_kernel: Any = jit(_backward, do_not_specialize=['cells', 'queries'])

@@ -7,11 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl, triton
 
 BLOCK, WARPS = 1024, 4
 
@@ -40,4 +36,4 @@ def _keys(values, keys, size, LARGEST: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(keys + start + place, (bits.to(tl.int64) << 32) + below, mask=place < size)
 
 
-kernel: Any = triton.jit(do_not_specialize=['size'])(_keys) if triton is not None else None
+kernel: Any = jit(_keys, do_not_specialize=['size'])

@@ -5,12 +5,11 @@ Letters: B images, K candidates, M results.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from .compiled import has_triton
 from .nms import apart, full_precision
 
 # Candidates that are settled together where no kernel does it.
@@ -105,7 +104,7 @@ def greedy_nms(boxes: Tensor, groups: Tensor, sizes: Tensor, threshold: float, l
     Returns:
         Places ``(B, limit)`` of the kept ones, 0 beyond their number, and the number ``(B,)``.
     """
-    if boxes.is_cuda and find_spec('triton') is not None:
+    if boxes.is_cuda and has_triton():
         from .padded_nms_kernel import launch
 
         return launch(boxes, groups, sizes, threshold, limit)

@@ -7,11 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl
 
 # Candidates that a program settles at once, and kept boxes that it compares them with at once.
 BLOCK, CHUNK, WARPS = 64, 128, 8
@@ -115,4 +111,4 @@ def _greedy(
 
 
 # One compilation for all sizes.
-kernel: Any = triton.jit(do_not_specialize=['num', 'limit'])(_greedy) if triton is not None else None
+kernel: Any = jit(_greedy, do_not_specialize=['num', 'limit'])

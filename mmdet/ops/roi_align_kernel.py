@@ -8,11 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
+from .triton_jit import jit, tl, triton
 
 # Channels and warps of a program, each of which has one row of up to 8 bins of one region; the fastest on an H200.
 POOL, SCATTER = (256, 1), (128, 2)
@@ -238,14 +234,10 @@ def _bins_of(regions, region, row, column, channel, channels, ROWS: tl.constexpr
     return base + ((row * COLUMNS + column) * channels)[:, None] + channel[None, :]
 
 
-def _jit(function: Any) -> Any:
-    return triton.jit(function) if triton is not None else None
-
-
-_level: Any = _jit(_level_of)
-_axis: Any = _jit(_axis_of)
-_tap: Any = _jit(_tap_of)
-_image: Any = _jit(_image_of)
-_bins: Any = _jit(_bins_of)
-pool_kernel: Any = _jit(_pool)
-scatter_kernel: Any = _jit(_scatter)
+_level: Any = jit(_level_of)
+_axis: Any = jit(_axis_of)
+_tap: Any = jit(_tap_of)
+_image: Any = jit(_image_of)
+_bins: Any = jit(_bins_of)
+pool_kernel: Any = jit(_pool)
+scatter_kernel: Any = jit(_scatter)

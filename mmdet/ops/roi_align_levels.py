@@ -6,32 +6,24 @@ Letters: B images, K regions, C channels, h and w of a pooled region.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .compiled import may_sum_in_any_order
 from .fixed_size import is_fixed_size
 
 
 def has_kernel(feats: Sequence[Tensor]) -> bool:
-    """Whether :func:`roi_align_levels` serves these maps: on a GPU with Triton.
-
-    Not where results must be the same in each run, since its gradients are summed in any order, nor in graphs that are
-    exported.
-    """
+    """Whether :func:`roi_align_levels` serves these maps: on a GPU with Triton."""
     first = feats[0]
     return (
-        first.is_cuda
-        and first.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        may_sum_in_any_order(first)
         and all(feat.dtype == first.dtype and feat.shape[:2] == first.shape[:2] for feat in feats[1:])
-        and not torch.are_deterministic_algorithms_enabled()
         and not is_fixed_size()
         and not torch.jit.is_tracing()
-        and not torch.compiler.is_exporting()
         and torch.__version__ >= '2.7'  # whose Triton takes tuples of maps
-        and find_spec('triton') is not None
     )
 
 
@@ -86,15 +78,7 @@ def pool_levels(
 
 
 @pool_levels.register_fake
-def _(
-    feats: list[Tensor],
-    rois: Tensor,
-    levels: Tensor | None,
-    size: list[int],
-    scales: list[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
+def _(feats: list[Tensor], rois: Tensor, levels: Tensor | None, size: list[int], *options: Any) -> Tensor:
     layout = torch.channels_last if is_channels_last(feats[0]) else torch.contiguous_format
     shape = (rois.shape[0], feats[0].shape[1], *size)
     return torch.empty(shape, dtype=feats[0].dtype, device=rois.device, memory_format=layout)
@@ -129,15 +113,7 @@ def scatter_levels(
 
 @scatter_levels.register_fake
 def _(
-    grad: Tensor,
-    rois: Tensor,
-    levels: Tensor | None,
-    batch: int,
-    heights: list[int],
-    widths: list[int],
-    scales: list[float],
-    sampling_ratio: int,
-    aligned: bool,
+    grad: Tensor, rois: Tensor, levels: Tensor | None, batch: int, heights: list[int], widths: list[int], *options: Any
 ) -> Tensor:
     return grad.new_empty(map_sizes(grad, batch, heights, widths)[-1])
 

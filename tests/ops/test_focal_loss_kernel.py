@@ -1,9 +1,5 @@
 """The kernel of the focal loss gives the numbers of the way that is taken without one."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -52,12 +48,8 @@ for rows, classes, kind, gamma in CASES:
 """
 
 
-def test_the_kernel_in_the_interpreter():
-    pytest.importorskip('triton')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernel_in_the_interpreter(interpret):
+    interpret(INTERPRETED)
 
 
 @pytest.mark.gpu

@@ -1,9 +1,5 @@
 """Matching of priors with boxes by a kernel: what the assigner makes of matrices of overlaps."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -59,12 +55,8 @@ torch.library.opcheck(match_boxes, (priors.boxes, priors.valid, gt.boxes, gt.mas
 """
 
 
-def test_the_kernels_in_the_interpreter():
-    pytest.importorskip('triton')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernels_in_the_interpreter(interpret):
+    interpret(INTERPRETED)
 
 
 class OwnRule(MaxIoUAssigner):

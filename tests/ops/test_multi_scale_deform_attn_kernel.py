@@ -1,9 +1,5 @@
 """The kernels of deformable attention give the numbers of the way that is taken without them."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -110,12 +106,8 @@ check_surroundings()
 """
 
 
-def test_the_kernels_in_the_interpreter():
-    pytest.importorskip('triton')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernels_in_the_interpreter(interpret):
+    interpret(INTERPRETED)
 
 
 class Names(TorchDispatchMode):
@@ -138,7 +130,7 @@ class Names(TorchDispatchMode):
 )
 @pytest.mark.parametrize('nearest', [False, True])
 def test_where_the_kernels_are_taken(monkeypatch, device, dtype, deterministic, chosen, nearest):
-    monkeypatch.setattr(module, 'WITH_TRITON', True)
+    monkeypatch.setattr('mmdet.ops.compiled.has_triton', lambda: True)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -157,7 +149,7 @@ def test_where_the_kernels_are_taken(monkeypatch, device, dtype, deterministic, 
 
 
 def test_large_images_go_without_kernels(monkeypatch):
-    monkeypatch.setattr(module, 'WITH_TRITON', True)
+    monkeypatch.setattr('mmdet.ops.compiled.has_triton', lambda: True)
     with FakeTensorMode():
         sampling = torch.empty(1, 1, 8, 4, 2, device='cuda'), torch.empty(1, 1, 8, 4, device='cuda')
         for cells, fits in ((2**23 - 1, True), (2**23, False)):  # 32 bits are those of an image, not of a batch
@@ -165,7 +157,7 @@ def test_large_images_go_without_kernels(monkeypatch):
 
 
 def test_exported_graphs_hold_no_kernel(monkeypatch):
-    monkeypatch.setattr(module, 'WITH_TRITON', True)
+    monkeypatch.setattr('mmdet.ops.compiled.has_triton', lambda: True)
 
     class Attention(torch.nn.Module):
         def forward(self, *tensors):

@@ -1,9 +1,5 @@
 """Keys of values by a kernel: those that the way without one makes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -33,12 +29,8 @@ torch.library.opcheck(order_keys, (values(torch.float16), False))
 """
 
 
-def test_the_kernel_in_the_interpreter():
-    pytest.importorskip('triton')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernel_in_the_interpreter(interpret):
+    interpret(INTERPRETED)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])

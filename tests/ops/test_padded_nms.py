@@ -1,9 +1,6 @@
 """Suppression of a padded batch: torchvision's answer, by every way in which it is computed."""
 
 import importlib
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -95,13 +92,8 @@ for case in CASES:
 """
 
 
-def test_the_kernel_in_the_interpreter():
-    pytest.importorskip('triton')
-    folder = os.path.dirname(__file__)
-    path = os.pathsep.join([folder, *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernel_in_the_interpreter(interpret):
+    interpret(INTERPRETED)
 
 
 @pytest.mark.parametrize('device', DEVICES)

@@ -1,9 +1,5 @@
 """RoIAlign of all levels by one kernel gives what torchvision gives level by level."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -109,12 +105,9 @@ def extractors():
     yield GenericRoIExtractor(roi_layer=layer, out_channels=1, featmap_strides=[4, 8, 16])
 
 
-def test_the_kernels_in_the_interpreter():
+def test_the_kernels_in_the_interpreter(interpret):
     pytest.importorskip('triton', minversion='3.3')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', INTERPRETED], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    interpret(INTERPRETED)
 
 
 class Operators(TorchDispatchMode):

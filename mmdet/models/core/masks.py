@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from mmdet.errors import UserValueError
+from mmdet.ops.compiled import has_triton
 from mmdet.ops.crop_windows import crop_windows
 from mmdet.structures.mask import BaseInstanceMasks, BitmapMasks
 from mmdet.structures.mask.mask_target import mask_target_single
@@ -195,7 +195,7 @@ def paste_masks(
 
 
 def _has_kernels(masks: Tensor) -> bool:
-    return masks.is_cuda and type(masks) is Tensor and find_spec('triton') is not None
+    return masks.is_cuda and type(masks) is Tensor and has_triton()
 
 
 def paste_batch(

@@ -7,11 +7,10 @@ depend on the device.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from mmdet.ops.compiled import has_triton
 from mmdet.ops.order_keys import order_keys
 
 
@@ -46,7 +45,7 @@ def _topk_looking(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor
 
 def _topk_by_key(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
     """A top-k of 64-bit keys, so that no two are equal."""
-    if values.is_cuda and values.is_floating_point() and find_spec('triton') is not None:
+    if values.is_cuda and values.is_floating_point() and has_triton():
         keys = order_keys(values.detach(), largest)
     else:
         keys = _keys(values, largest)

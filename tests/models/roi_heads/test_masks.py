@@ -1,6 +1,5 @@
 """Targets of mask heads, and masks pasted into images."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -254,12 +253,8 @@ for found, expected in zip(module.paste_batch(*batch), want, strict=True):
 """
 
 
-def test_the_kernels_in_the_interpreter():
-    pytest.importorskip('triton')
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': path}
-    done = subprocess.run([sys.executable, '-c', KERNEL], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_kernels_in_the_interpreter(interpret):
+    interpret(KERNEL)
 
 
 def mask_samples(boxes, inds, pos, gt):

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers import build_linear_layer
+from mmdet.ops.roi_align_levels import is_channels_last
 from mmdet.registry import MODELS
 
 from .bbox_head import BBoxHead
@@ -128,8 +128,7 @@ def flat_linear(fc: nn.Module, x: Tensor) -> Tensor:
 
     Where the channels of the maps come last, the weights are turned in place of the maps, which are many more.
     """
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    if not last or type(fc) is not nn.Linear or fc._forward_hooks or fc._forward_pre_hooks:
+    if not is_channels_last(x) or type(fc) is not nn.Linear or fc._forward_hooks or fc._forward_pre_hooks:
         return fc(x.flatten(1))
     weight = fc.weight.unflatten(1, (x.shape[1], -1)).transpose(1, 2).flatten(1)
     return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, fc.bias)

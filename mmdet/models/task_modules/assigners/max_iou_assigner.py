@@ -5,12 +5,11 @@ Letters: B images, G padded ground truths, P priors.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
 from mmdet.models.core import Assignment, AssignResult, BestMatch, PaddedGT, Priors
+from mmdet.ops.compiled import has_triton
 from mmdet.ops.match_boxes import match_boxes
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox.bbox_overlaps import BboxOverlaps2D
@@ -92,7 +91,7 @@ class MaxIoUAssigner(BaseAssigner):
         """Whether a kernel matches as the methods would: on a GPU, unless a subclass has its own rules."""
         plain = type(self.iou_calculator) is BboxOverlaps2D and self.iou_calculator.dtype is None
         own = type(self).overlaps is MaxIoUAssigner.overlaps and type(self).claims is MaxIoUAssigner.claims
-        return boxes.is_cuda and plain and own and self.gt_max_assign_all and find_spec('triton') is not None
+        return boxes.is_cuda and plain and own and self.gt_max_assign_all and has_triton()
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
         """The assignment of one image by given overlaps ``(n, P)`` of its ground truths."""
