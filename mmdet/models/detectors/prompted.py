@@ -150,7 +150,7 @@ class ReadsPrompts:
         The host does not wait for labels on a GPU. One that the text does not have is an error on a CPU; elsewhere its
         map is not a number, and so is the loss.
         """
-        known: dict[Any, tuple] = {}
+        known: dict[Any, tuple[str, Tensor]] = {}
         captions, tables = [], []
         for sample in samples:
             spans = sample.get('tokens_positive')
@@ -159,12 +159,13 @@ class ReadsPrompts:
                 if text not in known:
                     tokenized, caption, spans, names = self.get_tokens_and_prompts(sample.text, True)
                     self._check_length(tokenized, spans, names)
-                    known[text] = tokenized, caption, spans
-                tokenized, caption, spans = known[text]
+                    known[text] = caption, self._map_by_label(tokenized, dict(enumerate(spans)), sample)
+                caption, table = known[text]
             else:
                 caption = sample.text
-                tokenized = self.language_model.tokenize(caption)
-            tables.append(self._map_by_label(tokenized, spans, sample))
+                table = self._map_by_label(self.language_model.tokenize(caption), spans, sample)
+            self._check_labels(sample, table)
+            tables.append(table)
             captions.append(caption)
         each = torch.cat(tables).to(device, non_blocking=True).split([len(table) for table in tables])
         for sample, table in zip(samples, each):
@@ -173,15 +174,12 @@ class ReadsPrompts:
             sample.gt_instances.positive_maps = table.index_select(0, known_labels)
         return captions
 
-    def _map_by_label(self, tokenized: Any, spans: Any, sample: Any) -> Tensor:
+    def _map_by_label(self, tokenized: Any, places: Mapping[int, Any], sample: Any) -> Tensor:
         """``(N + 1, T)`` ones at the tokens of each label, N - 1 the highest of them; nan where there is none.
 
         Raises:
-            ValueError: if a label has no token, or a label that is on the CPU has no place in the text.
+            ValueError: if a label has no token.
         """
-        places = dict(enumerate(spans)) if isinstance(spans, Sequence) else spans
-        if sample.gt_instances.labels.device.type == 'cpu':
-            self._check_labels(sample, places)
         table = torch.full((max(places, default=-1) + 2, self.max_text_tokens), torch.nan, dtype=torch.float32)
         tokens, maps = self.get_positive_map(tokenized, list(places.values()))
         for label, own in zip(places, tokens.values()):
@@ -193,15 +191,18 @@ class ReadsPrompts:
         table[list(places)] = (maps > 0).float()
         return table
 
-    def _check_labels(self, sample: Any, places: Mapping) -> None:
+    def _check_labels(self, sample: Any, table: Tensor) -> None:
         """
         Raises:
-            ValueError: if a label has no place in the text.
+            ValueError: if a label that is on the CPU has no place in the text.
         """
+        if sample.gt_instances.labels.device.type != 'cpu':
+            return
+        known = ~table[:, 0].isnan()
         for label in sample.gt_instances.labels.tolist():
-            if label not in places:
+            if not (0 <= label < len(known) and known[label]):
                 raise UserValueError(
-                    f'the label {label} of {_name_of(sample)} is none of the {len(places)} in its text'
+                    f'the label {label} of {_name_of(sample)} is none of the {int(known.sum())} in its text'
                 )
 
     # -------------------------------------------------------------------------------------------- inference
