@@ -89,9 +89,7 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
             mask_cls: ``(Q, C + 1)`` logits.
             mask_pred: ``(Q, H, W)`` logits.
         """
-        scores = mask_cls.softmax(-1)[:, :-1]
-        votes = torch.einsum('qc,qhw->chw', scores, mask_pred.sigmoid())
-        return PixelData(sem_seg=votes.argmax(0)[None])
+        return PixelData(sem_seg=self._semantic(mask_cls[None], mask_pred[None]))
 
     def instance_postprocess(self, mask_cls: Tensor, mask_pred: Tensor) -> InstanceData:
         """``bboxes``, ``labels``, ``scores`` and ``masks (n, H, W)`` of the things among the ``max_per_image`` best
@@ -162,7 +160,7 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
             mask_pred: ``(B, Q, h, w)`` logits.
         """
         logits = F.interpolate(mask_pred, tuple(size), mode='bilinear', align_corners=False)
-        methods = dict(pan_results=self._fixed_panoptic, sem_results=self._fixed_semantic)
+        methods = dict(pan_results=self._fixed_panoptic, sem_results=self._semantic)
         results: dict[str, Any] = {
             name: PixelData(sem_seg=methods[name](mask_cls, logits)) for name in self.wanted() if name in methods
         }
@@ -188,7 +186,7 @@ class MaskFormerFusionHead(BasePanopticFusionHead):
             panoptic = torch.where(claims.gather(1, owner[:, None])[:, 0], panoptic, self.num_classes)
         return panoptic.int()
 
-    def _fixed_semantic(self, mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
+    def _semantic(self, mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
         """:meth:`semantic_postprocess` of all images, ``(B, H, W)``."""
         votes = torch.einsum('bqc,bqhw->bchw', mask_cls.softmax(-1)[..., :-1], mask_pred.sigmoid())
         return votes.argmax(1)
