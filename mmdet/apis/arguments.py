@@ -256,11 +256,21 @@ def name_and_score(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f'{text!r} is not NAME=SCORE, such as cat=0.5') from None
 
 
+def add_texts_argument(parser: argparse.ArgumentParser) -> None:
+    """``--texts``, see :func:`texts_of`."""
+    parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
+
+
+def texts_of(args: argparse.Namespace) -> str | list[str] | None:
+    """What ``--texts`` says: names, or one text that may have several."""
+    return args.texts[0] if args.texts and len(args.texts) == 1 else args.texts
+
+
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``mmdet label`` and ``tools/auto_label.py`` but the folder and the model."""
     parser.add_argument('--weights', metavar='FILE', help='checkpoint, URL or hf://owner/repo')
     parser.add_argument('--out', default='labels', metavar='FOLDER', help='folder to write to (labels)')
-    parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
+    add_texts_argument(parser)
     parser.add_argument('--sentence', action='store_true', help='texts are a sentence, whose nouns are looked for')
     parser.add_argument('--chunked-size', type=int, help='names that are read at a time, where all are too many')
     parser.add_argument(

@@ -24,6 +24,7 @@ from mmdet.utils.prompts import clean_names, prompt_of_sentence
 from mmdet.utils.score_thresholds import resolve_score_thresholds
 from mmdet.visualization.sheet import write_image
 
+from .arguments import texts_of
 from .det_inferencer import DetInferencer, with_progress
 from .detector import locate
 from .inference import IMAGE_SUFFIXES, as_prompt, require_texts
@@ -89,7 +90,6 @@ def label(args: Any) -> None:
         if (out / form).is_dir() and any((out / form).iterdir()):
             raise UserFileError(f'{str(out / form)!r} is not empty; choose another --out')
     config, weights = locate(args.model, args.weights)
-    texts = args.texts if args.texts is None or len(args.texts) > 1 else args.texts[0]
     inferencer = DetInferencer(config, weights, device=args.device)
     if args.chunked_size is not None:
         inferencer.model.test_cfg.chunked_size = args.chunked_size
@@ -97,7 +97,7 @@ def label(args: Any) -> None:
         inferencer,
         args.folder,
         out,
-        texts=' '.join(args.texts) if args.sentence and args.texts else as_prompt(texts),
+        texts=' '.join(args.texts) if args.sentence and args.texts else as_prompt(texts_of(args)),
         custom_entities=not args.sentence,
         score_thr=args.score_thr,
         class_thresholds=dict(args.class_thr) if args.class_thr else args.class_thresholds,

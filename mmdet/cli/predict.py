@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from mmdet.apis.arguments import add_texts_argument, parse_size, texts_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch', type=int, default=1, help='pictures that pass through the network together')
     parser.add_argument('--slice', metavar='WxH', help='cut large pictures into tiles of this size')
     parser.add_argument('--overlap', type=float, default=0.25, help='of neighbouring tiles, in parts of their sides')
-    parser.add_argument('--texts', nargs='+', help="names to look for, for detectors that read, or 'cat . dog .'")
+    add_texts_argument(parser)
     parser.add_argument('--out', default='outputs', metavar='FOLDER', help='folder to write to (outputs)')
     parser.add_argument('--no-pictures', action='store_true', help='write no drawings')
     parser.add_argument('--save-as', choices=FORMATS, help='write the predictions as annotations of this format too')
@@ -48,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mmdet.apis import Detector, write_predictions
-    from mmdet.apis.arguments import parse_size
     from mmdet.errors import UserFileError
     from mmdet.utils.output_names import OutputNames, on_one_line
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     names = OutputNames(by_stem=True)
     count, kept = 0, []
     with (out / 'predictions.json').open('w', encoding='utf-8') as file:
-        texts = args.texts and (args.texts if len(args.texts) > 1 else args.texts[0])
+        texts = texts_of(args)
         found = detector.predict(args.source, args.threshold, args.batch, tiles, args.overlap, True, texts)
         for result in found:
             count += 1
