@@ -74,7 +74,7 @@ def init(
         raise UserFileError(f'there is a config {str(path)!r} already; --force writes a new one')
     notes = '; '.join(text for subject, text in plan.reasons if not subject)
     for subject, text in plan.reasons:
-        if subject not in ('model', 'classes', '') if brief else True:
+        if not brief or subject not in ('model', 'classes', ''):
             print_once(f'{subject:8} {text}')
         if brief and subject == 'data' and notes:
             print_once(f'{"":8} {notes}')

@@ -93,11 +93,12 @@ class Exportable(nn.Module):
     @property
     def masks(self) -> dict[str, Any] | None:
         """How masks are to be read, as :class:`~mmdet.export.metadata.Metadata` has it; None where there are none."""
-        heads = (getattr(self.detector, f'{name}_head', None) for name in ('roi', 'mask', 'panoptic_fusion', 'bbox'))
+        names = ('roi_head', 'mask_head', 'panoptic_fusion_head', 'bbox_head')
+        heads: list[Any] = [getattr(self.detector, name, None) for name in names]
         for head in heads:
             enlarged = 'probabilities' if getattr(head, 'with_mask', False) else getattr(head, 'enlarged', None)
             if enlarged is not None:
-                cfg: Any = head.test_cfg or {}  # type: ignore[union-attr]
+                cfg = head.test_cfg or {}
                 of = 'box' if hasattr(head, 'with_mask') else 'picture'
                 return dict(of=of, threshold=cfg.get('mask_thr_binary', cfg.get('mask_thr', 0.5)), enlarged=enlarged)
         return None
