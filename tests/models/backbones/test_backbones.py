@@ -36,6 +36,7 @@ from mmdet.models.backbones import (
     WindowedViT,
 )
 from mmdet.registry import MODELS
+from mmdet.utils.key_maps import translate_state_dict
 
 STAGES = dict(
     stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(8,)),
@@ -143,6 +144,15 @@ def build(cls, kwargs, **more):
     kwargs = {key: value for key, value in {**kwargs, **more}.items() if value is not None}
     torch.manual_seed(0)
     return cls(**kwargs)
+
+
+@pytest.mark.parametrize(('cls', 'kwargs'), [row[:2] for row in BACKBONES])
+def test_weights_in_a_detector_of_3x_are_taken_for_no_other_librarys(cls, kwargs):
+    own = build(cls, kwargs).state_dict()
+    for prefix in ('', 'backbone.'):
+        weights = {f'{prefix}{name}': value for name, value in own.items()}
+        translated, library = translate_state_dict(weights, own)
+        assert library is None and list(translated) == list(weights)
 
 
 @pytest.mark.parametrize(('cls', 'kwargs', 'channels', 'strides'), BACKBONES)
