@@ -39,37 +39,42 @@ def regions(count: int) -> Tensor:
 def main() -> None:
     print(torch.cuda.get_device_name(), 'torch', torch.__version__)
     torch.manual_seed(0)
-    for dtype, last, count, bins in CASES:
-        layout = torch.channels_last if last else torch.contiguous_format
-        extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=bins, sampling_ratio=0), CHANNELS, STRIDES)
-        rois = regions(count)
-        levels = extractor.map_roi_levels(rois, 4)
-        feats = [torch.randn(BATCH, CHANNELS, *side, device='cuda', dtype=dtype) for side in SIDES]
-        feats = [feat.contiguous(memory_format=layout).requires_grad_() for feat in feats]
-        scales = [1 / stride for stride in STRIDES]
-        ours = lambda: roi_align_levels(feats, rois, levels, (bins, bins), scales)  # noqa: B023
-        wide = [feat.detach().float().requires_grad_() for feat in feats]
-        theirs = lambda maps: _by_torchvision(maps, rois, levels, scales, bins)  # noqa: B023
-        found, want = ours(), theirs(wide)
-        slope = torch.randn_like(want).to(dtype)
-        grads = torch.autograd.grad(found, feats, slope, retain_graph=True)
-        wanted = torch.autograd.grad(want, wide, slope.float())
-        error = lambda a, b: ((a.float() - b).abs().max() / b.abs().max()).item()
-        errors = error(found, want), max(map(error, grads, wanted))
-        del grads, wanted, want, wide
-        out = theirs(feats)
-        with torch.no_grad():
-            forward = median_ms(ours), median_ms(lambda: theirs(feats), 5)  # noqa: B023
-        backward = [
-            median_ms(lambda: torch.autograd.grad(result, feats, slope, retain_graph=True), 5)  # noqa: B023
-            for result in (found, out)
-        ]
-        print(
-            f'{dtype} channels last: {last}, {BATCH} x {count}, {bins}x{bins}: relative error {errors[0]:.1e}, of the '
-            f'gradients {errors[1]:.1e}; ms {forward[0]} (torchvision {forward[1]}), backward {backward[0]} '
-            f'({backward[1]})',
-            flush=True,
-        )
+    for case in CASES:
+        measure(*case)
+
+
+def measure(dtype: torch.dtype, last: bool, count: int, bins: int) -> None:
+    """Print the errors and the milliseconds of one case."""
+    layout = torch.channels_last if last else torch.contiguous_format
+    extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=bins, sampling_ratio=0), CHANNELS, STRIDES)
+    rois = regions(count)
+    levels = extractor.map_roi_levels(rois, 4)
+    feats = [torch.randn(BATCH, CHANNELS, *side, device='cuda', dtype=dtype) for side in SIDES]
+    feats = [feat.contiguous(memory_format=layout).requires_grad_() for feat in feats]
+    scales = [1 / stride for stride in STRIDES]
+    ours = lambda: roi_align_levels(feats, rois, levels, (bins, bins), scales)
+    wide = [feat.detach().float().requires_grad_() for feat in feats]
+    theirs = lambda maps: _by_torchvision(maps, rois, levels, scales, bins)
+    found, want = ours(), theirs(wide)
+    slope = torch.randn_like(want).to(dtype)
+    grads = torch.autograd.grad(found, feats, slope, retain_graph=True)
+    wanted = torch.autograd.grad(want, wide, slope.float())
+    error = lambda a, b: ((a.float() - b).abs().max() / b.abs().max()).item()
+    errors = error(found, want), max(map(error, grads, wanted))
+    del grads, wanted, want, wide
+    out = theirs(feats)
+    with torch.no_grad():
+        forward = median_ms(ours), median_ms(lambda: theirs(feats), 5)
+    backward = [
+        median_ms(lambda result=result: torch.autograd.grad(result, feats, slope, retain_graph=True), 5)
+        for result in (found, out)
+    ]
+    print(
+        f'{dtype} channels last: {last}, {BATCH} x {count}, {bins}x{bins}: relative error {errors[0]:.1e}, of the '
+        f'gradients {errors[1]:.1e}; ms {forward[0]} (torchvision {forward[1]}), backward {backward[0]} '
+        f'({backward[1]})',
+        flush=True,
+    )
 
 
 def _by_torchvision(feats: list[Tensor], rois: Tensor, levels: Tensor, scales: list[float], bins: int) -> Tensor:

@@ -1,16 +1,18 @@
 import json
 import runpy
+from pathlib import Path
 
 import pytest
-from test_texts import ROOT, files, inferencer  # noqa: F401 (fixtures)
 
 from mmdet.apis.auto_label import label_folder
 from mmdet.cli.main import main
 from mmdet.datasets.formats import read_data
 from mmdet.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 
-def test_a_folder_is_labelled_by_texts(inferencer, files, tmp_path):  # noqa: F811
+
+def test_a_folder_is_labelled_by_texts(inferencer, files, tmp_path):
     folder = next(path for path in files.rglob('*') if path.suffix in ('.png', '.jpg')).parent
     labels = label_folder(inferencer, folder, tmp_path, texts='dog . cat .', score_thr=0.0)
     assert labels.names == ['dog', 'cat'] and labels.annotations
@@ -24,7 +26,7 @@ def test_a_folder_is_labelled_by_texts(inferencer, files, tmp_path):  # noqa: F8
         label_folder(inferencer, folder, tmp_path)
 
 
-def test_the_command_writes_what_annotation_tools_read(files, tmp_path, capsys):  # noqa: F811
+def test_the_command_writes_what_annotation_tools_read(files, tmp_path, capsys):
     given = ['--model', str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
     given += ['--texts', 'dog', 'red cat', '--threshold', '0.0', '--no-page', '--save-as', 'yolo', 'cvat', 'coco']
     assert main(['label', str(files), *given, '--out', str(tmp_path)]) == 0
@@ -46,7 +48,7 @@ def _corners(entry):
     return x, y, x + width, y + height
 
 
-def test_more_names_than_a_text_may_have(files, tmp_path, capsys):  # noqa: F811
+def test_more_names_than_a_text_may_have(files, tmp_path, capsys):
     tool = runpy.run_path(str(ROOT / 'tools' / 'auto_label.py'))
     given = [str(files), str(files / 'config.py'), '--weights', str(files / 'weights.pth'), '--device', 'cpu']
     given += ['--out', str(tmp_path), '--score-thr', '0', '--no-page', '--texts', ' . '.join(map(str, range(200)))]
