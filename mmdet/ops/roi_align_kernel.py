@@ -11,7 +11,7 @@ from torch import Tensor
 from .triton_jit import jit, tl, triton
 
 # Channels and warps of a program, each of which has one row of up to 8 bins of one region; the fastest on an H200.
-POOL, SCATTER = (256, 1), (128, 2)
+POOLING, SCATTERING = (256, 1), (128, 2)
 
 
 def pool(
@@ -27,7 +27,7 @@ def pool(
     shape = (len(rois), feats[0].shape[1], *size)
     out = torch.empty(shape, dtype=feats[0].dtype, device=rois.device, memory_format=torch.channels_last)
     maps = [feat.contiguous(memory_format=torch.channels_last) for feat in feats]
-    _launch(pool_kernel, POOL, maps, rois, levels, out, scales, sampling_ratio, aligned)
+    _launch(False, maps, rois, levels, out, scales, sampling_ratio, aligned)
     return out
 
 
@@ -42,12 +42,11 @@ def scatter(
 ) -> None:
     """Add gradients of regions to those of ``maps``, which are in single precision and have the channels last."""
     grad = grad.contiguous(memory_format=torch.channels_last)
-    _launch(scatter_kernel, SCATTER, maps, rois, levels, grad, scales, sampling_ratio, aligned)
+    _launch(True, maps, rois, levels, grad, scales, sampling_ratio, aligned)
 
 
 def _launch(
-    kernel: Any,
-    program: tuple[int, int],
+    scatters: bool,
     maps: Sequence[Tensor],
     rois: Tensor,
     levels: Tensor | None,
@@ -59,6 +58,7 @@ def _launch(
     count, channels, rows, columns = regions.shape
     if not regions.numel() or not maps[0].numel():
         return
+    program = SCATTERING if scatters else POOLING
     block, bins = min(program[0], triton.next_power_of_2(channels)), triton.next_power_of_2(columns)
     # Sides as floats: a kernel is not compiled anew for other ones.
     sides = [tuple(float(feat.shape[axis]) for feat in maps) for axis in (2, 3)]
@@ -66,12 +66,12 @@ def _launch(
     kernel[(count * rows, triton.cdiv(channels, block))](
         tuple(maps), rois, rois if levels is None else levels.contiguous(), regions, channels, *sides,
         tuple(float(scale) for scale in scales), LEVELS=0 if levels is None else len(maps), ROWS=rows, COLUMNS=columns,
-        RATIO=max(sampling_ratio, 0), ALIGNED=aligned,
+        RATIO=max(sampling_ratio, 0), ALIGNED=aligned, SCATTER=scatters,
         BINS=bins, BLOCK=block, num_warps=program[1] * max(1, bins // 8),
     )  # fmt: skip
 
 
-def _pool(
+def _walk(
     maps,
     rois,
     levels,
@@ -87,8 +87,12 @@ def _pool(
     ALIGNED: tl.constexpr,
     BINS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SCATTER: tl.constexpr,
 ):
-    """One row of bins: each cell of the map is read once for each bin that it counts in."""
+    """One row of bins: each cell of the map is read once for each bin that it counts in.
+
+    ``SCATTER`` is the transpose: the gradient of the bins is added to the cells that they were read from.
+    """
     region, row = tl.program_id(0) // ROWS, tl.program_id(0) % ROWS
     base, height, width, scale, exists = _level(maps, levels, region, heights, widths, scales, LEVELS)
     y, bin_y, count_y, taps_y = _axis(rois, region, 2, scale, height, exists, ROWS, RATIO, ALIGNED)
@@ -99,61 +103,32 @@ def _pool(
     base = _image(base, rois, region, channels, height, width) + channel[None, :]
     step_y = width.to(tl.int32) * channels
     inside = (column < COLUMNS)[:, None] & (channel < channels)[None, :]
-    total = tl.zeros((BINS, BLOCK), tl.float32)
+    if SCATTER:
+        bins = _bins(regions, region, row, column, channel, channels, ROWS, COLUMNS)
+        total = tl.load(bins, mask=inside, other=0.0).to(tl.float32) / tl.maximum(count_y * count_x, 1.0)
+    else:
+        total = tl.zeros((BINS, BLOCK), tl.float32)
     for i in range(taps_x):
         cell_x, weight_x = _tap(x, bin_x, count_x, width, i, RATIO)
         place = base + (cell_x * channels)[:, None]
         used = inside & (weight_x != 0.0)[:, None]
-        part = tl.zeros((BINS, BLOCK), tl.float32)
+        if SCATTER:
+            part = total * weight_x[:, None]
+        else:
+            part = tl.zeros((BINS, BLOCK), tl.float32)
         for j in range(taps_y):
             cell_y, weight_y = _tap(y, bin_y, count_y, height, j, RATIO)
             if weight_y != 0.0:
-                part += tl.load(place + cell_y * step_y, mask=used, other=0.0).to(tl.float32) * weight_y
-        total += part * weight_x[:, None]
-    total = total / tl.maximum(count_y * count_x, 1.0)
-    bins = _bins(regions, region, row, column, channel, channels, ROWS, COLUMNS)
-    tl.store(bins, total.to(regions.dtype.element_ty), mask=inside)
-
-
-def _scatter(
-    maps,
-    rois,
-    levels,
-    regions,
-    channels,
-    heights,
-    widths,
-    scales,
-    LEVELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    RATIO: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    BINS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The transpose of :func:`_pool`: the gradient of a row of bins is added to the cells that it was read from."""
-    region, row = tl.program_id(0) // ROWS, tl.program_id(0) % ROWS
-    base, height, width, scale, exists = _level(maps, levels, region, heights, widths, scales, LEVELS)
-    y, bin_y, count_y, taps_y = _axis(rois, region, 2, scale, height, exists, ROWS, RATIO, ALIGNED)
-    x, bin_x, count_x, taps_x = _axis(rois, region, 1, scale, width, exists, COLUMNS, RATIO, ALIGNED)
-    column = tl.arange(0, BINS)
-    y, x = y + row * bin_y, x + column * bin_x
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    base = _image(base, rois, region, channels, height, width) + channel[None, :]
-    step_y = width.to(tl.int32) * channels
-    inside = (column < COLUMNS)[:, None] & (channel < channels)[None, :]
-    bins = _bins(regions, region, row, column, channel, channels, ROWS, COLUMNS)
-    grad = tl.load(bins, mask=inside, other=0.0).to(tl.float32) / tl.maximum(count_y * count_x, 1.0)
-    for i in range(taps_x):
-        cell_x, weight_x = _tap(x, bin_x, count_x, width, i, RATIO)
-        place = base + (cell_x * channels)[:, None]
-        used = inside & (weight_x != 0.0)[:, None]
-        part = grad * weight_x[:, None]
-        for j in range(taps_y):
-            cell_y, weight_y = _tap(y, bin_y, count_y, height, j, RATIO)
-            if weight_y != 0.0:
-                tl.atomic_add(place + cell_y * step_y, part * weight_y, mask=used, sem='relaxed')
+                if SCATTER:
+                    tl.atomic_add(place + cell_y * step_y, part * weight_y, mask=used, sem='relaxed')
+                else:
+                    part += tl.load(place + cell_y * step_y, mask=used, other=0.0).to(tl.float32) * weight_y
+        if not SCATTER:
+            total += part * weight_x[:, None]
+    if not SCATTER:
+        total = total / tl.maximum(count_y * count_x, 1.0)
+        bins = _bins(regions, region, row, column, channel, channels, ROWS, COLUMNS)
+        tl.store(bins, total.to(regions.dtype.element_ty), mask=inside)
 
 
 def _level_of(maps, levels, region, heights, widths, scales, LEVELS: tl.constexpr):
@@ -239,5 +214,4 @@ _axis: Any = jit(_axis_of)
 _tap: Any = jit(_tap_of)
 _image: Any = jit(_image_of)
 _bins: Any = jit(_bins_of)
-pool_kernel: Any = jit(_pool)
-scatter_kernel: Any = jit(_scatter)
+kernel: Any = jit(_walk)
