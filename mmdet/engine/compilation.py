@@ -25,6 +25,9 @@ from mmdet.errors import UserTypeError, UserValueError
 MANY = 8
 """More graphs than this for one network are too many: something about its inputs changes all the time."""
 
+NUMBERS = ('spatial_shapes', 'level_start_index')
+"""Arguments of attention layers that are tensors on the host: graphs get numbers, for they cannot look inside."""
+
 WITHOUT_NETWORK = ('roi_head', 'panoptic_fusion_head')
 """Heads whose parts are compiled, or that have nothing to compile."""
 
@@ -106,6 +109,8 @@ class CompiledCall:
 
     def __init__(self, name: str, function: Callable, options: dict) -> None:
         self.name, self.graphs = name, 0
+        owner = type(getattr(function, '__self__', None))
+        self.takes_numbers = owner.__module__.partition('.')[0] == 'mmdet'  # others may need tensors
         self.dynamic = options.pop('dynamic', None)
         self.compiled = torch.compile(
             _own_code(function, name), dynamic=False if self.dynamic is False else None, **options
@@ -114,6 +119,9 @@ class CompiledCall:
         self._axes: tuple[int, ...] = (0, 1, 2, 3) if self.dynamic else ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for name in NUMBERS if self.takes_numbers else ():
+            if isinstance(kwargs.get(name), Tensor) and kwargs[name].is_cpu:
+                kwargs[name] = kwargs[name].tolist()
         if self.dynamic is not False:
             self._mark([x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)])
         before, started = _graphs(), time.perf_counter()

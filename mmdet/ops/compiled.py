@@ -20,10 +20,12 @@ def compiled_mmcv() -> ModuleType | None:
         return None
 
 
-@functools.cache
+TRITON_IS_THERE = find_spec('triton') is not None
+
+
 def has_triton() -> bool:
     """Whether Triton is there, by which kernels are compiled. It is not imported to know."""
-    return find_spec('triton') is not None
+    return TRITON_IS_THERE  # looked up once, for `torch.compile` cannot follow the search
 
 
 def may_sum_in_any_order(x: Tensor) -> bool:

@@ -21,6 +21,9 @@ from mmdet.registry import MODELS
 from .compiled import compiled_mmcv, may_sum_in_any_order
 from .fixed_size import is_symbolic, stacked_numbers
 
+AUTOCAST_DEVICES = tuple(kind for kind in ('cpu', 'cuda', 'mps', 'xpu') if torch.amp.is_autocast_available(kind))
+"""Asked once, for `torch.compile` cannot follow the question."""
+
 
 def multi_scale_deformable_attn_pytorch(
     value: Tensor,
@@ -205,7 +208,7 @@ def multi_scale_deformable_attn(
     """As :func:`multi_scale_deformable_attn_pytorch`, by a kernel on a GPU: ours, or mmcv's where mmcv was compiled."""
     if _has_kernel(value, sampling_locations, attention_weights):
         return sampled_sums(value, spatial_shapes, *_of_all_levels(sampling_locations, attention_weights))
-    mmcv_ops = compiled_mmcv() if value.is_cuda else None
+    mmcv_ops = compiled_mmcv() if value.is_cuda and not torch.compiler.is_compiling() else None
     if mmcv_ops is None or level_start_index is None:
         return multi_scale_deformable_attn_pytorch(value, spatial_shapes, sampling_locations, attention_weights)
     spatial_shapes = torch.as_tensor(spatial_shapes).to(value.device, non_blocking=True)
@@ -217,7 +220,7 @@ def multi_scale_deformable_attn(
 def cast_once(x: Tensor) -> Tensor:
     """In the type in which autocast computes products: what several layers take is cast, and kept, once."""
     device = x.device.type
-    wanted = x.dtype == torch.float32 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    wanted = x.dtype == torch.float32 and device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
     return x.to(torch.get_autocast_dtype(device)) if wanted else x
 
 

@@ -122,6 +122,31 @@ def test_many_modules_of_one_class_have_limits_of_their_own():
     assert set(graphs(model).values()) == {1}
 
 
+def test_sizes_of_levels_are_numbers_in_a_graph():
+    """As tensors they would break it, or a kernel would be left out, depending on the version of torch."""
+    attention = MODELS.build(
+        dict(type='MultiScaleDeformableAttention', embed_dims=32, num_heads=4, num_levels=2, batch_first=True)
+    ).eval()
+    sizes = dict(spatial_shapes=torch.tensor([[4, 4], [2, 2]]), level_start_index=torch.tensor([0, 16]))
+    values = dict(value=torch.rand(2, 20, 32), reference_points=torch.rand(2, 5, 2, 2))
+    query, found = torch.rand(2, 5, 32), []
+
+    def backend(graph, inputs):
+        found.extend(inputs)
+        return graph
+
+    expected = attention(query, **values, **sizes)
+    torch.testing.assert_close(
+        CompiledCall('attention', attention, dict(backend=backend))(query, **values, **sizes), expected
+    )
+    assert any(x.dtype == torch.long for x in found if isinstance(x, torch.Tensor))  # of what is not ours
+    found.clear()
+    attention._compiled_call_impl = CompiledCall('own', attention._call_impl, dict(backend=backend, fullgraph=True))
+    torch.testing.assert_close(attention(query, **values, **sizes), expected)
+    assert all(x.dtype == torch.float32 for x in found if isinstance(x, torch.Tensor))
+    assert all(isinstance(value, torch.Tensor) for value in sizes.values())
+
+
 def test_too_many_compilations_are_told(monkeypatch):
     said = []
     monkeypatch.setattr('mmdet.engine.compilation.print_log', lambda text, *args: said.append(text))

@@ -176,6 +176,41 @@ def test_the_kernels_on_a_gpu(case, dtype):
     check(*case, 'cuda', dtype)
 
 
+def compiled_attention(device):
+    """One graph of attention under autocast, its operators, and the output."""
+    names: list[str] = []
+
+    def backend(graph, inputs):
+        names.extend(str(node.target) for node in graph.graph.nodes if node.op == 'call_function')
+        return graph
+
+    with torch.device(device):
+        attention = module.MultiScaleDeformableAttention(
+            embed_dims=32, num_heads=4, num_levels=2, num_points=2, batch_first=True
+        )
+        query, value, places = torch.rand(2, 5, 32), torch.rand(2, 20, 32), torch.rand(2, 5, 2, 2)
+    call = lambda query, value, places: attention(
+        query, value=value, reference_points=places, spatial_shapes=[(4, 4), (2, 2)], level_start_index=None
+    )
+    torch._dynamo.reset()
+    with torch.autocast(device, torch.bfloat16, enabled=torch.cuda.is_available()):
+        out = torch.compile(call, backend=backend, fullgraph=True)(query, value, places)
+    torch._dynamo.reset()
+    return names, out
+
+
+def test_compiled_graphs_hold_the_kernel(monkeypatch, _fake_gpu):
+    monkeypatch.setattr('mmdet.ops.compiled.has_triton', lambda: True)
+    with FakeTensorMode():
+        names, out = compiled_attention('cuda')
+    assert any('deformable_sums' in name for name in names) and out.shape == (2, 5, 32)
+
+
+@pytest.mark.gpu
+def test_compiled_graphs_hold_the_kernel_on_a_gpu():
+    assert any('deformable_sums' in name for name in compiled_attention('cuda')[0])
+
+
 @pytest.mark.gpu
 def test_the_surroundings_on_a_gpu():
     check_surroundings('cuda')

@@ -199,7 +199,7 @@ class WindowedViT(TransformerBackbone):
         windows = cells.unflatten(2, (self.num_windows, size[1])).unflatten(1, (self.num_windows, size[0]))
         tokens = self._tokens(windows.transpose(2, 3).flatten(0, 2).flatten(1, 2))
         outs = []
-        for index, block in enumerate(self.blocks[: max(self.out_indices) + 1]):
+        for index, block in enumerate(list(self.blocks)[: max(self.out_indices) + 1]):
             rows = tokens.shape[0] if index in self.window_blocks else batch
             tokens = run_checkpointed(lambda t, block=block, rows=rows: block(t, rows), tokens, self.with_cp)
             if index in self.out_indices:

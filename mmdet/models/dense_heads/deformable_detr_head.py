@@ -95,8 +95,8 @@ class DeformableDETRHead(DETRHead):
         """
         first = self.detecting or 0
         hidden_states = self._detecting_states(hidden_states)
-        scores = torch.stack([branch(state) for branch, state in zip(self.cls_branches[first:], hidden_states)])
-        layers = zip(self.reg_branches[first:], hidden_states, references[first:])
+        scores = torch.stack([branch(state) for branch, state in zip(list(self.cls_branches)[first:], hidden_states)])
+        layers = zip(list(self.reg_branches)[first:], hidden_states, references[first:])
         boxes = torch.stack([moved_references(branch(state), start) for branch, state, start in layers])
         return scores, boxes
 

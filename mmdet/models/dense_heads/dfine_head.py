@@ -108,7 +108,7 @@ class DFINEHead(DINOHead):
     ) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, C)`` and boxes ``(L, B, Q, 4)`` of what the decoder gave."""
         first, states = self.detecting or 0, self._detecting_states(hidden_states)
-        layers = zip(self.cls_branches[first:], self.lqe_layers[first:], states, corners[-len(states) :])
+        layers = zip(list(self.cls_branches)[first:], list(self.lqe_layers)[first:], states, corners[-len(states) :])
         scores = torch.stack([score(state) + quality(sides) for score, quality, state, sides in layers])
         return scores, references[-len(states) :]
 

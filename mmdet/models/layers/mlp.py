@@ -21,7 +21,7 @@ class MLP(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., C)`` -> ``(..., out)``, with ReLU between the layers."""
-        for layer in self.layers[:-1]:
+        for layer in list(self.layers)[:-1]:
             x = layer(x).relu_()
         return self.layers[-1](x)
 

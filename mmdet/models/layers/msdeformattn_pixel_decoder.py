@@ -117,7 +117,7 @@ class MSDeformAttnPixelDecoder(BaseModule):
         )  # (B, S, C)
         outs = [part.transpose(1, 2).unflatten(2, size) for part, size in zip(memory.split(counts, 1), sizes)]
         fine = feats[: -self.num_encoder_levels]
-        for feat, lateral, output in zip(fine[::-1], self.lateral_convs[::-1], self.output_convs[::-1]):
+        for feat, lateral, output in zip(fine[::-1], list(self.lateral_convs)[::-1], list(self.output_convs)[::-1]):
             coarser = F.interpolate(outs[-1], feat.shape[-2:], mode='bilinear', align_corners=False)
             outs.append(output(lateral(feat) + coarser))
         return self.mask_feature(outs[-1]), outs[: self.num_outs]

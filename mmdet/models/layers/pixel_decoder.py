@@ -63,7 +63,7 @@ class PixelDecoder(BaseModule):
     def _refined(self, coarsest: Tensor, feats: Sequence[Tensor]) -> Tensor:
         """The map for masks, of the pyramid that begins with its coarsest level."""
         y = coarsest
-        for feat, lateral, output in zip(feats[-2::-1], self.lateral_convs[::-1], self.output_convs[::-1]):
+        for feat, lateral, output in zip(feats[-2::-1], list(self.lateral_convs)[::-1], list(self.output_convs)[::-1]):
             y = output(lateral(feat) + F.interpolate(y, feat.shape[-2:], mode='nearest'))
         return self.mask_feature(y)
 

@@ -108,7 +108,7 @@ class FPN(Pyramid):
             return outs
         sources = dict(on_input=inputs[self.backbone_end_level - 1], on_lateral=laterals[-1], on_output=outs[-1])
         source = sources[self.add_extra_convs]
-        for i, conv in enumerate(self.fpn_convs[num_used:]):
+        for i, conv in enumerate(list(self.fpn_convs)[num_used:]):
             if i > 0:
                 source = F.relu(outs[-1]) if self.relu_before_extra_convs else outs[-1]
             outs.append(conv(source))

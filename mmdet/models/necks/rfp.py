@@ -41,7 +41,7 @@ class ASPP(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> the four branches, concatenated along the channels."""
-        outs = [conv(x).relu_() for conv in self.aspp[:-1]]
+        outs = [conv(x).relu_() for conv in list(self.aspp)[:-1]]
         outs.append(self.aspp[-1](self.gap(x)).relu_().expand_as(outs[-1]))
         return torch.cat(outs, dim=1)
 

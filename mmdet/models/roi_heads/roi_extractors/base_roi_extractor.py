@@ -58,7 +58,7 @@ class BaseRoIExtractor(BaseModule, metaclass=ABCMeta):
         if not has_kernel(feats):
             return None
         options = []
-        for layer in self.roi_layers[: len(feats)]:
+        for layer in list(self.roi_layers)[: len(feats)]:
             if type(layer) is not RoIAlign or layer.pool_mode != 'avg' or layer._forward_hooks:
                 return None
             options.append((layer.output_size, layer.sampling_ratio, layer.aligned))
