@@ -154,6 +154,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
                 raise UserValueError(f'mean has 3 values, but an image has {image.shape[0]} channels')
         size = [self._padded(max(image.shape[axis] for image in images)) for axis in (-2, -1)]
         channels = images[0].shape[0]
+        if self.device.type != 'cpu' and len({(image.dtype, image.shape[0]) for image in images}) == 1:
+            return self._normalized_together(images, size)
         batch = torch.full((len(images), channels, *size), float(self.pad_value), device=self.device)
         for place, image in zip(batch, images):
             image = image.to(self.device, non_blocking=True)
@@ -163,6 +165,28 @@ class DetDataPreprocessor(ImgDataPreprocessor):
                 continue
             for c, channel in enumerate(image.unbind()[::-1]):  # one by one, so that no reversed copy is made
                 self._fill(place[c : c + 1], channel[None], c)
+        return batch
+
+    def _normalized_together(self, images: Sequence[Tensor] | Tensor, size: Sequence[int]) -> Tensor:
+        """:meth:`pad_batch` of images of one type, for devices to which a few large steps come cheaper than many small
+        ones; the numbers are the same."""
+        shapes = [tuple(image.shape[1:]) for image in images]
+        if set(shapes) == {tuple(size)}:
+            whole = (images if isinstance(images, Tensor) else torch.stack(list(images))).to(
+                self.device, non_blocking=True
+            )
+        else:
+            whole = torch.zeros(len(images), len(images[0]), *size, dtype=images[0].dtype, device=self.device)
+            for place, image, (height, width) in zip(whole, images, shapes):
+                place[:, :height, :width].copy_(image, non_blocking=True)
+        if self._channel_conversion:
+            whole = whole.flip(1)
+        batch = torch.sub(whole, self.mean).div_(self.std).float() if self._enable_normalize else whole.float()
+        for place, (height, width) in zip(batch, shapes):
+            if height < size[0]:
+                place[:, height:] = float(self.pad_value)
+            if width < size[1]:
+                place[:, :height, width:] = float(self.pad_value)
         return batch
 
     def _fill(self, place: Tensor, image: Tensor, channel: int | None = None) -> None:

@@ -61,6 +61,25 @@ def test_equals_the_plain_formula(convert, normalize):
     assert out['data_samples'] is None
 
 
+@pytest.mark.parametrize('sizes', [[(4, 8), (4, 8)], [(4, 8), (3, 5), (4, 2)], [(3, 5)]])
+@pytest.mark.parametrize('convert', [False, True])
+@pytest.mark.parametrize('normalize', [False, True])
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+def test_all_images_together_are_what_each_is(sizes, convert, normalize, dtype):
+    """As devices prepare them that wait for the host to launch many small steps."""
+    images = [torch.randint(0, 256, (3, *size)).to(dtype) for size in sizes]
+    options = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]) if normalize else {}
+    preprocessor = DetDataPreprocessor(bgr_to_rgb=convert, pad_value=3, **options)
+    before = [image.clone() for image in images]
+    found = preprocessor._normalized_together(images, (4, 8))
+    assert found.dtype == torch.float32
+    preprocessor.pad_size_divisor = 4
+    expected = preprocessor.pad_batch(images)
+    assert torch.equal(found[..., : expected.shape[-1]], expected) and all(map(torch.equal, images, before))
+    if len(set(sizes)) == 1:
+        assert torch.equal(preprocessor._normalized_together(torch.stack(images), (4, 8)), found)
+
+
 def test_pads_masks_and_maps_in_training_alone():
     preprocessor = DetDataPreprocessor(pad_size_divisor=8, pad_mask=True, pad_seg=True, seg_pad_value=255)
     for training in (True, False):
