@@ -14,12 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 
 from .assignment import Assignment
-from .gt import PaddedGT
+from .gt import PaddedGT, pad_rows
 
 
 def noisy_labels(labels: Tensor, rate: float, num_classes: int) -> Tensor:
@@ -51,8 +50,8 @@ def queries_by_image(queries: Tensor, counts: Sequence[int]) -> Tensor:
     """
     total = sum(counts)
     repeats = len(queries) // total if total else 0
-    images = queries.view(repeats, total, queries.shape[1]).transpose(0, 1).split(list(counts))  # [(g, 2 * R, C)]
-    return pad_sequence(list(images), batch_first=True).transpose(1, 2).flatten(1, 2)
+    rows = queries.view(repeats, total, queries.shape[1]).transpose(0, 1)  # (N, 2 * R, C)
+    return pad_rows(rows, counts).transpose(1, 2).flatten(1, 2)
 
 
 def denoising_mask(num_gt: int, num_groups: int, num_queries: int, device: torch.device | str) -> Tensor:

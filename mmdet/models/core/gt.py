@@ -13,7 +13,6 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from mmdet.structures.bbox import BaseBoxes, bbox_xyxy_to_cxcywh
 
@@ -58,7 +57,7 @@ class PaddedGT:
         """Pad ``bboxes`` and ``labels``; lengths are host integers, so nothing waits for the device."""
         boxes = [box_rows(instance.bboxes) for instance in instances]
         padded, mask = _pad(boxes)
-        labels = _at_least_one(pad_sequence([instance.labels.long() for instance in instances], batch_first=True))
+        labels = pad_batch([instance.labels.long() for instance in instances])
         regions = region_mask = None
         if ignored is not None and any(item is not None and len(item) for item in ignored):
             regions, region_mask = _pad(
@@ -155,21 +154,29 @@ def box_rows(boxes: Tensor | BaseBoxes, size: int = 4) -> Tensor:
     return boxes if boxes.numel() or boxes.dim() == 2 else boxes.new_zeros(0, size)
 
 
-def _at_least_one(padded: Tensor) -> Tensor:
-    if padded.shape[1]:
-        return padded
-    return padded.new_zeros(len(padded), 1, *padded.shape[2:])
-
-
 def _pad(boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-    padded = _at_least_one(pad_sequence(boxes, batch_first=True))
-    ones = [box.new_ones(len(box), dtype=torch.bool) for box in boxes]
-    return padded, _at_least_one(pad_sequence(ones, batch_first=True))
+    padded, counts = pad_batch(boxes), torch.tensor([len(box) for box in boxes])
+    mask = torch.arange(padded.shape[1]) < counts[:, None]
+    return padded, mask.to(padded.device, non_blocking=True)
 
 
 def pad_batch(items: Sequence[Tensor]) -> Tensor:
     """Tensors ``(n_i, ...)`` of any kind padded with zeros to ``(B, max(n_i, 1), ...)``."""
-    return _at_least_one(pad_sequence(list(items), batch_first=True))
+    return pad_rows(torch.cat(list(items)), [len(item) for item in items])
+
+
+def pad_rows(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Rows ``(N, ...)`` of B images, ``counts`` of each, padded with zeros to ``(B, max(n_i, 1), ...)``.
+
+    A few steps however many images there are: a GPU waits for the host that has to launch one for each.
+    """
+    longest = max(1, *counts)
+    if min(counts) == longest:
+        return rows.unflatten(0, (-1, longest))
+    places = [image * longest + place for image, count in enumerate(counts) for place in range(count)]
+    index = torch.tensor(places, dtype=torch.long).to(rows.device, non_blocking=True)
+    padded = rows.new_zeros(len(counts) * longest, *rows.shape[1:]).index_copy(0, index, rows)
+    return padded.unflatten(0, (-1, longest))
 
 
 @dataclass

@@ -68,11 +68,9 @@ def bbox_mapping_back(
 
 def bbox2roi(bbox_list: list[Tensor | BaseBoxes]) -> Tensor:
     """Boxes of each image -> RoIs (N, 1 + box_dim), whose first column is the image's index."""
-    rois = []
-    for index, boxes in enumerate(bbox_list):
-        boxes = get_box_tensor(boxes)
-        rois.append(torch.cat([boxes.new_full((len(boxes), 1), index), boxes], dim=-1))
-    return torch.cat(rois)
+    boxes = torch.cat([get_box_tensor(image) for image in bbox_list])
+    column = [torch.full((len(image), 1), float(index), device='cpu') for index, image in enumerate(bbox_list)]
+    return torch.cat([torch.cat(column).to(boxes, non_blocking=True), boxes], 1)
 
 
 def roi2bbox(rois: Tensor) -> list[Tensor]:
