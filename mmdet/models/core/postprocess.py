@@ -232,13 +232,13 @@ def suppressed(
     return kept, counts
 
 
-def split_images(kept: dict[str, Tensor], counts: Tensor) -> list[InstanceData]:
-    """The results of each image; the host waits once, for the counts."""
-    if is_fixed_size():
+def split_images(kept: dict[str, Tensor], counts: Tensor | Sequence[int]) -> list[InstanceData]:
+    """The results of each image; the host waits once, for the counts, if it does not have them."""
+    if is_fixed_size() and isinstance(counts, Tensor):
         return [fixed_instances(kept, counts)]
     return [
         InstanceData(**{name: value[b, :count] for name, value in kept.items()})
-        for b, count in enumerate(counts.tolist())
+        for b, count in enumerate(counts.tolist() if isinstance(counts, Tensor) else counts)
     ]
 
 

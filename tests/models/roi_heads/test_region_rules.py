@@ -302,8 +302,9 @@ def test_sides_are_taken_from_their_ends():
         MODELS.build(dict(sabl_head(), bbox_coder=dict(type='BucketingBBoxCoder', num_buckets=10, scale_factor=1.0)))
 
 
+@pytest.mark.parametrize('room', [1, 1024])
 @pytest.mark.parametrize('rescale', [False, True])
-def test_all_images_at_once_find_what_each_finds(rescale):
+def test_all_images_at_once_find_what_each_finds(rescale, room):
     """With scores that are multiplied by how sure the sides are, after the threshold."""
     torch.manual_seed(0)
     head = MODELS.build(sabl_head()).eval()
@@ -315,7 +316,9 @@ def test_all_images_at_once_find_what_each_finds(rescale):
     args = rois.split(6), scores.split(6), head.bbox_pred_split(pair, [6, 6])
     alone = head.predict_by_feat(*args, metas, cfg, rescale)
     valid = torch.ones(2, 6, dtype=torch.bool)
+    head.room = room
     together = head.predict_batch(*args, valid, metas, cfg, rescale)
+    assert head.room == max(room, 16)  # the next power of two above the number of candidates
     for found, expected in zip(together, alone):
         assert found.labels.tolist() == expected.labels.tolist() and len(found)
         torch.testing.assert_close(found.scores, expected.scores)

@@ -59,6 +59,9 @@ class BBoxHead(BaseModule):
     target_fields: tuple[str, ...] = ('pos_priors', 'neg_priors', 'pos_gt_bboxes', 'pos_gt_labels')
     """What :meth:`_get_targets_single` takes of the samples of an image."""
 
+    room: int = 1024
+    """How many candidates of an image :meth:`predict_batch` expects at most; grows with the images."""
+
     def __init__(
         self,
         with_avg_pool: bool = False,
@@ -268,8 +271,10 @@ class BBoxHead(BaseModule):
         rcnn_test_cfg: ConfigDict,
         rescale: bool = False,
     ) -> InstanceList:
-        """:meth:`predict_by_feat` of all images at once. The host waits twice: for the number of candidates, which is
-        that of pairs of RoI and class above ``score_thr``, and for that of the results.
+        """:meth:`predict_by_feat` of all images at once. The host waits once, for the number of results.
+
+        Candidates are pairs of RoI and class above ``score_thr``. How many there are is known no sooner, so that the
+        device has room for :attr:`room` of them, and all is done again with more if that was too little.
 
         Args:
             rois, cls_scores, bbox_preds: Of each image equally many, N; ``valid (B, N)`` says which count.
@@ -282,25 +287,30 @@ class BBoxHead(BaseModule):
         if not late:
             boxes, factors = self._decoded(boxes, preds, shapes)
         scores = scores[..., :-1].float().masked_fill(~valid[..., None], -1).flatten(1)  # (B, N * C)
-        if is_fixed_size():
-            scores, index = scores.topk(min(fixed_options().candidates, scores.shape[1]))
-        else:
-            count = int((scores > rcnn_test_cfg.score_thr).sum(1).max())
-            scores, index = stable_topk(scores, max(count, 1))  # (B, K)
-        roi, labels = index // self.num_classes, index % self.num_classes
-        if late:  # of the candidates alone
-            boxes = self._decoded(_of_pairs(boxes, index, roi), _of_pairs(preds, index, roi), shapes)[0].float()
-        else:
-            boxes = _of_pairs(boxes.float(), index, roi)
-        above = scores > rcnn_test_cfg.score_thr
-        if factors is not None:
-            scores = scores * factors.gather(1, roi)
-        fields = dict(bboxes=boxes, scores=scores, labels=labels)
-        if rescale:
-            fields.update(rescaled_fields(fields, batch_img_metas))
         options = dict(rcnn_test_cfg.nms) if is_fixed_size() else greedy_options(rcnn_test_cfg.nms)
         groups = None if options.pop('class_agnostic', False) else 'labels'
-        return split_images(*suppressed(fields, above, options, groups, rcnn_test_cfg.max_per_img))
+
+        def results_of(top: Tensor, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+            roi, labels = index // self.num_classes, index % self.num_classes
+            if late:  # of the candidates alone
+                found = self._decoded(_of_pairs(boxes, index, roi), _of_pairs(preds, index, roi), shapes)[0].float()
+            else:
+                found = _of_pairs(boxes.float(), index, roi)
+            above = top > rcnn_test_cfg.score_thr
+            fields = dict(bboxes=found, scores=top if factors is None else top * factors.gather(1, roi), labels=labels)
+            if rescale:
+                fields.update(rescaled_fields(fields, batch_img_metas))
+            return suppressed(fields, above, dict(options), groups, rcnn_test_cfg.max_per_img)
+
+        if is_fixed_size():
+            return split_images(*results_of(*scores.topk(min(fixed_options().candidates, scores.shape[1]))))
+        most = (scores > rcnn_test_cfg.score_thr).sum(1).max()
+        while True:
+            kept, counts = results_of(*stable_topk(scores, self.room))
+            *each, needed = torch.cat([counts, most[None]]).tolist()
+            if needed <= self.room:
+                return split_images(kept, each)
+            self.room = 1 << (needed - 1).bit_length()
 
     @by_batch
     @in_float32
