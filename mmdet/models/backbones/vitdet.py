@@ -5,6 +5,7 @@ Letters: B images, N pictures or windows, H, W cells of one, T = H * W, A heads,
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ class RelativeAttention(SelfAttention):
         rows, columns = relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width)
         by_row = torch.einsum('nahwd,hkd->nahwk', cells, rows.to(cells)).flatten(2, 3)  # (N, A, T, H)
         by_column = torch.einsum('nahwd,wkd->nahwk', cells, columns.to(cells)).flatten(2, 3)  # (N, A, T, W)
-        if by_row.shape[:3].numel() * height * width <= LARGEST_BIAS:
+        if math.prod(by_row.shape[:3]) * height * width <= LARGEST_BIAS:
             biases = (by_row[..., None] + by_column[..., None, :]).flatten(3)  # (N, A, T, T)
             return F.scaled_dot_product_attention(query, key, value, attn_mask=biases)
         # A key that also says its row and its column as unit vectors meets the biases in the product with the query.

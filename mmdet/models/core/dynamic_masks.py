@@ -303,7 +303,8 @@ def dynamic_logits(maps: Tensor, *layers: Tensor) -> Tensor:
     size, half = maps.shape[2:], len(layers) // 2
     found = torch.baddbmm(layers[half].reshape(batch, -1, 1), layers[0].flatten(1, 2), maps.flatten(2))
     for weight, bias in zip(layers[1:half], layers[half + 1 :]):
-        found = found.relu_().view(batch * slots, -1, size.numel())  # in place before it is a view, else it is copied
+        found = found.relu_()  # in place before it is a view, else it is copied
+        found = found.view(batch * slots, -1, size[0] * size[1])  # numel() would fix the size of a graph
         found = torch.baddbmm(bias.flatten(0, 1)[..., None], weight.flatten(0, 1), found)
     return found.view(batch, slots, *size)
 

@@ -67,7 +67,7 @@ class PointRendRoIHead(StandardRoIHead):
     def _get_fine_grained_point_feats(self, x: tuple[Tensor, ...], rois: Tensor, rel_roi_points: Tensor) -> Tensor:
         """Features ``(K, c, P)`` of the levels that masks are pooled from, at points ``(K, P, 2)`` of RoIs."""
         points, feats = rel_roi_point_to_rel_img_point(rois, rel_roi_points, (1, 1)), []  # in pixels
-        image = rois[:, 0].long().repeat_interleave(points.shape[1], output_size=points.shape[:2].numel())
+        image = rois[:, 0].long().repeat_interleave(points.shape[1], output_size=points.shape[0] * points.shape[1])
         for level, stride in zip(x, self.mask_roi_extractor.featmap_strides):
             at = points.flatten(0, 1) / stride - 0.5
             sampled = bilinear_bags(widened(level), image, at[:, :1], at[:, 1:]).to(level.dtype)
