@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from mmdet.errors import UserValueError
 from .runtime import optional
 
 KINDS = ('Conv', 'Gemm', 'MatMul')
-"""Operators that are computed in 8 bits; all else, boxes above all, stays as it is."""
+"""Operators with weights that are computed in 8 bits; all else, boxes above all, stays as it is."""
+CHOICES = ('TopK', 'NonMaxSuppression')
+"""Operators that look at predictions."""
+SIZES = ('Shape', 'Size')
+"""Operators that see no values."""
 
 
 def quantise(source: Path, target: Path, inputs: Sequence[Tensor]) -> None:
     """Write an ONNX file whose networks compute in 8 bits, with scales for each channel of their weights.
+
+    The layers that predict, and products of what they predict, stay as they are: see :func:`layers_in_float`.
 
     Args:
         inputs: Some ten to a few hundred ``(B, 3, H, W)``, as the file takes them.
@@ -51,6 +58,7 @@ def quantise(source: Path, target: Path, inputs: Sequence[Tensor]) -> None:
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(KINDS),
+            nodes_to_exclude=layers_in_float(known.graph),
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QUInt8,
@@ -59,3 +67,31 @@ def quantise(source: Path, target: Path, inputs: Sequence[Tensor]) -> None:
     del model.metadata_props[:]
     model.metadata_props.extend(known.metadata_props)
     onnx.save(model, str(target))
+
+
+def layers_in_float(graph: Any) -> list[str]:
+    """Names of the nodes of ``KINDS`` that have no weights of their own, as the products of masks with what is
+    predicted for them, and of those whose results no other layer takes before they are chosen from or come out: the
+    scores and boxes of all places, which 256 steps would make equal or move."""
+    weights = {value.name for value in graph.initializer if len(value.dims) > 1}
+    outputs = {output.name for output in graph.output}
+    takers: dict[str, list[Any]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            takers[name].append(node)
+    layers = [node for node in graph.node if node.op_type in KINDS]
+    weighted = {node.name for node in layers if node.input[1] in weights}
+
+    predicts: dict[str, bool] = {}  # of a value: whether it comes out, or is chosen from, before a layer takes it
+    produced = [name for node in graph.node for name in node.output]
+    for value in reversed(produced):
+        predicts[value] = value in outputs or any(
+            node.op_type in CHOICES
+            or (
+                node.name not in weighted
+                and node.op_type not in SIZES
+                and any(predicts.get(name, False) for name in node.output)
+            )
+            for node in takers[value]
+        )
+    return [node.name for node in layers if node.name not in weighted or any(predicts[name] for name in node.output)]
