@@ -347,6 +347,8 @@ def evaluate(cfg: Any, checkpoint: str | None, file: str | Path | None = None) -
     cfg = copy.deepcopy(cfg)
     cfg.setdefault('work_dir', str(Path('work_dirs') / 'export'))
     cfg.load_from = None if file else checkpoint
+    cfg.console = 'quiet'  # the caller says what it is about
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'console': None}
     if file:
         in_the_place_of(cfg, str(file))
     return {name: float(value) for name, value in build_runner(cfg).test().items() if isinstance(value, (int, float))}

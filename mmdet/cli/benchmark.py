@@ -15,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_benchmark_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure, and print a table."""
-    from mmdet.apis.benchmarking import as_table, measure
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print a table; 1 if a file could not be measured."""
+    from mmdet.apis.benchmarking import measure_all
 
-    rows = [measure(args, file) for file in args.files]
-    print(as_table(rows))
+    return int(not measure_all(args))

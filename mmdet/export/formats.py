@@ -167,6 +167,7 @@ def build_engine(tensorrt: Any, onnx_path: Path, request: Request) -> None:
 def _write_pt2(program: torch.export.ExportedProgram, request: Request) -> Path:
     if request.metadata.precision != 'float32':
         program = program.run_decompositions({})  # which resolves where autocast begins and ends
+    program.example_inputs = None  # pictures that would be most of a small file
     torch.export.save(program, str(request.path), extra_files={KEY: request.metadata.dump()})
     return request.path
 
