@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmdet.config import building
+from mmdet.engine.console import quiet_for_now
 from mmdet.errors import UserRuntimeError, UserValueError
 from mmdet.export.exported_detector import MAPS, ExportedDetector, fit_pipeline, in_the_place_of
 from mmdet.export.form import Exportable, score_threshold
@@ -214,7 +216,7 @@ def pictures_of(cfg: Any, options: Options) -> list:
     from mmdet.apis.offline import dataset_of
 
     try:
-        with building(cfg):
+        with quiet_for_now(), building(cfg):
             dataset = dataset_of(copy.deepcopy(cfg), test_mode=True)
             paths = [dataset.get_data_info(i)['img_path'] for i in range(min(most, len(dataset)))]
         if paths and all(Path(path).is_file() for path in paths):
@@ -345,13 +347,15 @@ def evaluate(cfg: Any, checkpoint: str | None, file: str | Path | None = None) -
     from .launch import build_runner
 
     cfg = copy.deepcopy(cfg)
-    cfg.setdefault('work_dir', str(Path('work_dirs') / 'export'))
     cfg.load_from = None if file else checkpoint
     cfg.console = 'quiet'  # the caller says what it is about
     cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'console': None}
     if file:
         in_the_place_of(cfg, str(file))
-    return {name: float(value) for name, value in build_runner(cfg).test().items() if isinstance(value, (int, float))}
+    # not in the folder of a training, whose config would be overwritten by that of the file
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cfg.work_dir:
+        found = build_runner(cfg).test()
+    return {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
 
 
 __all__ = ['Exported', 'ExportedDetector', 'Options', 'export_detector']

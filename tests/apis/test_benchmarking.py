@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmdet.apis import launch
 from mmdet.apis.benchmarking import as_table, inputs_for, measure_all, milliseconds
+from mmdet.apis.exporting import evaluate
 from mmdet.cli.benchmark import run
 from mmdet.config import load_config
 from mmdet.errors import UserValueError
@@ -66,3 +68,20 @@ def test_times_are_medians_of_runs_over_all_inputs():
 def test_table():
     rows = [dict(file='a.pth', ms=1.23456), dict(file='b.onnx', ms=None, mAP=0.5)]
     assert as_table(rows).splitlines() == ['file    ms     mAP', 'a.pth   1.235  -', 'b.onnx  -      0.5']
+
+
+def test_evaluation_leaves_the_folder_of_a_training_alone(monkeypatch):
+    seen = []
+
+    class Runner:
+        def __init__(self, cfg):
+            seen.append(cfg)
+
+        def test(self):
+            return dict(mAP=0.5, table='text')
+
+    monkeypatch.setattr(launch, 'build_runner', Runner)
+    cfg = load_config(CONFIG)
+    cfg.work_dir = 'work_dirs/mine'
+    assert evaluate(cfg, 'mine.pth') == dict(mAP=0.5)
+    assert seen[0].load_from == 'mine.pth' and seen[0].work_dir != cfg.work_dir == 'work_dirs/mine'
