@@ -14,6 +14,7 @@ from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
 from mmdet.models.core import PaddedGT, QueryOutputs, unpack_gt_instances
+from mmdet.models.layers.mlp import each_through
 from mmdet.models.layers.transformer.deformable_detr_layers import moved_references
 from mmdet.registry import MODELS
 from mmdet.utils import InstanceList, OptInstanceList
@@ -87,18 +88,22 @@ class DeformableDETRHead(DETRHead):
         """``(L, B, Q, D)``, or ``(1, B, Q, D)`` of the only layer that detects."""
         return hidden_states if self.detecting is None else hidden_states[-1:]
 
-    def forward(self, hidden_states: Tensor, references: Sequence[Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, references: Sequence[Tensor], deltas: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, cls_out_channels)`` and boxes ``(L, B, Q, 4)`` of ``(L, B, Q, D)``.
 
         Args:
             references: Of each layer, points ``(B, Q, 2)`` or boxes ``(B, Q, 4)``; those after the last are not used.
+            deltas: ``(L, B, Q, 4)`` what the branches of boxes give, where the decoder knows it already.
         """
-        first = self.detecting or 0
-        hidden_states = self._detecting_states(hidden_states)
-        scores = torch.stack([branch(state) for branch, state in zip(list(self.cls_branches)[first:], hidden_states)])
-        layers = zip(list(self.reg_branches)[first:], hidden_states, references[first:])
-        boxes = torch.stack([moved_references(branch(state), start) for branch, state, start in layers])
-        return scores, boxes
+        first, states = self.detecting or 0, self._detecting_states(hidden_states)
+        scores = each_through(list(self.cls_branches)[first:], states)
+        deltas = each_through(list(self.reg_branches)[first:], states) if deltas is None else deltas[-len(states) :]
+        starts = references[first : first + len(states)]
+        if len({start.shape[-1] for start in starts}) > 1:
+            return scores, torch.stack([moved_references(*pair) for pair in zip(deltas, starts)])
+        return scores, moved_references(deltas, torch.stack(list(starts)))
 
     def loss(  # type: ignore[override]
         self,

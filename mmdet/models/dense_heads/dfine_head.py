@@ -28,6 +28,7 @@ from mmdet.models.core import (
     side_targets,
     unpack_gt_instances,
 )
+from mmdet.models.layers.mlp import each_through
 from mmdet.models.layers.transformer import LocationQuality
 from mmdet.registry import MODELS
 from mmdet.utils import InstanceList
@@ -108,9 +109,10 @@ class DFINEHead(DINOHead):
     ) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, C)`` and boxes ``(L, B, Q, 4)`` of what the decoder gave."""
         first, states = self.detecting or 0, self._detecting_states(hidden_states)
-        layers = zip(list(self.cls_branches)[first:], list(self.lqe_layers)[first:], states, corners[-len(states) :])
-        scores = torch.stack([score(state) + quality(sides) for score, quality, state, sides in layers])
-        return scores, references[-len(states) :]
+        layers = list(self.lqe_layers)[first:]
+        sharpness = layers[0].sharpness(corners[-len(states) :])
+        quality = each_through([layer.reg_conf for layer in layers], sharpness)
+        return each_through(list(self.cls_branches)[first:], states) + quality, references[-len(states) :]
 
     def loss(  # type: ignore[override]
         self,

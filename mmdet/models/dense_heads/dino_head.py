@@ -29,6 +29,11 @@ from .deformable_detr_head import DeformableDETRHead
 from .detr_head import Losses, image_sizes
 
 
+def _known(hidden_states: Tensor, references: Sequence[Tensor], deltas: Tensor | None) -> tuple:
+    """Arguments of a head's forward, which one of 3.x takes without ``deltas``."""
+    return (hidden_states, references) if deltas is None else (hidden_states, references, deltas)
+
+
 @MODELS.register_module()
 class DINOHead(DeformableDETRHead):
     """Deformable DETR's, with losses of denoising queries, and of the classes that the encoder sees."""
@@ -43,15 +48,17 @@ class DINOHead(DeformableDETRHead):
         enc_outputs_coord: Tensor,
         batch_data_samples: Sequence,
         dn_meta: dict | None,
+        deltas: Tensor | None = None,
     ) -> dict:
         """Losses of what decoder and encoder gave.
 
         Args:
             enc_outputs_class, enc_outputs_coord: ``(B, Q, C)`` logits and ``(B, Q, 4)`` boxes of the encoder.
             dn_meta: ``num_denoising_queries``, D, the first of the queries, and ``num_denoising_groups``.
+            deltas: As for :meth:`forward`.
         """
         gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
-        outs = self(hidden_states, references)
+        outs = self(*_known(hidden_states, references, deltas))
         return self.loss_by_feat(*(*outs, enc_outputs_class, enc_outputs_coord, gt_instances, metas, dn_meta))
 
     def loss_by_feat(  # type: ignore[override]
@@ -81,8 +88,20 @@ class DINOHead(DeformableDETRHead):
         losses = self.loss(hidden_states, references, batch_data_samples=batch_data_samples, **encoder)
         dn_meta = encoder['dn_meta'] or {}
         wanted = slice(dn_meta.get('num_denoising_queries', 0), -dn_meta.get('num_dense_queries', 0) or None)
-        outs = tuple(value[:, :, wanted] for value in self(hidden_states, references))
+        outs = self(*_known(hidden_states, references, encoder.get('deltas')))
+        outs = tuple(value[:, :, wanted] for value in outs)
         return losses, self._predict_of(outs, batch_data_samples, rescale=False)
+
+    def predict(  # type: ignore[override]
+        self,
+        hidden_states: Tensor,
+        references: Sequence[Tensor],
+        batch_data_samples: Sequence,
+        rescale: bool = True,
+        deltas: Tensor | None = None,
+    ) -> InstanceList:
+        """Detections of each image by the last layer; ``deltas`` as for :meth:`forward`."""
+        return self._predict_of(self(*_known(hidden_states, references, deltas)), batch_data_samples, rescale)
 
     @staticmethod
     def split_outputs(

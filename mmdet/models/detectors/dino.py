@@ -121,8 +121,9 @@ class DINO(DeformableDETR):
         dn_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> dict:
-        """``hidden_states (L, B, D + Q, C)`` and ``references``, a list of those before and after each of L layers."""
-        states, references = self.decoder(
+        """``hidden_states (L, B, D + Q, C)`` and ``references``, a list of those before and after each of L layers;
+        and ``deltas``, where the decoder returns them."""
+        states, references, *deltas = self.decoder(
             query=query,
             value=memory,
             key_padding_mask=memory_mask,
@@ -134,4 +135,4 @@ class DINO(DeformableDETR):
             reg_branches=self.bbox_head.reg_branches,
             **kwargs,
         )
-        return dict(hidden_states=states, references=list(references))
+        return dict(hidden_states=states, references=list(references), **dict(zip(('deltas',), deltas)))

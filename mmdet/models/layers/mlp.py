@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks.drop import build_dropout
@@ -8,6 +12,45 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+
+
+RELU = nn.ReLU()
+
+
+def each_through(branches: Sequence[nn.Module], states: Sequence[Tensor] | Tensor) -> Tensor:
+    """``(L, ..., out)`` of L states ``(..., C)``, each by the branch at its place; linear layers that are alike, and
+    chains of such and of ReLU, in one product for all of them."""
+    branches = list(branches)[: len(states)]
+    chains = [_steps(branch) for branch in branches]
+    if len(chains) == 1 or not all(_same_steps(step) for step in zip_longest(*chains)):
+        return torch.stack([branch(state) for branch, state in zip(branches, states)])
+    x = states if isinstance(states, Tensor) else torch.stack(list(states))
+    inner = x.shape[1:-1]
+    x = x.flatten(1, -2)  # (L, N, C)
+    for step in zip(*chains):
+        if isinstance(step[0], nn.ReLU):
+            x = x.relu()
+        else:
+            weights, biases = (torch.stack([getattr(layer, name) for layer in step]) for name in ('weight', 'bias'))
+            x = torch.baddbmm(biases[:, None], x, weights.transpose(1, 2))
+    return x.unflatten(1, inner)
+
+
+def _steps(branch: nn.Module) -> list[nn.Module]:
+    """The modules that a branch runs one after the other."""
+    if type(branch) is MLP:
+        return [step for layer in branch.layers for step in (layer, RELU)][:-1]
+    return list(branch) if type(branch) is nn.Sequential else [branch]
+
+
+def _same_steps(step: tuple) -> bool:
+    """Whether all of these modules are ReLU, or plain linear layers with bias of one shape that nobody watches."""
+    if any(type(layer) is not type(step[0]) or layer._forward_hooks or layer._forward_pre_hooks for layer in step):
+        return False
+    if type(step[0]) is nn.ReLU:
+        return True
+    alike = {(layer.in_features, layer.out_features, layer.bias is None) for layer in step if type(layer) is nn.Linear}
+    return len(alike) == 1 and not next(iter(alike))[-1]
 
 
 class MLP(BaseModule):

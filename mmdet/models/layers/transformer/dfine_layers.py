@@ -49,9 +49,13 @@ class LocationQuality(BaseModule):
         nn.init.zeros_(self.reg_conf.layers[-1].bias)
 
     def forward(self, corners: Tensor) -> Tensor:
-        """``(B, Q, 1)`` of ``(B, Q, 4 * (R + 1))`` logits."""
+        """``(..., 1)`` of ``(..., 4 * (R + 1))`` logits."""
+        return self.reg_conf(self.sharpness(corners))
+
+    def sharpness(self, corners: Tensor) -> Tensor:
+        """``(..., 4 * (topk + 1))`` the largest probabilities of each side, and their mean."""
         best = corners.unflatten(-1, (4, -1)).softmax(-1).topk(self.topk, -1).values
-        return self.reg_conf(torch.cat([best, best.mean(-1, keepdim=True)], -1).flatten(2))
+        return torch.cat([best, best.mean(-1, keepdim=True)], -1).flatten(-2)
 
 
 class DFINETransformerDecoderLayer(RTDETRTransformerDecoderLayer):

@@ -17,7 +17,11 @@ from mmdet.models.layers.mlp import MLP
 from mmdet.ops.multi_scale_deform_attn import cast_once, init_sampling, sampled_sums
 
 from .attention import MultiheadAttention
-from .deformable_detr_layers import DeformableDetrTransformerDecoder, DeformableDetrTransformerDecoderLayer
+from .deformable_detr_layers import (
+    DeformableDetrTransformerDecoder,
+    DeformableDetrTransformerDecoderLayer,
+    moved_references,
+)
 from .dino_layers import DinoTransformerDecoder
 
 METHODS = ('default', 'discrete')
@@ -142,13 +146,46 @@ class RTDETRTransformerDecoder(DinoTransformerDecoder):
     """
 
     layer_class = RTDETRTransformerDecoderLayer
-    reference_eps = 1e-5
 
     def __init__(self, *args: Any, eval_idx: int = -1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if eval_idx not in range(-self.num_layers, self.num_layers):
             raise UserValueError(f'eval_idx must be one of {self.num_layers} layers, got {eval_idx}')
         self.eval_idx = eval_idx % self.num_layers
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None,
+        self_attn_mask: Tensor | None,
+        reference_points: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        valid_ratios: Tensor,
+        reg_branches: nn.ModuleList,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs ``(L, B, Q, C)``, the references ``(L + 1, B, Q, 4)`` before and after each layer, and the logits ``(L,
+        B, Q, 4)`` by which each moved its own; arguments as of :class:`DinoTransformerDecoder`."""
+        queries, references, deltas = [], [reference_points], []
+        ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, F, 4)
+        for index, layer in enumerate(self._active_layers()):
+            places = reference_points[:, :, None] * ratios
+            query = layer(
+                query,
+                value=value,
+                query_pos=self._query_pos(places[:, :, 0], query),
+                self_attn_mask=self_attn_mask,
+                key_padding_mask=key_padding_mask,
+                reference_points=places,
+                spatial_shapes=spatial_shapes,
+            )
+            delta = reg_branches[index](query)
+            moved = moved_references(delta, reference_points)
+            reference_points = moved.detach()
+            for values, one in zip((queries, references, deltas), (query, moved, delta)):
+                values.append(one)
+        return torch.stack(queries), torch.stack(references), torch.stack(deltas)
 
     def deploy(self) -> None:
         """Drop the layers after the one that detects."""
