@@ -20,6 +20,14 @@ from .deformable_detr_layers import moved_references
 from .rt_detr_layers import RTDETRTransformerDecoder, RTDETRTransformerDecoderLayer, SampledAttention
 
 
+def within_half(x: Tensor) -> Tensor:
+    """The same, where half precision was computed with clamped to what it holds."""
+    device = x.device.type
+    halved = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    largest = torch.finfo(torch.float16).max
+    return x.clamp(-largest, largest) if halved or x.dtype == torch.float16 else x
+
+
 class GatedSum(BaseModule):
     """A residual whose two parts are weighted by gates that both decide (Appendix A, "target gating layer")."""
 
@@ -81,8 +89,7 @@ class DFINETransformerDecoderLayer(RTDETRTransformerDecoderLayer):
         query = self.self_attn(query, query_pos=query_pos, attn_mask=self_attn_mask)
         query = self.norms[0](query)
         seen = self.cross_attn(query, value, query_pos=query_pos, key_padding_mask=key_padding_mask, **kwargs)
-        largest = torch.finfo(torch.float16).max
-        return self.norms[1](self.ffn(self.gateway(query, seen)).clamp(-largest, largest))
+        return self.norms[1](within_half(self.ffn(self.gateway(query, seen))))
 
 
 class DFINETransformerDecoder(RTDETRTransformerDecoder):
@@ -118,9 +125,8 @@ class DFINETransformerDecoder(RTDETRTransformerDecoder):
         previous: Any = 0
         total: Any = 0
         start = None
-        ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, F, 4)
         for index, layer in enumerate(self._active_layers()):
-            where = reference_points[:, :, None] * ratios
+            where = self._places(reference_points, key_padding_mask, valid_ratios)
             query = layer(
                 query,
                 value,

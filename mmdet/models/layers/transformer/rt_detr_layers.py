@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
-from mmdet.models.layers.mlp import MLP
+from mmdet.models.layers.mlp import MLP, each_through
 from mmdet.ops.multi_scale_deform_attn import cast_once, init_sampling, sampled_sums
 
 from .attention import MultiheadAttention
@@ -96,12 +97,13 @@ class SampledAttention(BaseModule):
         key_padding_mask: Tensor | None = None,
         reference_points: Tensor | None = None,
         spatial_shapes: Tensor | Sequence[tuple[int, int]] | None = None,
+        projected: bool = False,
         **kwargs: Any,
     ) -> Tensor:
         """``(B, Q, C)`` of the same.
 
         Args:
-            value: ``(B, S, C)``.
+            value: ``(B, S, C)``; what the projection gives of it if ``projected``.
             key_padding_mask: ``(B, S)`` True at cells of padding.
             reference_points: ``(B, Q, F or 1, 4)`` boxes cx, cy, w, h in parts of the image.
             spatial_shapes: ``(F, 2)`` height and width of each level, on the host.
@@ -110,17 +112,26 @@ class SampledAttention(BaseModule):
             raise UserValueError('SampledAttention needs reference_points with 4 coordinates and spatial_shapes')
         identity = query
         query = cast_once(query if query_pos is None else query + query_pos)
-        value = value if self.value_proj is None else self.value_proj(value)
+        value = value if self.value_proj is None or projected else self.value_proj(value)
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0)
-        shape = *query.shape[:2], self.num_heads, sum(self.points)
-        offsets = self.sampling_offsets(query).reshape(*shape, 2)
-        weights = self.attention_weights(query).reshape(shape).softmax(-1)
+        offsets, weights = self._numbers(query)
+        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        offsets = offsets.unflatten(-1, (self.num_heads, -1, 2))
         locations = self._locations(reference_points[:, :, None], offsets)
         value = value.unflatten(-1, (self.num_heads, -1))
         out = sampled_sums(value, spatial_shapes, locations, weights, self.points, nearest=self.method == 'discrete')
         out = out if self.output_proj is None else self.output_proj(out)
         return out + identity if self.add_identity else out
+
+    def _numbers(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets ``(B, Q, H * P * 2)`` and logits of weights ``(B, Q, H * P)``, in one product unless someone watches
+        the layers."""
+        layers = self.sampling_offsets, self.attention_weights
+        if any(type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
+            return layers[0](query), layers[1](query)
+        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ('weight', 'bias'))
+        return F.linear(query, weight, bias).split([layer.out_features for layer in layers], -1)
 
     def _locations(self, boxes: Tensor, offsets: Tensor) -> Tensor:
         """``(B, Q, H, P, 2)`` of the same, and boxes ``(B, Q, 1, F or 1, 4)``."""
@@ -168,12 +179,14 @@ class RTDETRTransformerDecoder(DinoTransformerDecoder):
         """Outputs ``(L, B, Q, C)``, the references ``(L + 1, B, Q, 4)`` before and after each layer, and the logits ``(L,
         B, Q, 4)`` by which each moved its own; arguments as of :class:`DinoTransformerDecoder`."""
         queries, references, deltas = [], [reference_points], []
-        ratios = torch.cat([valid_ratios, valid_ratios], -1)[:, None]  # (B, 1, F, 4)
-        for index, layer in enumerate(self._active_layers()):
-            places = reference_points[:, :, None] * ratios
+        layers = self._active_layers()
+        values, projected = self._values(layers, value)
+        for index, layer in enumerate(layers):
+            places = self._places(reference_points, key_padding_mask, valid_ratios)
             query = layer(
                 query,
-                value=value,
+                value=values[index],
+                projected=projected,
                 query_pos=self._query_pos(places[:, :, 0], query),
                 self_attn_mask=self_attn_mask,
                 key_padding_mask=key_padding_mask,
@@ -183,9 +196,25 @@ class RTDETRTransformerDecoder(DinoTransformerDecoder):
             delta = reg_branches[index](query)
             moved = moved_references(delta, reference_points)
             reference_points = moved.detach()
-            for values, one in zip((queries, references, deltas), (query, moved, delta)):
-                values.append(one)
+            for outputs, one in zip((queries, references, deltas), (query, moved, delta)):
+                outputs.append(one)
         return torch.stack(queries), torch.stack(references), torch.stack(deltas)
+
+    @staticmethod
+    def _places(boxes: Tensor, key_padding_mask: Tensor | None, valid_ratios: Tensor) -> Tensor:
+        """``(B, Q, F, 4)`` boxes ``(B, Q, 4)`` in parts of each padded level, or ``(B, Q, 1, 4)`` if nothing is
+        padded."""
+        boxes = boxes[:, :, None]
+        return boxes if key_padding_mask is None else boxes * torch.cat([valid_ratios, valid_ratios], -1)[:, None]
+
+    @staticmethod
+    def _values(layers: Sequence[nn.Module], value: Tensor) -> tuple[Sequence[Tensor], bool]:
+        """Values of each of L layers, ``(B, S, C)``, projected in one product where all of them do that; and whether
+        they are."""
+        projections = [getattr(getattr(layer, 'cross_attn', None), 'value_proj', None) for layer in layers]
+        if not all(isinstance(projection, nn.Linear) for projection in projections):
+            return [value] * len(layers), False
+        return each_through(projections, value.expand(len(layers), *value.shape)).unbind(), True
 
     def deploy(self) -> None:
         """Drop the layers after the one that detects."""
