@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 
 
 def bin_places(num_bins: int, up: float, scale: float) -> Tensor:
@@ -33,11 +33,10 @@ def moved_sides(boxes: Tensor, distances: Tensor, scale: float) -> Tensor:
 
     A distance of ``scale`` is the width or height of the box.
     """
-    center, size = boxes[..., :2], boxes[..., 2:]
+    center, size = boxes.split(2, -1)
+    start, end = distances.split(2, -1)
     step = size / abs(scale)
-    start = center - (0.5 * abs(scale) + distances[..., :2]) * step
-    end = center + (0.5 * abs(scale) + distances[..., 2:]) * step
-    return bbox_xyxy_to_cxcywh(torch.cat([start, end], -1))
+    return torch.cat([center + (end - start) * step / 2, (start + end + abs(scale)) * step], -1)
 
 
 def side_targets(boxes: Tensor, truth: Tensor, places: Tensor, scale: float) -> tuple[Tensor, Tensor]:

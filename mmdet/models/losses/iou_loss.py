@@ -22,10 +22,10 @@ from .utils import WeightedLoss, column_weight, weighted_loss
 
 @dataclass
 class AlignedBoxes:
-    """Sides of two aligned sets of boxes, of their intersections and of the boxes that enclose both."""
+    """Sides ``(4, ...)`` of two aligned sets of boxes, of their intersections and of the boxes that enclose both."""
 
-    pred: tuple[Tensor, Tensor, Tensor, Tensor]
-    target: tuple[Tensor, Tensor, Tensor, Tensor]
+    pred: Tensor
+    target: Tensor
     overlap: Tensor
     areas: Tensor
     enclose_width: Tensor
@@ -36,17 +36,20 @@ class AlignedBoxes:
         """Of boxes ``(..., 4)`` xyxy; predictions in half precision are widened."""
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()  # squares of pixel coordinates leave the range of half precision
-        px1, py1, px2, py2 = pred.unbind(-1)
-        tx1, ty1, tx2, ty2 = target.to(pred).unbind(-1)
-        width = (torch.min(px2, tx2) - torch.max(px1, tx1)).clamp(min=0)
-        height = (torch.min(py2, ty2) - torch.max(py1, ty1)).clamp(min=0)
+        # Sides first, so that x and y are computed together, from numbers that lie side by side.
+        pred, target = (boxes.movedim(-1, 0).contiguous() for boxes in (pred, target.to(pred)))
+        (pred_start, pred_end), (start, end) = pred.split(2), target.split(2)  # (2, ...)
+        width, height = (torch.min(pred_end, end) - torch.max(pred_start, start)).clamp(min=0)
+        pred_width, pred_height = pred_end - pred_start
+        target_width, target_height = end - start
+        enclose_width, enclose_height = (torch.max(pred_end, end) - torch.min(pred_start, start)).clamp(min=0)
         return cls(
-            pred=(px1, py1, px2, py2),
-            target=(tx1, ty1, tx2, ty2),
+            pred=pred,
+            target=target,
             overlap=width * height,
-            areas=(px2 - px1) * (py2 - py1) + (tx2 - tx1) * (ty2 - ty1),
-            enclose_width=(torch.max(px2, tx2) - torch.min(px1, tx1)).clamp(min=0),
-            enclose_height=(torch.max(py2, ty2) - torch.min(py1, ty1)).clamp(min=0),
+            areas=pred_width * pred_height + target_width * target_height,
+            enclose_width=enclose_width,
+            enclose_height=enclose_height,
         )
 
     def sizes(self, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -10,6 +10,8 @@ from mmcv.cnn.bricks.drop import build_dropout
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmdet.ops.multi_scale_deform_attn import cast_once
+
 
 class MultiheadAttention(BaseModule):
     """``torch.nn.MultiheadAttention`` with positions, dropout and a residual, with the names and arguments of mmcv's.
@@ -99,8 +101,8 @@ class MultiheadAttention(BaseModule):
             return out.transpose(0, 1)
         sources = [(query, 2), (value, 1)] if query is key else [(query, 1), (key, 1), (value, 1)]
         sizes = [count * self.embed_dims for _, count in sources]
-        weights = attn.in_proj_weight.split(sizes)
-        biases = [None] * len(sizes) if attn.in_proj_bias is None else attn.in_proj_bias.split(sizes)
+        weights = cast_once(attn.in_proj_weight).split(sizes)
+        biases = [None] * len(sizes) if attn.in_proj_bias is None else cast_once(attn.in_proj_bias).split(sizes)
         parts = [
             part.transpose(1, 2)  # (B, heads, Q or K, C / heads)
             for (source, count), weight, bias in zip(sources, weights, biases)
