@@ -109,7 +109,7 @@ class DFINEHead(DINOHead):
     ) -> tuple[Tensor, Tensor]:
         """Logits ``(L, B, Q, C)`` and boxes ``(L, B, Q, 4)`` of what the decoder gave."""
         first, states = self.detecting or 0, self._detecting_states(hidden_states)
-        layers = list(self.lqe_layers)[first:]
+        layers: list[Any] = list(self.lqe_layers)[first:]
         sharpness = layers[0].sharpness(corners[-len(states) :])
         quality = each_through([layer.reg_conf for layer in layers], sharpness)
         return each_through(list(self.cls_branches)[first:], states) + quality, references[-len(states) :]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 
-
 RELU = nn.ReLU()
 
 

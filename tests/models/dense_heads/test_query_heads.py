@@ -200,6 +200,20 @@ def test_losses_are_those_of_a_loop_over_layers_and_images(name):
             torch.testing.assert_close(losses[prefix + loss], value, rtol=1e-4, atol=1e-5)
 
 
+def test_boxes_that_the_decoder_moved_are_not_moved_again():
+    built = build('DINOHead')
+    given, data_samples = inputs('DINOHead', 2), samples('many', 'one')
+    expected = built.loss(**given, batch_data_samples=data_samples)
+    deltas = torch.stack([branch(state) for branch, state in zip(built.reg_branches, given['hidden_states'])])
+    built.reg_branches = None
+    found = built.loss(**given, batch_data_samples=data_samples, deltas=deltas)
+    assert found.keys() == expected.keys()
+    torch.testing.assert_close(list(found.values()), list(expected.values()))
+    losses, detections = built.loss_and_predict(**given, batch_data_samples=data_samples, deltas=deltas)
+    torch.testing.assert_close(list(losses.values()), list(expected.values()))
+    assert len(detections) == 2
+
+
 @pytest.mark.parametrize('name', DENOISING)
 def test_losses_of_denoising_are_those_of_a_loop_over_layers_and_images(name):
     built = build(name)

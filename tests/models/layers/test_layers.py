@@ -28,6 +28,7 @@ from mmdet.models.layers import (
     resolve_layer,
     run_checkpointed,
 )
+from mmdet.models.layers.mlp import each_through
 from mmdet.registry import MODELS
 
 
@@ -218,3 +219,37 @@ def test_dynamic_convolution_of_each_region(with_proj):
         x = conv.norm_out(x).relu()
         expected = conv.fc_norm(conv.fc_layer(x.flatten())).relu() if with_proj else x[0].flatten(0, 1)
         torch.testing.assert_close(result, expected)
+
+
+def linear_chains(count):
+    return [nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ('branches', 'products'),
+    [
+        ([nn.Linear(3, 2) for _ in range(3)], 1),
+        (linear_chains(4), 2),  # the last one is for another
+        ([MLP(3, 5, 2, 2) for _ in range(3)], 2),
+        ([nn.Linear(3, 2, bias=False) for _ in range(3)], 0),
+        ([*linear_chains(2), nn.Linear(3, 2)], 0),
+        ([nn.Linear(3, 2)], 0),
+    ],
+)
+def test_each_state_through_its_branch(branches, products):
+    states = torch.randn(min(len(branches), 3), 2, 4, 3, requires_grad=True)
+    expected = torch.stack([branch(state) for branch, state in zip(branches, states, strict=False)])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        found = each_through(branches, states)
+    assert sum(event.name == 'aten::baddbmm' for event in profile.events()) == products
+    torch.testing.assert_close(found, expected)
+    weights = [weight for branch in branches[: len(states)] for weight in branch.parameters()]
+    for one, other in zip(*(torch.autograd.grad(y.square().sum(), [states, *weights]) for y in (found, expected))):
+        torch.testing.assert_close(one, other)
+
+
+def test_branches_that_someone_watches_run_themselves():
+    branches, seen = [nn.Linear(3, 2) for _ in range(2)], []
+    branches[1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    found = each_through(branches, torch.randn(2, 4, 3))
+    assert len(seen) == 1 and torch.equal(found[1], seen[0])

@@ -176,8 +176,8 @@ class RTDETRTransformerDecoder(DinoTransformerDecoder):
         valid_ratios: Tensor,
         reg_branches: nn.ModuleList,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs ``(L, B, Q, C)``, the references ``(L + 1, B, Q, 4)`` before and after each layer, and the logits ``(L,
-        B, Q, 4)`` by which each moved its own; arguments as of :class:`DinoTransformerDecoder`."""
+        """Outputs ``(L, B, Q, C)``, the references ``(L + 1, B, Q, 4)`` before and after each layer, and the logits
+        ``(L, B, Q, 4)`` by which each moved its own; arguments as of :class:`DinoTransformerDecoder`."""
         queries, references, deltas = [], [reference_points], []
         layers = self._active_layers()
         values, projected = self._values(layers, value)
