@@ -42,7 +42,7 @@ param_scheduler = [
 custom_hooks = [
     _base_.custom_hooks[0],
     dict(type='PipelineSwitchHook', switch_epoch=4, switch_pipeline=_base_.dense_pipeline),
-    dict(type='PipelineSwitchHook', switch_epoch=max_epochs // 2, switch_pipeline=_base_.train_pipeline),
+    dict(type='PipelineSwitchHook', switch_epoch=max_epochs // 2, switch_pipeline=_base_.blend_pipeline),
     dict(
         type='PipelineSwitchHook',
         switch_epoch=max_epochs - plain_epochs,

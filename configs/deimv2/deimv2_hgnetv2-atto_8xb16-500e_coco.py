@@ -21,8 +21,10 @@ size = (320, 320)
 resize = dict(type='Resize', scale=size, keep_ratio=False)
 pack_pipeline = [_base_.pack_pipeline[0], resize, *_base_.pack_pipeline[2:]]
 mosaic, mixup = (dict(transform, img_scale=size) for transform in _base_.dense_pipeline[2:4])
-dense_pipeline = [*_base_.load_pipeline, mosaic, mixup, _base_.dense_pipeline[4], *pack_pipeline]
+blended = [*pack_pipeline[:2], _base_.copy_blend, *pack_pipeline[2:]]
+dense_pipeline = [*_base_.load_pipeline, mosaic, mixup, _base_.dense_pipeline[4], *blended]
 train_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.train_pipeline]
+blend_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.blend_pipeline]
 test_pipeline = [resize if step['type'] == 'Resize' else step for step in _base_.test_pipeline]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
@@ -30,6 +32,6 @@ test_dataloader = val_dataloader
 custom_hooks = [
     _base_.custom_hooks[0],
     dict(_base_.custom_hooks[1], switch_pipeline=dense_pipeline),
-    dict(_base_.custom_hooks[2], switch_pipeline=train_pipeline),
+    dict(_base_.custom_hooks[2], switch_pipeline=blend_pipeline),
     dict(_base_.custom_hooks[3], switch_pipeline=[*_base_.load_pipeline, *pack_pipeline]),
 ]

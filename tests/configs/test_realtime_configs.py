@@ -17,7 +17,7 @@ from mmdet.structures.mask import BitmapMasks
 pytestmark = pytest.mark.usefixtures('default_scope')
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = ('rtdetr', 'rtdetrv2', 'dfine', 'deim', 'lwdetr', 'rfdetr', 'vitdet')
+FAMILIES = ('rtdetr', 'rtdetrv2', 'dfine', 'deim', 'lwdetr', 'rfdetr', 'vitdet', 'deimv2')
 SMALLEST = (
     'rtdetr_r18vd_4xb4-72e_coco',
     'rtdetrv2_r18vd_4xb4-120e_coco',
@@ -26,6 +26,7 @@ SMALLEST = (
     'lwdetr_tiny_8xb4-60e_coco',
     'rfdetr_nano_8xb2-60e_coco',
     'mask-rcnn_vit-b-mae_lsj-100e_coco',
+    'deimv2_hgnetv2-atto_8xb16-500e_coco',
 )
 CONFIGS = {path.stem: path for family in FAMILIES for path in sorted((ROOT / 'configs' / family).glob('*.py'))}
 spec = importlib.util.spec_from_file_location('realtime_peers', ROOT / 'benchmarks' / 'realtime_peers.py')
@@ -105,6 +106,19 @@ def test_trains_a_step_detects_and_is_exported(name):
         exported = torch.export.export(network, (images,), strict=False).module()
         other = images.flip(-1)
         torch.testing.assert_close(exported(other), network(other), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if name.startswith('deimv2')])
+def test_objects_are_blended_in_until_the_plain_epochs(name):
+    """Copy-Blend follows the last resizing in the two pipelines of the augmented epochs, and is in no other."""
+    cfg = load_config(CONFIGS[name])
+    *augmented, plain = [hook['switch_pipeline'] for hook in cfg.custom_hooks if hook['type'] == 'PipelineSwitchHook']
+    for pipeline in augmented:
+        kinds = [step['type'] for step in pipeline]
+        assert kinds[kinds.index('Resize') :] == ['Resize', 'CachedCopyBlend', 'FilterAnnotations', 'PackDetInputs']
+    assert len(augmented) == 2
+    for pipeline in (plain, cfg.train_dataloader.dataset.pipeline):
+        assert 'CachedCopyBlend' not in [step['type'] for step in pipeline]
 
 
 @pytest.mark.parametrize('name', quick([name for name in CONFIGS if not name.startswith(('deim', 'mask', 'cascade'))]))

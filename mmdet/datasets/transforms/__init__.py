@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = attach(
             'FilterAnnotations InferencerLoader LoadAnnotations LoadEmptyAnnotations LoadImageFromFile '
             'LoadImageFromNDArray LoadMultiChannelImageFromFiles LoadPanopticAnnotations LoadProposals'
         ),
-        'mix': 'CachedMixUp CachedMosaic CopyPaste MixUp Mosaic',
+        'mix': 'CachedCopyBlend CachedMixUp CachedMosaic CopyPaste MixUp Mosaic',
         'resize': 'FixScaleResize FixShapeResize RandomChoiceResize RandomResize Resize ResizeShortestEdge',
         'spatial': 'Expand MinIoURandomCrop Pad RandomCrop RandomFlip RandomShift SegRescale',
         'text_transformers': 'LoadTextAnnotations RandomSamplingNegPos',

@@ -441,3 +441,87 @@ class CopyPaste(BaseTransform):
             f'bbox_occluded_thr={self.bbox_occluded_thr}, mask_occluded_thr={self.mask_occluded_thr}, '
             f'selected={self.selected}, paste_by_box={self.paste_by_box})'
         )
+
+
+@TRANSFORMS.register_module()
+class CachedCopyBlend(_Cached, BaseTransform):
+    """Objects of the images seen last, blended into this one (Copy-Blend of DEIMv2, arXiv:2509.20787).
+
+    Unlike in :class:`CopyPaste` what lies below shines through, so that it stays an object, and only the boxes travel,
+    not the pictures around them. An object keeps its size; one that, with its margin, is larger than this image is
+    left out.
+
+    Args:
+        num_objects: So many are drawn among the objects of the cache, or all where there are fewer.
+        min_area: Smaller boxes, in pixels, are not drawn.
+        expand_ratio: Range of the margin that is blended along with a box on each side, in parts of its width and
+            height. The box itself does not grow.
+        blend_ratio: Range of the weight of this image where an object lies.
+        max_cached_images, random_pop, prob: As for :class:`CachedMixUp`.
+    """
+
+    def __init__(
+        self,
+        num_objects: int = 3,
+        min_area: float = 100,
+        expand_ratio: tuple[float, float] = (0.1, 0.25),
+        blend_ratio: tuple[float, float] = (0.45, 0.55),
+        max_cached_images: int = 20,
+        random_pop: bool = True,
+        prob: float = 1.0,
+    ) -> None:
+        if num_objects < 1:
+            raise UserValueError(f'num_objects must be at least 1, not {num_objects}')
+        for name, (low, high), most in (('expand_ratio', expand_ratio, np.inf), ('blend_ratio', blend_ratio, 1)):
+            if not 0 <= low <= high <= most:
+                raise UserValueError(f'{name} must be two numbers from 0 to {most}, not {(low, high)}')
+        self.num_objects = num_objects
+        self.min_area = min_area
+        self.expand_ratio = expand_ratio
+        self.blend_ratio = blend_ratio
+        self.prob = _probability(prob)
+        self._start_cache(2, max_cached_images, random_pop)
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        others = list(self.cache.items)
+        self.cache.push(results)
+        if not others or random.uniform(0, 1) > self.prob:
+            return results
+        pairs = [
+            (picture, index)
+            for picture, other in enumerate(others)
+            for index in np.flatnonzero(other['gt_bboxes'].areas.numpy() >= self.min_area)
+        ]
+        parts, img = [dict(results)], results['img'].copy()
+        for picture, index in random.sample(pairs, min(self.num_objects, len(pairs))):
+            parts += self._blend(img, _own(others[picture]), int(index))
+        _join_instances(results, parts)
+        set_image(results, img)
+        return results
+
+    def _blend(self, img: np.ndarray, other: dict, index: int) -> list[dict]:
+        """Blend an object of another image into ``img``, in place; its sample in the new place, none if too large."""
+        height, width = other['img'].shape[:2]
+        select_instances(other, np.arange(len(other['gt_bboxes'])) == index)
+        x1, y1, x2, y2 = other['gt_bboxes'].numpy()[0]
+        margin = random.uniform(*self.expand_ratio)
+        left, top = max(int(x1 - margin * (x2 - x1)), 0), max(int(y1 - margin * (y2 - y1)), 0)
+        right = min(int(np.ceil(x2 + margin * (x2 - x1))), width)
+        bottom = min(int(np.ceil(y2 + margin * (y2 - y1))), height)
+        room_x, room_y = img.shape[1] - (right - left), img.shape[0] - (bottom - top)
+        if room_x < 0 or room_y < 0:
+            return []
+        x, y = random.randint(0, room_x), random.randint(0, room_y)
+        part = random.uniform(*self.blend_ratio)
+        below = img[y : y + bottom - top, x : x + right - left]
+        below[:] = part * below.astype(np.float32) + (1 - part) * other['img'][top:bottom, left:right]
+        _move(other, 1, x - left, y - top, img.shape[:2])
+        return [other]
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(num_objects={self.num_objects}, min_area={self.min_area}, '
+            f'expand_ratio={self.expand_ratio}, blend_ratio={self.blend_ratio}, '
+            f'max_cached_images={self.max_cached_images}, random_pop={self.random_pop}, prob={self.prob})'
+        )

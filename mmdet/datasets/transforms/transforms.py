@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = attach(
         'colorspace': 'PhotoMetricDistortion YOLOXHSVRandomAug',
         'erase': 'CutOut RandomErasing',
         'geometric': 'RandomAffine',
-        'mix': 'CachedMixUp CachedMosaic CopyPaste MixUp Mosaic',
+        'mix': 'CachedCopyBlend CachedMixUp CachedMosaic CopyPaste MixUp Mosaic',
         'resize': 'FixScaleResize FixShapeResize RandomChoiceResize RandomResize Resize ResizeShortestEdge',
         'spatial': 'Expand MinIoURandomCrop Pad RandomCrop RandomFlip RandomShift SegRescale',
         'third_party': 'Albu Corrupt',

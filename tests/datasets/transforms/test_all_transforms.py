@@ -50,6 +50,7 @@ MIXING = [
     dict(type='CopyPaste'),
     dict(type='CachedMosaic', img_scale=(64, 48)),
     dict(type='CachedMixUp', img_scale=(64, 48)),
+    dict(type='CachedCopyBlend'),
 ]
 BOXES_ONLY = [
     dict(type='RandomAffine'),

@@ -3,7 +3,15 @@ import random
 import numpy as np
 import pytest
 
-from mmdet.datasets.transforms import CachedMosaic, CopyPaste, MixUp, Mosaic, RandomErasing, YOLOXHSVRandomAug
+from mmdet.datasets.transforms import (
+    CachedCopyBlend,
+    CachedMosaic,
+    CopyPaste,
+    MixUp,
+    Mosaic,
+    RandomErasing,
+    YOLOXHSVRandomAug,
+)
 from mmdet.structures.bbox import HorizontalBoxes
 
 
@@ -92,6 +100,47 @@ def test_copy_paste_by_box_needs_no_masks(sample):
         CopyPaste(selected=False)(
             sample(masks='bitmap') | dict(mix_results=[sample(masks='bitmap', height=40, boxes=[[0, 0, 9, 9]])])
         )
+
+
+@pytest.mark.parametrize('masks', [None, 'bitmap', 'polygon'])
+def test_copy_blend(masks, sample, monkeypatch):
+    """The second box of the other picture with a margin of half its size, three quarters of it, at (10, 20)."""
+    transform = CachedCopyBlend(num_objects=1, min_area=300, expand_ratio=(0.5, 0.5), blend_ratio=(0.25, 0.25))
+    other = sample([[0, 0, 10, 10], [20, 20, 40, 40]], masks=masks)
+    other['img'] = np.full_like(other['img'], 200)
+    assert transform(other) is other and (other['img'] == 200).all()
+    places = iter([10, 20])
+    monkeypatch.setattr(random, 'randint', lambda low, high: next(places) if high in (40, 20) else high)
+    results = sample([[5, 5, 30, 25]], masks=masks)
+    results['img'] = np.full_like(results['img'], 40)
+    results = transform(results)
+    expected = np.full_like(results['img'], 40)
+    expected[20:60, 10:50] = 160
+    assert np.array_equal(results['img'], expected)
+    boxes = [[5, 5, 30, 25], [20, 30, 40, 50]]
+    assert results['gt_bboxes'].numpy().tolist() == boxes
+    assert results['gt_bboxes_labels'].tolist() == [0, 1]
+    if masks:
+        assert results['gt_masks'].get_bboxes(HorizontalBoxes).numpy().tolist() == boxes
+    assert (transform.results_cache[0]['img'] == 200).all() and (transform.results_cache[1]['img'] == 40).all()
+
+
+def test_copy_blend_leaves_what_does_not_fit(sample):
+    transform = CachedCopyBlend(num_objects=5, min_area=0, expand_ratio=(0.0, 0.0))
+    transform(sample([[0, 0, 70, 10], [0, 0, 10, 50]]))
+    results = transform(sample([], width=60, height=40))  # one box is too wide and the other too high
+    assert len(results['gt_bboxes']) == 0
+    assert len(transform(sample([]))['gt_bboxes']) == 2  # both fit; the second picture gave nothing
+    never = CachedCopyBlend(prob=0.0)
+    assert all(len(never(sample())['gt_bboxes']) == 3 for _ in range(4))
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(num_objects=0), dict(expand_ratio=(0.3, 0.1)), dict(blend_ratio=(0.5, 1.5)), dict(prob=2.0)]
+)
+def test_copy_blend_refuses(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        CachedCopyBlend(**wrong)
 
 
 def test_erasing_drops_covered_boxes(sample):
