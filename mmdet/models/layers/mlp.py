@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ def each_through(branches: Sequence[nn.Module], states: Sequence[Tensor] | Tenso
     chains of such and of ReLU, in one product for all of them."""
     branches = list(branches)[: len(states)]
     chains = [_steps(branch) for branch in branches]
-    if len(chains) == 1 or not all(_same_steps(step) for step in zip_longest(*chains)):
+    if len(chains) == 1 or any(len(chain) != len(chains[0]) for chain in chains) or not _alike(zip(*chains)):
         return torch.stack([branch(state) for branch, state in zip(branches, states)])
     x = states if isinstance(states, Tensor) else torch.stack(list(states))
     inner = x.shape[1:-1]
@@ -36,20 +35,31 @@ def each_through(branches: Sequence[nn.Module], states: Sequence[Tensor] | Tenso
 
 
 def _steps(branch: nn.Module) -> list[nn.Module]:
-    """The modules that a branch runs one after the other."""
+    """The modules that a branch runs one after the other, unless somebody watches it."""
+    if _is_watched(branch):
+        return [branch]
     if type(branch) is MLP:
         return [step for layer in branch.layers for step in (layer, RELU)][:-1]
     return list(branch) if type(branch) is nn.Sequential else [branch]
 
 
-def _same_steps(step: tuple) -> bool:
-    """Whether all of these modules are ReLU, or plain linear layers with bias of one shape that nobody watches."""
-    if any(type(layer) is not type(step[0]) or layer._forward_hooks or layer._forward_pre_hooks for layer in step):
-        return False
-    if type(step[0]) is nn.ReLU:
-        return True
-    alike = {(layer.in_features, layer.out_features, layer.bias is None) for layer in step if type(layer) is nn.Linear}
-    return len(alike) == 1 and not next(iter(alike))[-1]
+def _is_watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _alike(steps: Iterable[tuple[nn.Module, ...]]) -> bool:
+    """Whether each step is ReLU in all chains, or a linear layer of one shape, with bias, that nobody watches."""
+    for layers in steps:
+        if all(type(layer) is nn.ReLU for layer in layers):
+            continue
+        shapes = {tuple(layer.weight.shape) if _is_plain(layer) else None for layer in layers}
+        if len(shapes) > 1 or None in shapes:
+            return False
+    return True
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and layer.bias is not None and not _is_watched(layer)
 
 
 class MLP(BaseModule):
