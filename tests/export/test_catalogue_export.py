@@ -23,7 +23,6 @@ DOCUMENT = Path(__file__).parents[2] / 'docs' / 'export.md'
 QUICK = {('centernet', 'onnx'), ('ssd', 'pt2')}  # the others are slow
 # algorithm -> why its detector is no file; docs/export.md has the same table
 REASONS = {
-    'cascade_rpn': 'cannot be traced with dynamic sizes: the anchors of its second stage are lists by image',
     'fast_rcnn': 'it needs proposals besides pictures',
     'glip': 'it needs texts besides pictures',
     'grounding_dino': 'it needs texts besides pictures',
@@ -31,7 +30,6 @@ REASONS = {
 }
 # algorithm -> tolerances of scores, boxes and masks, where random weights make other results of rounding
 LOOSE = {
-    'guided_anchoring': (1e-3, 8.0, 0.02),  # hidden places all score the same, and any of them may be a result
     'mask2former': (1e-2, 0.1, 0.1),  # a query sees where a mask is above 0.5, which random ones often nearly are
 }
 EMPTY = ('centripetalnet', 'cornernet')  # random corners make no objects

@@ -103,7 +103,7 @@ class RunsStages:
         first, losses = self.stages[0], []
         sizes, device = map_sizes(x), x[0].device
         if metas is None or hasattr(first.get_anchors, 'by_batch'):
-            priors = first._priors(x, metas)
+            priors = first._priors(x, None if truth is None else metas)
             priors = replace(priors, valid=priors.valid.expand(x[0].shape[0], -1))
             anchors, flags = joints.priors_as_lists(priors)
         else:

@@ -59,7 +59,7 @@ def priors_as_lists(priors: Priors) -> tuple[list[list[Tensor]], list[list[Tenso
     prior_list.origin = priors
     shared = split_levels(priors.boxes[0], priors.level_sizes, 0)
     for b in range(1 if is_fixed_size() else len(priors.valid)):  # the images of a graph are one
-        own = shared if len(priors.boxes) == 1 else split_levels(priors.boxes[b], priors.level_sizes, 0)
+        own = shared if b == 0 or len(priors.boxes) == 1 else split_levels(priors.boxes[b], priors.level_sizes, 0)
         prior_list.append(own)
     return prior_list, flags_as_lists(priors.valid, priors.level_sizes)
 
