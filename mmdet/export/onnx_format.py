@@ -15,6 +15,8 @@ from .metadata import KEY, Metadata
 from .runtime import optional
 
 OPSET = 20
+LONGEST = 14
+"""Sides whose length is not known are of at most 2 to this power."""
 
 
 def translations() -> dict[Callable, Callable]:
@@ -56,8 +58,35 @@ def translations() -> dict[Callable, Callable]:
         size = op.Reshape(op.Gather(op.Shape(value), op.Constant(value_int=dim)), op.Constant(value_ints=[1]))
         return op.TopK(value, size, axis=dim, largest=int(descending), sorted=1)
 
+    def repeat_interleave(value: Any, repeats: Any, dim: int | None = None, output_size: Any = None) -> Any:
+        """The exporter's own confuses axes where ``repeats`` is a size that is not known."""
+        if dim is None:
+            value, dim, rank = op.Reshape(value, op.Constant(value_ints=[-1])), 0, 1
+        else:
+            rank = len(value.shape)
+        dim %= rank
+        known = isinstance(repeats, int)
+        count = op.Constant(value_ints=[repeats]) if known else op.Reshape(repeats, op.Constant(value_ints=[-1]))
+        after = [op.Constant(value_ints=[1] * (rank - 1 - dim))] if dim < rank - 1 else []
+        times = op.Concat(op.Constant(value_ints=[1] * (dim + 1)), count, *after, axis=0)
+        before, rest = op.Shape(value, start=0, end=dim), op.Shape(value, start=dim + 1)
+        shape = op.Concat(before, op.Constant(value_ints=[-1]), rest, axis=0)
+        return op.Reshape(op.Expand(op.Unsqueeze(value, op.Constant(value_ints=[dim + 1])), times), shape)
+
+    def cummax(value: Any, dim: int) -> Any:
+        """Maxima over 2, 4, 8, ... places before each, until they are all; which place it was nobody asks."""
+        size = value.shape[dim]
+        axes, start = op.Constant(value_ints=[dim]), op.Constant(value_ints=[0])
+        for shift in (2**i for i in range((size - 1).bit_length() if isinstance(size, int) else LONGEST)):
+            first = op.Slice(value, start, op.Constant(value_ints=[shift]), axes)
+            others = op.Slice(value, start, op.Constant(value_ints=[-shift]), axes)
+            value = op.Max(value, op.Concat(first, others, axis=dim))
+        return value, value
+
     return {
         torch.ops.mmdet.greedy_nms.default: greedy_nms,
+        torch.ops.aten.cummax.default: cummax,
+        torch.ops.aten.repeat_interleave.self_int: repeat_interleave,
         torch.ops.aten.remainder.Scalar: remainder,
         torch.ops.aten.sort.stable: sort,
     }
