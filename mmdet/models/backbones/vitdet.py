@@ -5,7 +5,6 @@ Letters: B images, N pictures or windows, H, W cells of one, T = H * W, A heads,
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
 from mmdet.models.layers.building import build_norm_layer, run_checkpointed
+from mmdet.ops.fixed_size import is_symbolic
 from mmdet.registry import MODELS
 
 from .base import TransformerBackbone, height_and_width
@@ -70,7 +70,7 @@ class RelativeAttention(SelfAttention):
         rows, columns = relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width)
         by_row = torch.einsum('nahwd,hkd->nahwk', cells, rows.to(cells)).flatten(2, 3)  # (N, A, T, H)
         by_column = torch.einsum('nahwd,wkd->nahwk', cells, columns.to(cells)).flatten(2, 3)  # (N, A, T, W)
-        if math.prod(by_row.shape[:3]) * height * width <= LARGEST_BIAS:
+        if not is_symbolic(by_row.shape) and by_row.numel() * width <= LARGEST_BIAS:
             biases = (by_row[..., None] + by_column[..., None, :]).flatten(3)  # (N, A, T, T)
             return F.scaled_dot_product_attention(query, key, value, attn_mask=biases)
         # A key that also says its row and its column as unit vectors meets the biases in the product with the query.
