@@ -20,6 +20,7 @@ __all__ = ['FAMILIES_WITH_MODELS', 'detector', 'pictures', 'predicted', 'sizes',
 # Parts of names of layers whose outputs are classes, boxes and the like
 PREDICTORS = ('cls', 'score', 'fc_', 'reg', 'obj', 'pred', 'heat', 'logits', 'bbox_embed')
 RARE = 9.0
+LARGEST = 4.0  # logit
 EASY = dict(object_mask_thr=0.05, iou_thr=0.1, stuff_area_limit=16)  # of segments
 # family -> multiple of sides, sizes to trace and to run, where the usual ones are too small or do not fit
 SIZES = {
@@ -48,16 +49,17 @@ def detector(family, bert=None):
     cfg = resolve(smallest(family))['model']
     model = build(with_language_model(cfg, bert) if bert else cfg).eval()
     torch.manual_seed(0)
-    one_class = cfg['type'] == 'RPN'  # whose best scores would all be 1
     with torch.no_grad():
         for layer, value in model.named_parameters():
             if not any(part in layer for part in PREDICTORS):
                 continue
             if value.dim() > 1:
-                scale = 1 if any(part in layer for part in ('reg', 'bbox')) else 0.3 if one_class else 3
+                scale = 1 if any(part in layer for part in ('reg', 'bbox')) else 3
                 value.copy_(torch.randn_like(value) * scale / value[0].numel() ** 0.5)
             elif layer.endswith('bias'):
                 value.copy_(torch.randn_like(value))
+    if cfg['type'] in ('RPN', 'YOLOX'):
+        calm(model)
     if hasattr(getattr(model, 'mask_head', None), 'num_grids'):  # few cells of grids that are sure, as after training
         with torch.no_grad():
             model.mask_head.conv_cls.bias.sub_(RARE)
@@ -70,6 +72,25 @@ def detector(family, bert=None):
     if hasattr(model, 'panoptic_fusion_head'):
         model.panoptic_fusion_head.test_cfg.update(EASY)
     return model
+
+
+def calm(model):
+    """Scale the predictors of a detector whose best scores would all be 1."""
+    largest = {}
+
+    def look(layer, inputs, output):
+        largest[layer] = max(largest.get(layer, 0.0), output.abs().max().item())
+
+    layers = [layer for name, layer in model.named_modules() if name.endswith('_cls') or 'multi_level_conv' in name]
+    layers = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    predicted(model, form_of(model), pictures(1, USUAL[1]))
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():
+        for layer, value in largest.items():
+            layer.weight.mul_(LARGEST / value)
+            layer.bias.mul_(LARGEST / value)
 
 
 def squeeze(model):
