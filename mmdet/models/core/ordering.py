@@ -24,8 +24,9 @@ def stable_topk(values: Tensor, k: int, largest: bool = True) -> tuple[Tensor, T
         Values and indices, each ``(..., min(k, N))``, those that a stable sort puts first.
     """
     size = values.shape[-1]
-    if k >= size:
-        return values.sort(dim=-1, descending=largest, stable=True)
+    if torch.compiler.is_exporting() or k >= size:  # a graph may not know the size, nor its format the bits of floats
+        top, index = values.sort(dim=-1, descending=largest, stable=True)
+        return top[..., :k], index[..., :k]
     if values.device.type == 'cpu' and type(values) is Tensor:  # looking costs nothing here, and ties are rare
         return _topk_looking(values, k, largest)
     return _topk_by_key(values, k, largest)
