@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -71,8 +72,8 @@ def softmax_focal_loss(
     return _reduce(loss, reduction, len(input))
 
 
-# Elements that are worked through at once: on the CPU what its second-level cache holds, elsewhere 64 MiB.
-CPU_BLOCK = 2**16
+# Elements that are worked through at once: on the CPU what the caches hold, for each thread; elsewhere 64 MiB.
+CPU_BLOCK = 2**17
 DEVICE_BLOCK = 2**24
 
 
@@ -83,7 +84,26 @@ def focal_loss_sum(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma:
         labels: Class indices (N,); all others than 0 to C - 1 mean background.
         weight: Shape (N,) or (N, C).
     """
-    return _FocalSum.apply(logits, labels, weight, gamma, alpha)
+    if _has_kernel(logits):
+        return _FusedSum.apply(logits, labels, weight, gamma, alpha)
+    return _FocalSums.apply(logits[None], labels[None], None if weight is None else weight[None], gamma, alpha)[0]
+
+
+def focal_loss_sums(logits: Tensor, labels: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    """``(L,)`` sums as :func:`focal_loss_sum` of L layers.
+
+    Args:
+        logits: ``(L, ..., C)``.
+        labels, weight: ``(L, ...)``.
+    """
+    if _has_kernel(logits):
+        layers = zip(logits.flatten(1, -2), labels.flatten(1), weight.flatten(1))
+        return torch.stack([_FusedSum.apply(*layer, gamma, alpha) for layer in layers])
+    return _FocalSums.apply(logits, labels, weight, gamma, alpha)
+
+
+def _has_kernel(logits: Tensor) -> bool:
+    return logits.is_cuda and logits.dtype != torch.float64 and has_triton()
 
 
 @torch.library.custom_op(
@@ -105,57 +125,19 @@ def _(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha
     return logits.new_empty((), dtype=torch.float32), torch.empty_like(logits)
 
 
-class _FocalSum(torch.autograd.Function):
-    """See :func:`focal_loss_sum`.
+def _at_hand(x: Tensor) -> bool:
+    """Whether a look at the values costs no wait."""
+    return x.is_cpu and type(x) is Tensor
 
-    Nearly all elements are negatives, so every element is treated as one, block by block, and one element a row is put
-    right. The gradient comes from the same intermediate values and is all that is kept.
-    """
+
+class _FusedSum(torch.autograd.Function):
+    """See :func:`focal_loss_sum`."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> Tensor:
-        count, classes = logits.shape
-        want_grad = ctx.needs_input_grad[0]
-        if logits.is_cuda and logits.dtype != torch.float64 and has_triton():
-            total, grad = fused_focal_loss(logits, labels, weight, gamma, alpha)
-            ctx.save_for_backward(grad)
-            return total
-        row_weight = weight if weight is not None and weight.dim() == 1 else None
-        element_weight = weight if row_weight is None else None
-        factors = weight if row_weight is None else row_weight[:, None]
-        grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if want_grad else None
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        sums = logits.new_empty(count, dtype=wide)
-        step = max(1, (CPU_BLOCK if logits.device.type == 'cpu' else DEVICE_BLOCK) // max(1, classes))
-        for start in range(0, count, step):
-            part = slice(start, start + step)
-            negative = _Negative(logits[part].to(wide), gamma, alpha)
-            loss = negative.loss()
-            if element_weight is not None:
-                loss *= element_weight[part]
-            torch.sum(loss, 1, out=sums[part])
-            if grad is not None:
-                slope = negative.slope()
-                if factors is not None:
-                    slope *= factors[part]
-                grad[part] = slope
-
-        index = labels.clamp(0, max(classes - 1, 0))[:, None]
-        chosen = logits.gather(1, index)[:, 0].to(wide)
-        factor = ((labels >= 0) & (labels < classes)).to(wide)
-        if row_weight is not None:
-            factor = factor * row_weight
-        elif element_weight is not None:
-            factor = factor * element_weight.gather(1, index)[:, 0]
-        negative = _Negative(chosen, gamma, alpha)
-        positive = _Negative(-chosen, gamma, 1 - alpha)  # the mirror image
-        if row_weight is not None:
-            sums *= row_weight
-        sums += (positive.loss() - negative.loss()) * factor
-        if grad is not None:
-            grad.scatter_add_(1, index, (-(positive.slope() + negative.slope()) * factor).to(grad.dtype)[:, None])
-            ctx.save_for_backward(grad)
-        return sums.sum()
+        total, grad = fused_focal_loss(logits, labels, weight, gamma, alpha)
+        ctx.save_for_backward(grad)
+        return total
 
     @staticmethod
     @once_differentiable
@@ -164,22 +146,67 @@ class _FocalSum(torch.autograd.Function):
         return grad * scale.to(grad.dtype), None, None, None, None
 
 
-class _Negative:
-    """Focal loss of logits, in single precision at least, as negatives, and its derivative."""
+class _FocalSums(torch.autograd.Function):
+    """``(L,)`` sums of the loss of ``(L, ..., C)``; ``weight`` is ``(L, ...)`` or ``(L, ..., C)``.
 
-    def __init__(self, x: Tensor, gamma: float, alpha: float) -> None:
-        odds = x.clamp(max=80).exp_()  # p / (1 - p), below the end of the range
-        self.entropy = torch.maximum(odds.log1p(), x)  # -log(1 - p)
-        self.probability = odds / (odds + 1)
-        self.modulation = self.probability.pow(gamma).mul_(1 - alpha)
-        self.gamma = gamma
+    Nearly all elements are negatives, so every element is treated as one, block by block, and one element a row is put
+    right. The gradient comes from the same intermediate values and is all that is kept.
+    """
 
-    def loss(self) -> Tensor:
-        return self.modulation * self.entropy
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha: float) -> Tensor:
+        classes = logits.shape[-1]
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        grad = None
+        if ctx.needs_input_grad[0]:
+            grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+            ctx.save_for_backward(grad)
+        if weight is None:
+            weight = labels.new_ones(labels.shape, dtype=wide)
+        weight = (weight if weight.dim() == logits.dim() else weight[..., None]).to(wide)
+        others = weight * (1 - alpha)
+        sums = logits.new_empty(labels.shape, dtype=wide)
+        block = CPU_BLOCK * torch.get_num_threads() if logits.device.type == 'cpu' else DEVICE_BLOCK
+        step = max(1, block // max(1, logits[:1, :1].numel()))
+        for layer, start in itertools.product(range(len(logits)), range(0, logits.shape[1], step)):
+            part = layer, slice(start, start + step)
+            slope = None if grad is None else grad[part]
+            torch.sum(focal_of_negatives(logits[part].to(wide), gamma, others[part], slope), -1, out=sums[part])
 
-    def slope(self) -> Tensor:
-        slope = torch.addcmul(self.entropy, self.entropy, self.probability, value=-1)
-        return slope.mul_(self.gamma).add_(self.probability).mul_(self.modulation)
+        # On a CPU, which knows where they are, only the rows of positives are put right.
+        positive = (labels >= 0) & (labels < classes)
+        rows = positive.nonzero(as_tuple=True) if _at_hand(logits) else ...
+        index = labels[rows].clamp(0, max(classes - 1, 0))[..., None]
+        weight = weight[rows].expand(*index.shape[:-1], classes).gather(-1, index) * positive[rows][..., None]
+        chosen = logits[rows].gather(-1, index).to(wide)
+        slope, mirrored_slope = torch.empty_like(chosen), torch.empty_like(chosen)
+        loss = focal_of_negatives(chosen, gamma, weight * (1 - alpha), slope)
+        mirrored = focal_of_negatives(-chosen, gamma, weight * alpha, mirrored_slope)  # a positive is the mirror image
+        sums[rows] += (mirrored - loss)[..., 0]
+        if grad is not None:
+            grad[rows] = grad[rows].scatter_add(-1, index, (-mirrored_slope - slope).to(grad.dtype))
+        return sums.flatten(1).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple:
+        (grad,) = ctx.saved_tensors
+        if not _at_hand(scale) or not scale.eq(1).all():  # in most steps of training it is, which saves a pass
+            grad = grad * scale.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1))
+        return grad, None, None, None, None
+
+
+def focal_of_negatives(x: Tensor, gamma: float, factor: Tensor, slope: Tensor | None) -> Tensor:
+    """Focal loss of logits, in single precision at least, as negatives, times ``factor``. Its derivative goes into
+    ``slope``."""
+    entropy = F.softplus(x, threshold=40)  # -log(1 - p)
+    probability = x.sigmoid()
+    modulation = probability.pow(gamma).mul_(factor)
+    loss = modulation * entropy
+    if slope is not None:
+        entropy.addcmul_(entropy, probability, value=-1)
+        torch.mul(torch.add(probability, entropy, alpha=gamma), modulation, out=slope)
+    return loss
 
 
 class SigmoidFocalLoss(nn.Module):

@@ -22,9 +22,14 @@ NARROW_FROM = 4096
 """With more queries than this only those that can be matched travel to the host."""
 
 CPU_PAIRS = 2**18
-"""Pairs of queries and ground truths whose costs a CPU computes at once, so that its cache holds them."""
+"""Pairs of queries and ground truths whose costs a thread of a CPU computes at once, so that its cache holds them."""
 
-LARGE_COST = 1e8
+EPS = torch.finfo(torch.float32).eps
+
+APART = {'cpu'}
+"""Devices on which :func:`joined` leaves groups as they are."""
+
+FINITE: dict[str, Any] = dict(nan=1e8, posinf=1e8, neginf=-1e8)
 """Stands for costs that are not finite, so that a diverged network is matched and its loss tells the tale."""
 
 
@@ -62,7 +67,7 @@ class QueryPairs:
         """The same in parts that are fast to compute with, one after the other: on a CPU some problems each."""
         some = next(iter(self.predictions.values()))
         problems, queries = some.shape[:2]
-        step = max(1, CPU_PAIRS // (queries * self.gt.mask.shape[1]))
+        step = max(1, CPU_PAIRS * torch.get_num_threads() // (queries * self.gt.mask.shape[1]))
         if some.device.type != 'cpu' or type(some) is not Tensor or step >= problems:
             return [self]
         return [self._part(slice(start, start + step)) for start in range(0, problems, step)]
@@ -121,9 +126,10 @@ def columns_of_labels(values: Tensor, labels: Tensor) -> Tensor:
 
 def focal_terms(logits: Tensor, alpha: float, gamma: float, eps: float) -> tuple[Tensor, Tensor]:
     """Focal loss of each logit if it is a positive, and if it is a negative (arXiv:1708.02002, Eq. 5)."""
-    probability = logits.sigmoid()
-    positive = -(probability + eps).log() * alpha * (1 - probability).pow(gamma)
-    negative = -(1 - probability + eps).log() * (1 - alpha) * probability.pow(gamma)
+    present = logits.sigmoid()
+    absent = 1 - present
+    positive = (present + eps).log_().mul_(-alpha).mul_(absent.pow(gamma))
+    negative = (absent + eps).log_().mul_(alpha - 1).mul_(present.pow(gamma))
     return positive, negative
 
 
@@ -163,9 +169,9 @@ def solve(
     copies = [[1] * len(group) for group in counts] if copies is None else copies
     most = [max(n * c for n, c in zip(group, number)) for group, number in zip(counts, copies)]
     groups = [_narrowed(cost.detach().float(), wanted) for cost, wanted in zip(costs, most)]
-    host = torch.cat([part.flatten() for group in groups for part in group]).cpu()  # the one wait
     shapes = [tuple(cost.shape) for cost in costs]
-    found = solve_on_host(host, shapes, counts, copies).to(costs[0].device, non_blocking=True).long()
+    found = solve_on_host(_on_host([part for group in groups for part in group]), shapes, counts, copies)
+    found = found.to(costs[0].device, non_blocking=True).long()
     sizes = [n * queries for n, queries, _ in shapes]
     return [part.view(n, queries) for part, (n, queries, _) in zip(found.split(sizes), shapes)]
 
@@ -176,11 +182,10 @@ def _narrowed(cost: Tensor, wanted: int) -> tuple[Tensor, ...]:
     Where K queries are ``wanted`` at most, each ground truth has some of its K cheapest in some best matching: the
     others took fewer.
     """
-    limits = dict(nan=LARGE_COST, posinf=LARGE_COST, neginf=-LARGE_COST)
-    cost = cost.transpose(1, 2).nan_to_num(**limits)
+    cost = cost.mT
     if not _narrows(cost.shape[2], wanted):
         return (cost,)
-    values, index = cost.topk(wanted, largest=False, sorted=False)
+    values, index = cost.nan_to_num(**FINITE).topk(wanted, largest=False, sorted=False)
     return values, index.int().view(torch.float32)  # the bits, so that all is one transfer
 
 
@@ -188,24 +193,25 @@ def _narrows(queries: int, wanted: int) -> bool:
     return queries > max(NARROW_FROM, wanted)
 
 
+def _on_host(parts: Sequence[Tensor]) -> list[Tensor]:
+    """The same on the host, in one transfer."""
+    if parts[0].is_cpu:
+        return list(parts)
+    flat = torch.cat([part.flatten() for part in parts]).cpu()  # the one wait
+    return [piece.view(part.shape) for piece, part in zip(flat.split([part.numel() for part in parts]), parts)]
+
+
 def solve_on_host(
-    host: Tensor, shapes: Sequence[tuple], counts: Sequence[Sequence[int]], copies: Sequence[Sequence[int]]
+    host: Sequence[Tensor], shapes: Sequence[tuple], counts: Sequence[Sequence[int]], copies: Sequence[Sequence[int]]
 ) -> Tensor:
     """What :func:`solve` does between the transfers; the flat ``int32`` results of all problems."""
     import numpy as np
-    from scipy.optimize import linear_sum_assignment
 
-    values, start, results = host.numpy(), 0, []
-    for (problems, queries, num_gt), group, number in zip(shapes, counts, copies):
-        wanted = max(n * c for n, c in zip(group, number))
-        narrow = _narrows(queries, wanted)
-        shape = problems, num_gt, wanted if narrow else queries
-        size = problems * shape[1] * shape[2]
-        costs = values[start : start + size].reshape(shape)
-        start += size
-        if narrow:
-            candidates = values[start : start + size].view(np.int32).reshape(shape)
-            start += size
+    values, results = iter(host), []
+    for (problems, queries, _), group, number in zip(shapes, counts, copies):
+        costs = next(values).numpy()
+        narrow = costs.shape[2] < queries
+        candidates = next(values).numpy().view(np.int32) if narrow else costs
         inds = np.zeros((problems, queries), np.int32)
         for n, count in enumerate(group):
             if not count:
@@ -215,10 +221,20 @@ def solve_on_host(
                 names, place = np.unique(candidates[n, :count], return_inverse=True)
                 table = np.full((count, len(names)), np.inf)
                 np.put_along_axis(table, place.reshape(count, -1), costs[n, :count], 1)
-            rows, columns = linear_sum_assignment(np.repeat(table, number[n], 0))
+            rows, columns = _cheapest(table if number[n] == 1 else np.repeat(table, number[n], 0))
             inds[n, names[columns] if narrow else columns] = rows // number[n] + 1
         results.append(torch.from_numpy(inds).flatten())
     return torch.cat(results)
+
+
+def _cheapest(table: Any) -> tuple[Any, Any]:
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    try:
+        return linear_sum_assignment(table)
+    except ValueError:  # costs that are not finite
+        return linear_sum_assignment(np.nan_to_num(table, **FINITE))
 
 
 # ------------------------------------------------------------------------------------------------ losses
@@ -228,31 +244,34 @@ def layer_losses(loss: Callable, pred: Tensor, target: Any, weight: Tensor, avg_
     """``(L,)`` a loss of every layer.
 
     Args:
-        loss: A loss module, called once; of classes once for each layer, whose sum takes one pass through memory.
+        loss: A loss module, called once; of classes once for each layer, unless its ``layer_sums`` takes all.
         pred: ``(L, B, Q, D)``.
         target: ``(L, B, Q, ...)``, or a tuple of such.
         weight: ``(L, B, Q, ...)``.
         avg_factor: ``(L,)``, what the sum of each layer is divided by.
     """
     if isinstance(target, Tensor) and target.dim() < pred.dim():
+        layer_sums = getattr(loss, 'layer_sums', None)
+        if layer_sums is not None:
+            return layer_sums(pred, target, weight / (avg_factor + EPS)[:, None, None])
         each_layer = zip(pred, target.flatten(1), weight.flatten(1), avg_factor)
         return torch.stack([loss(p.flatten(0, 1), t, w, avg_factor=factor) for p, t, w, factor in each_layer])
     layers, rows = len(pred), pred.shape[1] * pred.shape[2]
     flat = lambda value: value.flatten(0, 2)
     target = tuple(map(flat, target)) if isinstance(target, tuple) else flat(target)
     each = loss(flat(pred), target, flat(weight), reduction_override='none')
-    return each.unflatten(0, (layers, rows)).flatten(1).sum(1) / (avg_factor + torch.finfo(torch.float32).eps)
+    return each.unflatten(0, (layers, rows)).flatten(1).sum(1) / (avg_factor + EPS)
 
 
 def joined(groups: Sequence[QueryOutputs]) -> tuple[list[QueryOutputs], list[list[int]]]:
     """Groups that follow one another, have as many queries and the same ground truths, as layers of one group; and how
-    many layers each had."""
+    many layers each had. On a CPU a copy of the scores costs more than the operations that it saves."""
     runs: list[list[QueryOutputs]] = []
     for group in groups:
         alike = bool(runs) and all(
             type(one) is QueryOutputs and one.usable is None and one.gt is group.gt for one in (group, runs[-1][0])
         )
-        if alike and runs[-1][0].boxes.shape[2] == group.boxes.shape[2]:
+        if alike and group.scores.device.type not in APART and runs[-1][0].boxes.shape[2] == group.boxes.shape[2]:
             runs[-1].append(group)
         else:
             runs.append([group])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mmdet.errors import UserValueError
-from mmdet.ops.focal_loss import focal_elements, focal_loss_sum
+from mmdet.ops.focal_loss import focal_elements, focal_loss_sum, focal_loss_sums
 from mmdet.ops.one_hot import one_hot
 from mmdet.registry import MODELS
 
@@ -108,6 +110,16 @@ class FocalLoss(WeightedLoss):
         self.use_sigmoid = use_sigmoid
         self.activated = activated
         self.function = py_focal_loss_with_prob if activated else py_sigmoid_focal_loss
+
+    @property
+    def layer_sums(self) -> Callable | None:
+        """Weighted sums of L layers, ``(pred (L, ..., C), target (L, ...), weight (L, ...)) -> (L,)``, in one pass;
+        None where the loss is not as it stands here, or not of logits."""
+        own = type(self) is not FocalLoss or self.function is not py_sigmoid_focal_loss or self.reduction != 'mean'
+        return None if own or torch.compiler.is_compiling() else self._layer_sums
+
+    def _layer_sums(self, pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        return focal_loss_sums(pred, target, weight * self.loss_weight, self.gamma, self.alpha)
 
 
 @MODELS.register_module()

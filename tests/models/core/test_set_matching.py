@@ -5,11 +5,13 @@ import torch
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 
-from mmdet.models.core import PaddedGT, QueryOutputs, QueryPairs, joined, parted, set_matching, solve
+from mmdet.models.core import PaddedGT, QueryOutputs, QueryPairs, joined, layer_losses, parted, set_matching, solve
+from mmdet.models.losses import FocalLoss
 from mmdet.models.task_modules.assigners import BaseMatchCost, HungarianAssigner
 from mmdet.models.task_modules.assigners.match_cost import l1_distances
 from mmdet.models.task_modules.joints import match_groups
 from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps
 
 COSTS = {
     'class': dict(type='ClassificationCost', weight=1.5),
@@ -255,13 +257,15 @@ def test_what_a_cost_lacks_is_told(name):
         TASK_UTILS.build(COSTS[name])(InstanceData(**{other: queries(2)[other]}), objects(2), META)
 
 
-def test_groups_of_as_many_queries_are_layers_of_one():
+def test_groups_of_as_many_queries_are_layers_of_one(monkeypatch):
     gt, others = (PaddedGT.from_instances([objects(2, seed)]) for seed in (0, 1))
     groups = [
         QueryOutputs(torch.rand(layers, 1, num, 3), torch.rand(layers, 1, num, 4), truth)
         for layers, num, truth in ((3, 5, gt), (1, 5, gt), (1, 6, gt), (2, 6, others))
     ]
     groups.append(QueryOutputs(*(torch.rand(1, 1, 6, n) for n in (3, 4)), others, torch.ones(1, 1, 6).bool()))
+    assert joined(groups) == (groups, [[3], [1], [1], [2], [1]])
+    monkeypatch.setattr(set_matching, 'APART', ())
     whole, layers = joined(groups)
     assert layers == [[3, 1], [1], [2], [1]]
     torch.testing.assert_close(whole[0].boxes, torch.cat([groups[0].boxes, groups[1].boxes]))
@@ -274,4 +278,28 @@ def test_groups_of_as_many_queries_are_layers_of_one():
 
 def test_distances_by_coordinates():
     boxes, others = torch.rand(2, 7, 4), torch.rand(2, 3, 4)
-    torch.testing.assert_close(l1_distances(boxes, others), torch.cdist(boxes, others, p=1))
+    torch.testing.assert_close(l1_distances(others, boxes).mT, torch.cdist(boxes, others, p=1))
+
+
+class OwnFocalLoss(FocalLoss):
+    def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+        assert pred.dim() == 2 and target.dim() == 1
+        return super().forward(pred, target, weight, avg_factor, reduction_override)
+
+
+def test_class_losses_of_layers_are_those_of_each():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 2, 9, 4, generator=generator)[:, :, 2:]
+    labels = torch.randint(0, 5, (3, 2, 7), generator=generator)
+    weight, factor = torch.rand(3, 2, 7, generator=generator), torch.tensor([1.0, 4.0, 2.5])
+    ours, own = FocalLoss(loss_weight=2.0), OwnFocalLoss(loss_weight=2.0)
+    assert ours.layer_sums is not None and own.layer_sums is None
+    losses = [layer_losses(loss, logits, labels, weight, factor) for loss in (ours, own)]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_overlaps_by_the_area_of_the_query():
+    pairs, images, truth = batch([3, 1])
+    cost = TASK_UTILS.build(dict(type='IoUCost', iou_mode='iof', weight=2.0)).cost_batch(pairs)
+    expected = -2 * bbox_overlaps(images[0].bboxes, truth[0].bboxes, mode='iof')
+    torch.testing.assert_close(cost[0], expected)

@@ -18,7 +18,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.utils import ConfigType
 
 from .base_assigner import BaseAssigner
-from .match_cost import pairs_of_image, sum_of_costs
+from .match_cost import pairs_of_image, total_cost
 
 
 @TASK_UTILS.register_module()
@@ -43,7 +43,7 @@ class HungarianAssigner(BaseAssigner):
 
     def cost(self, pairs: QueryPairs) -> Tensor:
         """``(N, Q, G)`` total costs."""
-        return torch.cat([sum_of_costs(self.match_costs, part) for part in pairs.parts()])
+        return total_cost(self.match_costs, pairs)
 
     @torch.no_grad()
     def assign_groups(self, groups: Iterable[QueryPairs]) -> list[Assignment]:

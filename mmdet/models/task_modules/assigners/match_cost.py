@@ -6,7 +6,6 @@ Letters: N problems (decoder layers times images), Q queries, G padded ground tr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -45,11 +44,17 @@ def pairs_of_image(
     return QueryPairs(gt, **predictions, sizes=sizes, metas=[img_meta])
 
 
-def sum_of_costs(costs: Sequence[Any], pairs: QueryPairs) -> Tensor:
-    """``(N, Q, G)``."""
+def total_cost(costs: Sequence[Any], pairs: QueryPairs) -> Tensor:
+    """``(N, Q, G)`` the sum of all ``costs``. In memory the queries lie innermost: there are more of them."""
+    return torch.cat([_sum_of_costs(costs, part) for part in pairs.parts()]).mT
+
+
+def _sum_of_costs(costs: Sequence[Any], pairs: QueryPairs) -> Tensor:
+    """``(N, G, Q)``."""
     batched = [getattr(cost, 'batched', False) for cost in costs]
     each = [c.cost_batch(pairs) if whole else cost_of_each_image(c, pairs) for c, whole in zip(costs, batched)]
-    return torch.stack(each).sum(0)
+    first, *others = (cost.mT for cost in each)
+    return sum(others, first.contiguous())
 
 
 class BaseMatchCost:
@@ -93,11 +98,14 @@ class BaseMatchCost:
 
 
 def l1_distances(boxes: Tensor, others: Tensor) -> Tensor:
-    """``(N, Q, G)`` of ``(N, Q, D)`` and ``(N, G, D)``, one coordinate after the other: a GPU's ``cdist`` takes a
-    block of threads for each pair, too many for boxes."""
-    columns = zip(boxes.unbind(-1), others.unbind(-1))
-    apart = [(one[..., None] - other[..., None, :]).abs_() for one, other in columns]
-    return sum(apart[1:], apart[0])
+    """``(N, G, Q)`` of ``(N, G, D)`` and ``(N, Q, D)``, one coordinate after the other: for the few of a box ``cdist``
+    takes longer on a CPU and on a GPU."""
+    columns = zip(boxes.unbind(-1), others.mT.contiguous().unbind(-2))
+    apart = ((one[..., None] - other[..., None, :]).abs_() for one, other in columns)
+    total = next(apart)
+    for distance in apart:
+        total += distance
+    return total
 
 
 @TASK_UTILS.register_module()
@@ -121,8 +129,7 @@ class BBoxL1Cost(BaseMatchCost):
         if self.box_format == 'xywh':
             boxes, truth = bbox_xyxy_to_cxcywh(boxes), bbox_xyxy_to_cxcywh(truth)
         sizes = pairs.sizes[:, None].to(boxes.dtype)
-        distances = l1_distances if boxes.is_cuda else partial(torch.cdist, p=1)
-        return distances(boxes / sizes, truth / sizes) * self.weight
+        return l1_distances(truth / sizes, boxes / sizes).mul_(self.weight).mT
 
 
 @TASK_UTILS.register_module()
@@ -140,7 +147,10 @@ class IoUCost(BaseMatchCost):
     def cost_batch(self, pairs: QueryPairs) -> Tensor:
         if pairs.bboxes is None:
             raise UserValueError('IoUCost needs predicted bboxes')
-        return -self.weight * bbox_overlaps(pairs.bboxes, pairs.gt.boxes.to(pairs.bboxes.dtype), mode=self.iou_mode)
+        boxes, truth = pairs.bboxes, pairs.gt.boxes.to(pairs.bboxes.dtype)
+        if self.iou_mode == 'iof':  # by the area of the query, which comes first
+            return bbox_overlaps(boxes, truth, mode='iof').mul_(-self.weight)
+        return bbox_overlaps(truth, boxes, mode=self.iou_mode).mul_(-self.weight).mT
 
 
 def _scores(pairs: QueryPairs, cost: BaseMatchCost) -> Tensor:
@@ -195,7 +205,7 @@ class FocalLossCost(BaseMatchCost):
     def _focal_loss_cost(self, cls_pred: Tensor, gt_labels: Tensor) -> Tensor:
         """``(..., Q, G)`` of logits ``(..., Q, C)`` and ``(..., G)``."""
         positive, negative = self._terms(columns_of_labels(cls_pred, gt_labels))
-        return (positive - negative) * self.weight
+        return (positive - negative).mul_(self.weight)
 
     @by_batch
     def _mask_focal_loss_cost(self, cls_pred: Tensor, gt_labels: Tensor) -> Tensor:

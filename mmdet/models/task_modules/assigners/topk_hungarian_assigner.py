@@ -17,7 +17,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.utils import ConfigType
 
 from .dynamic_assigners import TaskAlignedAssigner
-from .match_cost import pairs_of_image, sum_of_costs
+from .match_cost import pairs_of_image, total_cost
 
 
 @TASK_UTILS.register_module()
@@ -49,7 +49,7 @@ class TopkHungarianAssigner(TaskAlignedAssigner):
             Assignments with overlaps as their quality, and ``assign_metrics (N, Q)`` among their extras.
         """
         each = self.cls_cost, self.reg_cost, self.iou_cost
-        costs = [torch.cat([sum_of_costs(each, part) for part in pairs.parts()]) for pairs in groups]
+        costs = [total_cost(each, pairs) for pairs in groups]
         counts = [pairs.gt.counts for pairs in groups]
         copies = [
             [min(self.topk, cost.shape[1] // max(count, 1)) for count in group] for cost, group in zip(costs, counts)
