@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,17 +64,30 @@ def in_each(mask: Tensor) -> Tensor:
     return mask.flatten(1).sum(1).float()
 
 
-def true_boxes(group: QueryOutputs, targets: DenseTargets) -> Tensor:
+def true_boxes(boxes: Tensor, targets: DenseTargets) -> Tensor:
     """``(L, B, Q, 4)`` normalised; off the positives the predicted box, so that no loss sees a pair that means
     nothing."""
-    layers = len(group.boxes)
-    inside = by_layer(targets.pos, layers)[..., None]
-    return torch.where(inside, by_layer(targets.bbox_targets, layers), group.boxes.detach())
+    inside = by_layer(targets.pos, len(boxes))[..., None]
+    return torch.where(inside, by_layer(targets.bbox_targets, len(boxes)), boxes.detach())
+
+
+def with_boxes(boxes: Tensor, targets: DenseTargets) -> tuple[Tensor, DenseTargets]:
+    """Boxes and targets ``(L, B, K, ...)`` of the queries that learn a box, on a CPU, where their number is known
+    without a wait; elsewhere of all queries."""
+    if not boxes.is_cpu or type(boxes) is not Tensor or not boxes.numel():
+        return boxes, targets
+    used = targets.bbox_weights.any(-1)
+    slots = used.byte().topk(max(1, int(used.sum(1).max())))[1][..., None]
+    at_slots = lambda value: value.gather(1, slots.expand(-1, -1, value.shape[-1]))
+    values = {name: at_slots(getattr(targets, name)) for name in ('bbox_targets', 'bbox_weights')}
+    values['pos'] = at_slots(targets.pos[..., None])[..., 0]
+    return by_layer(at_slots(boxes.flatten(0, 1)), len(boxes)), replace(targets, **values)
 
 
 def overlaps_with_truth(group: QueryOutputs, targets: DenseTargets) -> Tensor:
     """``(L, B, Q)`` IoU of the positives with their ground truths, 0 elsewhere, without gradient."""
-    found, truth = (bbox_cxcywh_to_xyxy(x).flatten(0, 2) for x in (group.boxes.detach(), true_boxes(group, targets)))
+    boxes = group.boxes.detach()
+    found, truth = (bbox_cxcywh_to_xyxy(x).flatten(0, 2) for x in (boxes, true_boxes(boxes, targets)))
     pos = by_layer(targets.pos, len(group.boxes))
     return torch.where(pos, bbox_overlaps(found, truth, is_aligned=True).view(pos.shape), 0.0)
 
@@ -248,9 +262,9 @@ class DETRHead(BaseModule):
         return mean_count(factor) if self.sync_cls_avg_factor else factor.clamp(min=1)
 
     def _box_losses(self, group: QueryOutputs, targets: DenseTargets, metas: list[dict]) -> tuple[Tensor, Tensor]:
-        boxes, truth = group.boxes, true_boxes(group, targets)
-        weights = by_layer(targets.bbox_weights, len(boxes))
-        num_pos = mean_count(in_each(by_layer(targets.pos, len(boxes))))
+        num_pos = mean_count(in_each(by_layer(targets.pos, len(group.boxes))))
+        boxes, targets = with_boxes(group.boxes, targets)
+        truth, weights = true_boxes(boxes, targets), by_layer(targets.bbox_weights, len(boxes))
         sizes = image_sizes(metas, boxes)[:, None]
         corners, true_corners = bbox_cxcywh_to_xyxy(boxes) * sizes, bbox_cxcywh_to_xyxy(truth) * sizes
         return (
