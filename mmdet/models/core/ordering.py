@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdet.ops.compiled import has_triton
+from mmdet.ops.fixed_size import fixed_options, is_symbolic
 from mmdet.ops.order_keys import order_keys
 
 
@@ -24,9 +25,12 @@ def stable_topk(values: Tensor, k: int, largest: bool = True) -> tuple[Tensor, T
         Values and indices, each ``(..., min(k, N))``, those that a stable sort puts first.
     """
     size = values.shape[-1]
-    if torch.compiler.is_exporting() or k >= size:  # a graph may not know the size, nor its format the bits of floats
+    exporting = torch.compiler.is_exporting()
+    if (exporting and is_symbolic(size)) or k >= size:
         top, index = values.sort(dim=-1, descending=largest, stable=True)
         return top[..., :k], index[..., :k]
+    if exporting and fixed_options().operator:  # TopK of ONNX takes the first of equal values
+        return values.topk(k, -1, largest)
     if values.device.type == 'cpu' and type(values) is Tensor:  # looking costs nothing here, and ties are rare
         return _topk_looking(values, k, largest)
     return _topk_by_key(values, k, largest)
