@@ -28,6 +28,13 @@ def has_triton() -> bool:
     return TRITON_IS_THERE  # looked up once, for `torch.compile` cannot follow the search
 
 
+def is_exporting() -> bool:
+    """Whether torch.export makes a graph. Within torch.compile, torch's own function says so, too, as late as 2.11."""
+    if torch.compiler.is_dynamo_compiling():
+        return getattr(torch.compiler, '_is_exporting_flag', False)
+    return torch.compiler.is_exporting()
+
+
 def may_sum_in_any_order(x: Tensor) -> bool:
     """Whether a kernel for GPUs that adds up gradients in no order serves ``x``.
 
@@ -37,6 +44,6 @@ def may_sum_in_any_order(x: Tensor) -> bool:
         x.is_cuda
         and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
         and has_triton()
-        and not torch.compiler.is_exporting()
+        and not is_exporting()
         and not torch.are_deterministic_algorithms_enabled()
     )

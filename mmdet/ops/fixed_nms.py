@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .compiled import is_exporting
+
 NONE = -1.0
 """Score of what does not take part."""
 
@@ -60,7 +62,7 @@ def fixed_nms(
     index = torch.zeros_like(scores[:, :1], dtype=torch.long).expand(-1, limit).clone()
     found = torch.full_like(scores[:, :1], NONE).expand(-1, limit).clone()
     state = torch.zeros((), dtype=torch.long, device=boxes.device), scores, index, found
-    if torch.compiler.is_exporting():
+    if is_exporting():
         from torch._higher_order_ops.while_loop import while_loop
 
         return while_loop(go_on, take, state)[2:]

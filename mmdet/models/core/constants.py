@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet.ops.compiled import is_exporting
 from mmdet.ops.fixed_size import is_symbolic, stacked_numbers
 
 
@@ -13,6 +14,6 @@ def constant(values: float | Sequence, like: Tensor) -> Tensor:
 
     ``like.new_tensor`` lets the host wait until a GPU has done everything before; this does not.
     """
-    if torch.compiler.is_exporting() and is_symbolic(values):
+    if is_exporting() and is_symbolic(values):
         return stacked_numbers(values, like)
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)

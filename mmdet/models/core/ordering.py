@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet.ops.compiled import has_triton
+from mmdet.ops.compiled import has_triton, is_exporting
 from mmdet.ops.fixed_size import fixed_options, is_symbolic
 from mmdet.ops.order_keys import order_keys
 
@@ -25,7 +25,7 @@ def stable_topk(values: Tensor, k: int, largest: bool = True) -> tuple[Tensor, T
         Values and indices, each ``(..., min(k, N))``, those that a stable sort puts first.
     """
     size = values.shape[-1]
-    exporting = torch.compiler.is_exporting()
+    exporting = is_exporting()
     if (exporting and is_symbolic(size)) or k >= size:
         top, index = values.sort(dim=-1, descending=largest, stable=True)
         return top[..., :k], index[..., :k]
