@@ -86,11 +86,11 @@ def compile_networks(model: nn.Module, options: Mapping[str, Any] | None = None)
     inner: Any = model
     while is_model_wrapper(inner):
         inner = inner.module
-    names = []
+    names: list[str] = []
     for name, module in networks(inner):
         if not isinstance(module._compiled_call_impl, CompiledCall):
             # nn.Module leaves this attribute out of copies and pickles, as they must not call the original
-            module._compiled_call_impl = CompiledCall(name, module._call_impl, dict(options or {}))
+            module._compiled_call_impl = CompiledCall(name, module._call_impl, dict(options or {}), not names)
         names.append(name)
     return names
 
@@ -103,11 +103,16 @@ def is_compiled(model: nn.Module) -> bool:
 class CompiledCall:
     """A compiled function of tensors in nested tuples that says when it is compiled, and for what.
 
+    Args:
+        begins: Whether each call begins a new step of training or inference. What CUDA graphs computed in the step
+            before may be written over then.
+
     Attributes:
         graphs: How often it was compiled.
     """
 
-    def __init__(self, name: str, function: Callable, options: dict) -> None:
+    def __init__(self, name: str, function: Callable, options: dict, begins: bool = False) -> None:
+        self.marks = begins and _records_cuda_graphs(options)
         self.name, self.graphs = name, 0
         owner = type(getattr(function, '__self__', None))
         self.takes_numbers = owner.__module__.partition('.')[0] == 'mmdet'  # others may need tensors
@@ -119,6 +124,8 @@ class CompiledCall:
         self._axes: tuple[int, ...] = (0, 1, 2, 3) if self.dynamic else ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.marks:
+            torch.compiler.cudagraph_mark_step_begin()
         for name in NUMBERS if self.takes_numbers else ():
             if isinstance(kwargs.get(name), Tensor) and kwargs[name].is_cpu:
                 kwargs[name] = kwargs[name].tolist()
@@ -156,6 +163,13 @@ class CompiledCall:
 def _inner_axes(dims: int) -> tuple[int, ...]:
     """Which axes of a tensor change with the sizes of pictures and the number of queries; never those of channels."""
     return (2, 3) if dims == 4 else (1,) if dims in (2, 3) else ()
+
+
+def _records_cuda_graphs(options: Mapping[str, Any]) -> bool:
+    modes, inner = ('reduce-overhead', 'max-autotune'), options.get('options') or {}
+    return (
+        options.get('mode') in modes or options.get('backend') == 'cudagraphs' or bool(inner.get('triton.cudagraphs'))
+    )
 
 
 def _graphs() -> int:

@@ -147,6 +147,25 @@ def test_sizes_of_levels_are_numbers_in_a_graph():
     assert all(isinstance(value, torch.Tensor) for value in sizes.values())
 
 
+@pytest.mark.parametrize(
+    'options, marks',
+    [
+        (dict(mode='reduce-overhead'), 2),
+        (dict(options={'triton.cudagraphs': True}), 2),
+        (dict(mode='default'), 0),
+        ({}, 0),
+    ],
+)
+def test_each_call_of_the_backbone_begins_a_step_of_cuda_graphs(monkeypatch, options, marks):
+    begun = []
+    monkeypatch.setattr('torch.compiler.cudagraph_mark_step_begin', lambda: begun.append(True))
+    monkeypatch.setattr('torch.compile', lambda function, **_: function)
+    model = small(**options) if options else small(dynamic=None)
+    for _ in range(2):
+        heads_call(model, 1, 32, 32)
+    assert len(begun) == marks
+
+
 def test_too_many_compilations_are_told(monkeypatch):
     said = []
     monkeypatch.setattr('mmdet.engine.compilation.print_log', lambda text, *args: said.append(text))
