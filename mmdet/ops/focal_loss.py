@@ -73,7 +73,7 @@ def softmax_focal_loss(
 
 
 # Elements that are worked through at once: on the CPU what the caches hold, for each thread; elsewhere 64 MiB.
-CPU_BLOCK = 2**17
+CPU_BLOCK = 2**18
 DEVICE_BLOCK = 2**24
 
 
@@ -130,6 +130,11 @@ def _at_hand(x: Tensor) -> bool:
     return x.is_cpu and type(x) is Tensor
 
 
+def _all_places(x: Tensor) -> tuple[Tensor, ...]:
+    """An index of every element."""
+    return torch.meshgrid(*(torch.arange(size, device=x.device) for size in x.shape), indexing='ij')
+
+
 class _FusedSum(torch.autograd.Function):
     """See :func:`focal_loss_sum`."""
 
@@ -173,18 +178,18 @@ class _FocalSums(torch.autograd.Function):
             slope = None if grad is None else grad[part]
             torch.sum(focal_of_negatives(logits[part].to(wide), gamma, others[part], slope), -1, out=sums[part])
 
-        # On a CPU, which knows where they are, only the rows of positives are put right.
+        # On a CPU, which knows where they are, only positives are put right; elsewhere one element of every row.
         positive = (labels >= 0) & (labels < classes)
-        rows = positive.nonzero(as_tuple=True) if _at_hand(logits) else ...
-        index = labels[rows].clamp(0, max(classes - 1, 0))[..., None]
-        weight = weight[rows].expand(*index.shape[:-1], classes).gather(-1, index) * positive[rows][..., None]
-        chosen = logits[rows].gather(-1, index).to(wide)
+        rows = positive.nonzero(as_tuple=True) if _at_hand(logits) else _all_places(labels)
+        place = *rows, labels[rows].clamp(0, max(classes - 1, 0))
+        weight = weight.expand_as(logits)[place] * positive[rows]
+        chosen = logits[place].to(wide)
         slope, mirrored_slope = torch.empty_like(chosen), torch.empty_like(chosen)
         loss = focal_of_negatives(chosen, gamma, weight * (1 - alpha), slope)
         mirrored = focal_of_negatives(-chosen, gamma, weight * alpha, mirrored_slope)  # a positive is the mirror image
-        sums[rows] += (mirrored - loss)[..., 0]
+        sums[rows] += mirrored - loss
         if grad is not None:
-            grad[rows] = grad[rows].scatter_add(-1, index, (-mirrored_slope - slope).to(grad.dtype))
+            grad[place] -= (mirrored_slope + slope).to(grad.dtype)
         return sums.flatten(1).sum(1)
 
     @staticmethod

@@ -129,7 +129,7 @@ def focal_terms(logits: Tensor, alpha: float, gamma: float, eps: float) -> tuple
     present = logits.sigmoid()
     absent = 1 - present
     positive = (present + eps).log_().mul_(-alpha).mul_(absent.pow(gamma))
-    negative = (absent + eps).log_().mul_(alpha - 1).mul_(present.pow(gamma))
+    negative = absent.add_(eps).log_().mul_(alpha - 1).mul_(present.pow_(gamma))
     return positive, negative
 
 

@@ -50,19 +50,19 @@ def bbox_overlaps(
 
     width = torch.minimum(right1, right2).sub_(torch.maximum(left1, left2)).clamp_(min=0)
     height = torch.minimum(bottom1, bottom2).sub_(torch.maximum(top1, top2)).clamp_(min=0)
-    overlap = width * height
+    overlap = width.mul_(height)
     del width, height
     if mode == 'iof':
         return (overlap / area1.clamp(min=eps)).to(out_dtype)
     area2 = (right2 - left2) * (bottom2 - top2)
     union = (area1 + area2).sub_(overlap).clamp_(min=eps)
-    iou = overlap / union
+    iou = overlap.div_(union)
     if mode == 'iou':
         return iou.to(out_dtype)
     width = torch.maximum(right1, right2).sub_(torch.minimum(left1, left2)).clamp_(min=0)
     height = torch.maximum(bottom1, bottom2).sub_(torch.minimum(top1, top2)).clamp_(min=0)
-    enclosing = (width * height).clamp(min=eps)
-    return (iou - (enclosing - union) / enclosing).to(out_dtype)
+    enclosing = width.mul_(height).clamp_(min=eps)
+    return iou.sub_((enclosing - union).div_(enclosing)).to(out_dtype)
 
 
 def _rows_of_four(boxes: Tensor) -> Tensor:

@@ -205,7 +205,7 @@ class FocalLossCost(BaseMatchCost):
     def _focal_loss_cost(self, cls_pred: Tensor, gt_labels: Tensor) -> Tensor:
         """``(..., Q, G)`` of logits ``(..., Q, C)`` and ``(..., G)``."""
         positive, negative = self._terms(columns_of_labels(cls_pred, gt_labels))
-        return (positive - negative).mul_(self.weight)
+        return positive.sub_(negative).mul_(self.weight)
 
     @by_batch
     def _mask_focal_loss_cost(self, cls_pred: Tensor, gt_labels: Tensor) -> Tensor:
