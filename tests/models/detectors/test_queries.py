@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from mmdet.engine.compilation import compile_networks, networks
 from mmdet.engine.deployment import deploy
 from mmdet.models.core import set_matching
+from mmdet.models.dense_heads import detr_head
 from mmdet.models.detectors.base_detr import padding_masks
 from mmdet.models.layers.rep_layer import RepVGGBlock
 from mmdet.models.layers.transformer import (
@@ -25,6 +26,7 @@ from mmdet.models.layers.transformer import (
     DetrTransformerEncoder,
 )
 from mmdet.models.layers.transformer.attention import MultiheadAttention
+from mmdet.ops import focal_loss
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
@@ -548,8 +550,10 @@ class LooksAtValues(TorchDispatchMode):
 
 @pytest.mark.parametrize('shapes', [(PADDED, PADDED), (PADDED, (50, 70))], ids=['whole', 'padded'])
 @pytest.mark.parametrize('name', DETECTORS)
-def test_a_step_looks_at_no_values(name, shapes):
-    """With shapes of levels on the host, which fake tensors of a GPU cannot have."""
+def test_a_step_looks_at_no_values(name, shapes, monkeypatch):
+    """With shapes of levels on the host, which fake tensors of a GPU cannot have; without what is for a CPU alone."""
+    monkeypatch.setattr(focal_loss, '_at_hand', lambda x: False)
+    monkeypatch.setattr(detr_head, 'with_boxes', lambda *given: given)
     model, (images, samples) = build(name), batch(*shapes)
     with LooksAtValues() as training:
         model.parse_losses(model.train().loss(images, samples))[0].backward()
