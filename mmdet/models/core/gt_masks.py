@@ -80,9 +80,14 @@ class GTMasks:
         found &= torch.where(wide, 128 >> (x & 7), 0).to(torch.uint8)[:, None]
         return (found != 0).view(torch.uint8) * high.view(torch.uint8)[:, :, None]
 
-    def strided(self, stride: int, size: tuple[int, int]) -> Tensor:
-        """``(N, h, w)`` uint8: the pixel at ``stride // 2`` of every ``stride`` pixels."""
-        y, x = (torch.arange(side, device=self.bits.device) * stride + stride // 2 for side in size)
+    def strided(self, stride: int, size: tuple[int, int], phases: int = 1) -> Tensor:
+        """``(N, h, w)`` uint8: the pixel at ``stride // 2`` of every ``stride`` pixels.
+
+        Args:
+            phases: Along each axis come first the cells 0, phases, 2 * phases and so on, then 1, phases + 1 and so on.
+        """
+        cells = (torch.arange(side, device=self.bits.device).view(-1, phases).t().flatten() for side in size)
+        y, x = (cell * stride + stride // 2 for cell in cells)
         return self.at(y, x)
 
     def resized(self, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:

@@ -28,6 +28,7 @@ from mmdet.models.core import (
     dynamic_inputs,
     dynamic_logits,
     empty_instances,
+    enlarged_by_phase,
     flatten_levels,
     in_float32,
     in_parts,
@@ -39,6 +40,7 @@ from mmdet.models.core import (
     split_parameters,
     sum_in_parts,
 )
+from mmdet.models.losses import DiceLoss
 from mmdet.models.task_modules.prior_generators import MlvlPointGenerator
 from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
@@ -413,8 +415,14 @@ class CondInstMaskHead(BaseMaskHead):
         factor = self.mask_feat_stride // self.mask_out_stride
         height, width = (side * factor for side in preds.shared[0].shape[2:])
         masks, rows = self._rows(gt_instances, infos)
-        targets = masks.strided(self.mask_out_stride, (height, width))
-        losses = lambda *given: self._compare(preds.make(*given[:-1]), targets[given[-1]])
+        in_order = type(self.loss_mask) is not DiceLoss  # to which the order of pixels is all the same
+        targets = masks.strided(self.mask_out_stride, (height, width), 1 if in_order else factor)
+
+        def losses(*given: Tensor) -> Tensor:
+            logits = dynamic_logits(*given[:-1])
+            logits = self._enlarged(logits) if in_order else enlarged_by_phase(logits, factor, factor // 2)
+            return self._compare(logits, targets.index_select(0, given[-1].flatten()).view(*logits.shape))
+
         size, used = 6 * height * width, preds.used
         total = sum_in_parts(losses, size, used.float(), *preds.slots, rows, shared=preds.shared)
         return total / used.sum().clamp(min=1)

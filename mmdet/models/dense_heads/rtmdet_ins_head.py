@@ -25,6 +25,7 @@ from mmdet.models.core import (
     by_batch,
     dynamic_inputs,
     dynamic_logits,
+    enlarged_by_phase,
     flatten_levels,
     in_float32,
     mean_count,
@@ -36,6 +37,7 @@ from mmdet.models.core import (
     sum_in_parts,
     unstacked,
 )
+from mmdet.models.losses import DiceLoss
 from mmdet.ops.fixed_size import is_fixed_size
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptInstanceList
@@ -174,13 +176,17 @@ class RTMDetInsHead(RTMDetHead):
         scale = self.prior_generator.strides[0][0] // self.mask_loss_stride
         height, width = (side * scale for side in mask_feats.shape[-2:])
         masks = GTMasks.of([instances.masks for instances in gt_instances], mask_feats.device)
-        targets = masks.strided(self.mask_loss_stride, (height, width))
-
+        in_order = type(self.loss_mask) is not DiceLoss  # to which the order of pixels is all the same
+        targets = masks.strided(self.mask_loss_stride, (height, width), 1 if in_order else scale)
         rows, weights = masks.rows(gt_inds), used.float()
 
         def losses(logits: Tensor, rows: Tensor) -> Tensor:
-            logits = F.interpolate(logits, scale_factor=scale, mode='bilinear', align_corners=False)
-            loss = self.loss_mask(logits.flatten(0, 1), targets[rows].flatten(0, 1), reduction_override='none')
+            if in_order:
+                logits = F.interpolate(logits, scale_factor=scale, mode='bilinear', align_corners=False)
+            else:
+                logits = enlarged_by_phase(logits, scale, (scale - 1) / 2)
+            logits = logits.flatten(0, 1)
+            loss = self.loss_mask(logits, targets.index_select(0, rows.flatten()), reduction_override='none')
             return loss.reshape(rows.numel(), -1).sum(1).view(rows.shape)
 
         preds = self._masks_of(mask_feats, kernels, priors, used)

@@ -172,7 +172,8 @@ class SOLOV2Head(SOLOHead):
 
         bounds = [9 * len(self.num_grids) * len(instances) for instances in batch_gt_instances]
         slots, size = (kernels, targets.rows), 4 * targets.masks[0].numel()
-        total = sum_in_parts(losses, size, targets.used.float(), *slots, shared=[mask_feats], bounds=bounds)
+        weights = targets.used.float()
+        total = sum_in_parts(losses, size, weights, *slots, shared=[mask_feats], bounds=bounds, large=True)
         logits = flatten_levels(mlvl_cls_preds, self.cls_out_channels)
         num_pos = (labels < self.num_classes).sum()
         return dict(

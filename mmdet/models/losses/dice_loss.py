@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmdet.errors import UserNotImplementedError, UserValueError
 from mmdet.registry import MODELS
@@ -16,25 +20,55 @@ def dice_loss(
     reduction: str = 'mean',
     naive_dice: bool = False,
     avg_factor: float | Tensor | None = None,
+    activate: bool = False,
 ) -> Tensor:
-    """One minus the Dice coefficient of each sample.
+    """One minus the Dice coefficient of each sample; without a second derivative, unless it is the naive one.
 
     Args:
-        pred: Probabilities, shape (N, ...).
-        target: Shape of ``pred``.
+        pred: Probabilities, or logits with ``activate``, shape (N, ...).
+        target: Shape of ``pred``; without a gradient.
         weight: Shape (N,).
         naive_dice: Sums in the denominator, with ``eps`` above and below (MaskFormer), in place of the sums of
             squares of V-Net (arXiv:1606.04797, Sec. 3).
     """
     if weight is not None and len(weight) != len(pred):
         raise UserValueError(f'{len(weight)} weights for {len(pred)} samples.')
-    pred, target = pred.flatten(1), target.flatten(1).to(pred.dtype)
-    overlap = 2 * (pred * target).sum(1)
+    pred, target = pred.flatten(1), target.flatten(1)
     if naive_dice:
-        loss = 1 - (overlap + eps) / (pred.sum(1) + target.sum(1) + eps)
+        pred = pred.sigmoid() if activate else pred
+        target = target.to(pred.dtype)
+        loss = 1 - (2 * (pred * target).sum(1) + eps) / (pred.sum(1) + target.sum(1) + eps)
     else:
-        loss = 1 - overlap / (pred.square().sum(1) + target.square().sum(1) + 2 * eps)
+        loss = 1 - _SquaredDice.apply(pred, target.detach(), 2 * eps, activate)
     return weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+
+class _SquaredDice(torch.autograd.Function):
+    """``2 p t / (p p + t t + eps)`` of each row of ``t (N, P)`` and p, what is predicted or its sigmoid.
+
+    The gradient takes three passes, and p alone is kept for it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, target: Tensor, eps: float, activate: bool) -> Tensor:
+        p = pred.to(torch.promote_types(pred.dtype, torch.float32))
+        p = p.sigmoid() if activate else p
+        t = target.to(p.dtype)
+        overlap = 2 * torch.linalg.vecdot(p, t)
+        total = sum(torch.linalg.vector_norm(x, dim=1).square() for x in (p, t)) + eps
+        ctx.dtype, ctx.activate = pred.dtype, activate
+        ctx.save_for_backward(p, target, overlap, total)
+        return overlap / total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        p, target, overlap, total = ctx.saved_tensors
+        slope = 2 * grad / total
+        found = (target * slope[:, None]).addcmul_(p, (-slope * overlap / total)[:, None])
+        if ctx.activate:
+            torch.ops.aten.sigmoid_backward.grad_input(found, p, grad_input=found)
+        return found.to(ctx.dtype), None, None, None
 
 
 @MODELS.register_module()
@@ -74,6 +108,6 @@ class DiceLoss(WeightedLoss):
     ) -> Tensor:
         """As :func:`dice_loss`, of logits with ``activate``."""
         reduction = self.reduction_for(reduction_override)
-        pred = pred.sigmoid() if self.activate else pred
-        loss = dice_loss(pred, target, weight, reduction=reduction, avg_factor=avg_factor, **self.options)
+        options = dict(self.options, reduction=reduction, avg_factor=avg_factor, activate=self.activate)
+        loss = dice_loss(pred, target, weight, **options)
         return self.loss_weight * loss

@@ -65,7 +65,7 @@ def test_order_of_images_and_their_repetition_do_not_matter(name):
 def test_parts_change_neither_losses_nor_gradients(name, monkeypatch):
     results = []
     for budget in (dynamic_masks.ACTIVATION_BUDGET, 1):
-        for kind in ('ACTIVATION_BUDGET', 'TILE_BUDGET'):
+        for kind in ('ACTIVATION_BUDGET', 'TILE_BUDGET', 'PRODUCT_BUDGET'):
             monkeypatch.setattr(dynamic_masks, kind, budget)
         heads = build_heads(name, init=False)
         losses = loss_of(heads, name, 'many', 'one')
