@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = attach(
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',
         'geometric_mean': 'SigmoidGeometricMean sigmoid_geometric_mean',
         'dynamic_masks': (
-            'LazySlots Slots activations_of aligned_bilinear dynamic_inputs dynamic_logits enlarged_by_phase in_parts parameter_counts '
-            'pick_slots rows_at split_parameters sum_in_parts unfold_wo_center with_coordinates'
+            'LazySlots Slots activations_of aligned_bilinear dynamic_inputs dynamic_logits enlarged_by_phase in_parts '
+            'parameter_counts pick_slots rows_at split_parameters sum_in_parts unfold_wo_center with_coordinates'
         ),
         'fixed_results': 'FixedInstances fixed_instances fixed_suppressed stacked unstacked',
         'gt': 'BestMatch DenseTargets PaddedGT count_per_image mean_count pad_batch unpack_gt_instances',

@@ -5,10 +5,10 @@ Letters: B images, N candidates, S slots for positives, C channels, h and w of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import torch
@@ -216,22 +216,27 @@ class _TileSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable, step: int, num_shared: int, weights: Tensor, *tensors: Tensor) -> Tensor:
         needed = ctx.needs_input_grad[4:]
+        wanted = [i for i, need in enumerate(needed) if need]
         grads: list[Any] = [torch.zeros_like(x) if need else None for x, need in zip(tensors, needed)]
         total = weights.new_zeros((), dtype=torch.promote_types(weights.dtype, torch.float32))
         for b, count in enumerate((weights != 0).sum(1).tolist()):
-            for start in range(0, count, step):
-                tile = slice(b, b + 1), slice(start, min(start + step, count))
-                places = [tile[:1] if i < num_shared else tile for i in range(len(tensors))]
+
+            def tiles(x: Tensor, shared: bool = False, b: int = b, count: int = count) -> Iterable[Tensor]:
+                image = x[b : b + 1]
+                return repeat(image) if shared else image[:, :count].split(step, 1)
+
+            columns = [tiles(x, i < num_shared) for i, x in enumerate(tensors)]
+            sums = [tiles(grads[i], i < num_shared) for i in wanted]
+            for weight, parts, into in zip(tiles(weights), zip(*columns), zip(*sums) if sums else repeat(())):
                 with torch.enable_grad():
-                    parts = [x[place].detach().requires_grad_(need) for x, place, need in zip(tensors, places, needed)]
-                    value = (function(*parts) * weights[tile]).sum()
-                wanted = [i for i, need in enumerate(needed) if need]
-                if wanted:
-                    found = torch.autograd.grad(value, [parts[i] for i in wanted], allow_unused=True)
-                    for i, grad in zip(wanted, found):
-                        if grad is not None:
-                            grads[i][places[i]] += grad
+                    leaves = [x.detach().requires_grad_(need) for x, need in zip(parts, needed)]
+                    value = (function(*leaves) * weight).sum()
                 total += value.detach()
+                if wanted:
+                    found = torch.autograd.grad(value, [leaves[i] for i in wanted], allow_unused=True)
+                    for place, grad in zip(into, found):
+                        if grad is not None:
+                            place += grad
         ctx.save_for_backward(*grads)
         return total
 
@@ -380,45 +385,55 @@ def _spread(tensor: Tensor, factor: int, dim: int) -> Tensor:
 def enlarged_by_phase(tensor: Tensor, factor: int, middle: float) -> Tensor:
     """Enlarge (B, C, H, W) with bilinear weights for losses that do not look at the order of cells.
 
-    Of cells ``factor * i + k`` along each axis, which lie at ``i + (k - middle) / factor`` of the source, those of k = 0
-    come first, then those of k = 1, and so on: to put them in their order takes longer than all else.
+    Of cells ``factor * i + k`` along each axis, which lie at ``i + (k - middle) / factor`` of the source, those of
+    k = 0 come first, then those of k = 1, and so on: to put them in their order takes longer than all else.
     """
-    return tensor if factor == 1 else _Phases.apply(tensor, factor, middle)
+    return tensor if factor == 1 else _Phases.apply(tensor, [(k - middle) / factor for k in range(factor)])
 
 
 class _Phases(torch.autograd.Function):
-    """:func:`enlarged_by_phase`."""
+    """Along each axis, mixtures of cells and those beside them, by the places between -1 and 1 of each mixture."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, factor: int, middle: float) -> Tensor:
-        ctx.places = [(k - middle) / factor for k in range(factor)]
+    def forward(ctx: Any, tensor: Tensor, places: list[float]) -> Tensor:
+        ctx.places = places
         for dim in (2, 3):
             shape = tensor.shape
-            found = tensor.new_empty(*shape[:dim], factor, *shape[dim:])
-            for place, part in zip(ctx.places, found.unbind(dim)):
-                inner, other, edge = _beside(place, shape[dim], dim)
-                torch.lerp(tensor[inner], tensor[other], abs(place), out=part[inner])
-                part[edge] = tensor[edge]
+            found = tensor.new_empty(*shape[:dim], len(places), *shape[dim:])
+            for place, part in zip(places, found.unbind(dim)):
+                if not place:
+                    part.copy_(tensor)
+                    continue
+                inner, other, edge = _beside(tensor, place, dim)
+                to, _, to_edge = _beside(part, place, dim)
+                torch.lerp(inner, other, abs(place), out=to)
+                to_edge.copy_(edge)
             tensor = found.flatten(dim, dim + 1)
         return tensor
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         for dim in (3, 2):
             parts = grad.unflatten(dim, (len(ctx.places), -1)).unbind(dim)
-            grad = sum(part * (1 - abs(place)) for place, part in zip(ctx.places, parts))
+            grad = parts[0] * (1 - abs(ctx.places[0]))
+            for place, part in zip(ctx.places[1:], parts[1:]):
+                grad.add_(part, alpha=1 - abs(place))
             for place, part in zip(ctx.places, parts):
-                inner, other, edge = _beside(place, part.shape[dim], dim)
-                grad[other].add_(part[inner], alpha=abs(place))
-                grad[edge].add_(part[edge], alpha=abs(place))
-        return grad, None, None
+                if not place:
+                    continue
+                inner, _, edge = _beside(part, place, dim)
+                _, to, to_edge = _beside(grad, place, dim)
+                to.add_(inner, alpha=abs(place))
+                to_edge.add_(edge, alpha=abs(place))
+        return grad, None
 
 
-def _beside(place: float, size: int, dim: int) -> list[tuple[slice, ...]]:
-    """Along one axis the cells with a neighbour on the side of ``place``, these neighbours, and the cell without."""
-    low, high, first, last = slice(size - 1), slice(1, None), slice(1), slice(size - 1, None)
-    return [(slice(None),) * dim + (part,) for part in ((high, low, first) if place < 0 else (low, high, last))]
+def _beside(x: Tensor, place: float, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one axis the cells with a neighbour on the side of ``place``, these neighbours, and the cell without."""
+    count = x.shape[dim] - 1
+    first, last = x.narrow(dim, 0, count), x.narrow(dim, 1, count)
+    return (last, first, x.narrow(dim, 0, 1)) if place < 0 else (first, last, x.narrow(dim, count, 1))
 
 
 def unfold_wo_center(x: Tensor, kernel_size: int, dilation: int) -> Tensor:
