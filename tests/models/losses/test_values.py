@@ -276,6 +276,20 @@ def test_dice():
     assert naive(pred, target).item() == pytest.approx(1 - 2.0 / (1.5 + 1 + 1))
 
 
+@pytest.mark.parametrize('activate', [True, False])
+@pytest.mark.parametrize('kind', [torch.uint8, torch.bool, torch.float32])
+def test_the_gradient_of_dice_is_that_of_its_formula(activate, kind):
+    torch.manual_seed(0)
+    pred, target, weight = torch.rand(3, 4, 5, requires_grad=True), (torch.rand(3, 4, 5) > 0.5).to(kind), T([1.0, 2, 3])
+    module = MODELS.build({'type': 'DiceLoss', 'activate': activate})
+    p, t = pred.sigmoid() if activate else pred, target.float()
+    total = p.square().sum((1, 2)) + t.square().sum((1, 2)) + 2e-3
+    expected = (weight * (1 - 2 * (p * t).sum((1, 2)) / total)).sum()
+    found = module(pred, target, weight, reduction_override='sum')
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, pred)[0] for loss in (found, expected)))
+
+
 def test_distillation():
     module = MODELS.build({'type': 'KnowledgeDistillationKLDivLoss', 'T': 2})
     p, q = T([1.0, 0.0]).softmax(0), T([0.0, 0.0]).softmax(0)
