@@ -29,7 +29,7 @@ from .precision import in_float32
 # Values of activations that are kept for the backward pass; 1 GiB in single precision. What is more is computed again.
 ACTIVATION_BUDGET = 256 * 1024**2
 # Values of activations that a CPU's cache holds, and of a product of matrices, which is fast where it is large.
-TILE_BUDGET = 2 * 1024**2
+TILE_BUDGET = 3 * 1024**2
 PRODUCT_BUDGET = 16 * 1024**2
 
 
@@ -220,6 +220,8 @@ class _TileSum(torch.autograd.Function):
         grads: list[Any] = [torch.zeros_like(x) if need else None for x, need in zip(tensors, needed)]
         total = weights.new_zeros((), dtype=torch.promote_types(weights.dtype, torch.float32))
         for b, count in enumerate((weights != 0).sum(1).tolist()):
+            if not count:
+                continue
 
             def tiles(x: Tensor, shared: bool = False, b: int = b, count: int = count) -> Iterable[Tensor]:
                 image = x[b : b + 1]
