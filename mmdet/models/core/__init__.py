@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         'box_distributions': 'bin_places moved_sides side_entropy side_targets sides_of_distributions',
         'center_regions': 'CenterRegions cell_grid middle_cells',
         'colours': 'rgb_to_lab',
-        'constants': 'constant',
+        'constants': 'constant remembered',
         'denoising': 'denoising_mask known_matches noisy_boxes noisy_labels queries_by_image',
         'distinct': 'best_distinct',
         'dynamic_k': 'best_of_aligned columns dynamic_k share_of_best',

@@ -11,6 +11,7 @@ import torch
 from mmengine.model import xavier_init
 from torch import Tensor, nn
 
+from mmdet.models.core import remembered
 from mmdet.models.layers.positional_encoding import SinePositionalEncoding
 from mmdet.models.layers.transformer import DeformableDetrTransformerDecoder, DeformableDetrTransformerEncoder
 from mmdet.models.layers.transformer.utils import wave_features
@@ -51,6 +52,7 @@ class DeformableDETR(DetectionTransformer):
         self.with_box_refine = with_box_refine
         self.as_two_stage = as_two_stage
         self.num_feature_levels = num_feature_levels
+        self._known_cells: dict = {}
         if bbox_head is not None:
             bbox_head = copy.copy(bbox_head)
             bbox_head['share_pred_layer'] = not with_box_refine
@@ -248,8 +250,19 @@ class DeformableDETR(DetectionTransformer):
     ) -> tuple[Tensor, Tensor]:
         """``(B, S, 4)`` a box around each cell, and ``(B, S, 1)`` those that are padding or reach the border."""
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
-        if memory_mask is None and self.fixed_shapes == [tuple(shape) for shape in shapes]:
-            return self.fixed_boxes.expand(memory.shape[0], -1, -1), self.fixed_left_out.expand(memory.shape[0], -1, -1)
+        if memory_mask is None:
+            key = tuple(tuple(shape) for shape in shapes)
+            if self.fixed_shapes == list(key):
+                found = self.fixed_boxes, self.fixed_left_out
+            else:
+                found = remembered(self._known_cells, key, memory, lambda: self._boxes_of(memory[:1], None, shapes))
+            return found[0].expand(memory.shape[0], -1, -1), found[1].expand(memory.shape[0], -1, -1)
+        return self._boxes_of(memory, memory_mask, shapes)
+
+    @staticmethod
+    def _boxes_of(
+        memory: Tensor, memory_mask: Tensor | None, shapes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
         sizes = [height * width for height, width in shapes]
         levels = [None] * len(sizes) if memory_mask is None else memory_mask.split(sizes, 1)
         boxes = []

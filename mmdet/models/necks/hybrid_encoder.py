@@ -12,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmdet.errors import UserValueError
+from mmdet.models.core import remembered
 from mmdet.models.layers.rep_layer import CSPRepLayer
 from mmdet.models.layers.transformer import DetrTransformerEncoder
 from mmdet.registry import MODELS
@@ -74,6 +75,7 @@ class HybridEncoder(BaseModule):
             raise UserValueError(f'encode_levels must be among 0 to {len(in_channels) - 1}, got {encode_levels}')
         if out_channels % 4:
             raise UserValueError(f'out_channels of {type(self).__name__} must be a multiple of 4, got {out_channels}')
+        self._known_waves: dict = {}
         self.encode_levels = tuple(encode_levels)
         self.temperature = temperature
         self.num_blocks = num_blocks
@@ -104,7 +106,9 @@ class HybridEncoder(BaseModule):
         return torch.cat([one, other], 1)
 
     def _attend(self, encoder: nn.Module, x: Tensor) -> Tensor:
-        place = waves_of_cells(*x.shape[-2:], x.shape[1], self.temperature, self.y_first, x)
+        size = x.shape[-2:]
+        make = lambda: waves_of_cells(*size, x.shape[1], self.temperature, self.y_first, x)
+        place = remembered(self._known_waves, (*size, x.dtype), x, make)
         cells = encoder(x.flatten(2).transpose(1, 2), place, None)
         return cells.transpose(1, 2).unflatten(2, x.shape[-2:])
 
