@@ -6,6 +6,7 @@ Letters: L decoder layers, B images, D denoising queries, Q others, R bins of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,9 +32,11 @@ from mmdet.models.core import (
 from mmdet.models.layers.mlp import each_through
 from mmdet.models.layers.transformer import LocationQuality
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
 from mmdet.utils import InstanceList
 
-from .detr_head import by_layer, image_sizes, overlaps_with_truth
+from .detr_head import by_layer, image_sizes
 from .dino_head import DINOHead
 
 
@@ -44,6 +47,22 @@ def voted_matches(gt_inds: Tensor, num_gt: int) -> Tensor:
     votes.scatter_add_(2, gt_inds.permute(1, 2, 0), torch.ones_like(votes[..., :1]).expand(-1, -1, len(gt_inds)))
     most, index = votes[..., 1:].max(-1)
     return torch.where(most > 0, index + 1, 0)
+
+
+def side_by_side(first: DenseTargets, second: DenseTargets) -> DenseTargets:
+    """Targets ``(B, D + Q, ...)`` of those of D and of Q queries; without numbers that are of all of them."""
+    names = 'labels', 'label_weights', 'bbox_targets', 'bbox_weights', 'pos'
+    both = {name: torch.cat([getattr(first, name), getattr(second, name)], 1) for name in names}
+    return replace(second, **both, gt_inds=None)
+
+
+def overlaps_of(boxes: Tensor, targets: DenseTargets) -> Tensor:
+    """``(L, B, Q)`` IoU of the positives of ``(L, B, Q, 4)`` with their targets ``(B, Q, ...)``, 0 elsewhere, without
+    gradient."""
+    found = bbox_cxcywh_to_xyxy(boxes.detach())
+    truth = bbox_cxcywh_to_xyxy(targets.bbox_targets).expand_as(found)
+    overlaps = bbox_overlaps(found.flatten(0, 2), truth.flatten(0, 2), is_aligned=True).view(found.shape[:3])
+    return torch.where(targets.pos, overlaps, 0.0)
 
 
 @MODELS.register_module()
@@ -147,35 +166,60 @@ class DFINEHead(DINOHead):
     ) -> dict:
         """Losses of the layers, of the first boxes and of the encoder, and ``dn_`` those of denoising."""
         gt, count = PaddedGT.from_instances(batch_gt_instances), (dn_meta or {}).get('num_denoising_queries', 0)
-        rest = lambda *outputs: [value[:, :, count:] for value in outputs]
-        layers = QueryOutputs(*rest(all_layers_cls_scores, all_layers_bbox_preds), gt)
-        first = QueryOutputs(*rest(first_cls_scores, first_bbox_preds), gt)
-        outputs = float_outputs([layers, first, QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt)])
-        groups, counts = joined(outputs)
+        all_scores = torch.cat([all_layers_cls_scores, first_cls_scores])
+        all_boxes = torch.cat([all_layers_bbox_preds, first_bbox_preds])
+        encoder = QueryOutputs(enc_cls_scores[None], enc_bbox_preds[None], gt)
+        whole, encoder = float_outputs([QueryOutputs(all_scores, all_boxes, gt), encoder])  # (L + 1, B, D + Q, .)
+        matched = QueryOutputs(whole.scores[:, :, count:], whole.boxes[:, :, count:], gt)
+        groups, counts = joined([matched, encoder])
         own = self._match(groups, batch_img_metas)
         shared = self._shared_targets(own, gt, batch_img_metas)
-        losses: list[tuple[Tensor, ...]] = []
-        for group, targets in zip(groups, own):
-            boxes = self._box_losses(group, shared.repeated(len(group.scores)), batch_img_metas)
-            losses.append((self._class_losses(group, targets), *boxes))
-        named: dict[str, Tensor] = {}
-        for kind, values in zip(('', 'pre_', 'enc_'), parted(losses, counts)):
-            named.update(self._named(values, kind))
-        corners, start = rest(all_layers_corners, first_bbox_preds)
-        roots = self._counts(shared)
-        named.update(self._side_losses(outputs[0], corners, start[0], shared, roots, ''))
+        kinds, wanted = {'': slice(count, None)}, shared
         if dn_meta is not None:
-            noisy = lambda *outputs: [value[:, :, :count] for value in outputs]
             known = self._denoising_targets(batch_gt_instances, batch_img_metas, dn_meta)
-            pairs = noisy(all_layers_cls_scores, all_layers_bbox_preds), noisy(first_cls_scores, first_bbox_preds)
-            outputs = float_outputs([QueryOutputs(*pair, gt) for pair in pairs])
-            groups, counts = joined(outputs)
-            losses = [self._losses_of(group, known.repeated(len(group.scores)), batch_img_metas) for group in groups]
-            for kind, values in zip(('dn_', 'dn_pre_'), parted(losses, counts)):
-                named.update(self._named(values, kind))
-            corners, start = noisy(all_layers_corners, first_bbox_preds)
-            named.update(self._side_losses(outputs[0], corners, start[0], known, roots, 'dn_'))
+            kinds['dn_'], wanted = slice(count), side_by_side(known, shared)
+        terms, of_encoder = self._box_terms([(whole, wanted), (encoder, shared)], batch_img_metas)
+        classes = [(self._class_losses(group, targets),) for group, targets in zip(groups, own)]
+        (scored,), (encoder_scored,) = parted(classes, counts)
+        named: dict[str, Tensor] = {}
+        for kind, part in kinds.items():
+            if kind:
+                noisy = QueryOutputs(whole.scores[:, :, part], whole.boxes[:, :, part], gt)
+                scored = self._class_losses(noisy, known.repeated(len(noisy.scores)))
+            losses = scored, *self._sums(terms, part, wanted.pos[:, part])
+            named.update(self._named(tuple(loss[:-1] for loss in losses), kind))
+            named.update(self._named(tuple(loss[-1:] for loss in losses), f'{kind}pre_'))
+        encoder_losses = encoder_scored, *self._sums(of_encoder, slice(None), shared.pos)
+        named.update(self._named(encoder_losses, 'enc_'))
+        sides = all_layers_corners, first_bbox_preds[0], whole.scores[-2], wanted
+        quality = overlaps_of(whole.boxes[:-1], wanted)
+        named.update(self._side_losses(*sides, quality, self._counts(shared), kinds))
         return named
+
+    def _box_terms(
+        self, groups: Sequence[tuple[QueryOutputs, DenseTargets]], metas: list[dict]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """L1 and IoU losses ``(L, B, Q)`` of groups, all layers of which have the same targets ``(B, Q, ...)``."""
+        rows = lambda group, value: value.expand(len(group.boxes), *value.shape).flatten(0, 2)  # (L * B * Q, .)
+        boxes = torch.cat([group.boxes.flatten(0, 2) for group, _ in groups])
+        sizes = image_sizes(metas, boxes)[:, None]
+        facts = [torch.cat([t.bbox_targets, t.bbox_weights, sizes.expand_as(t.bbox_targets)], -1) for _, t in groups]
+        of_rows = torch.cat([rows(group, fact) for (group, _), fact in zip(groups, facts)])
+        truth, weights, scale = of_rows.split(4, -1)
+        pos = torch.cat([rows(group, targets.pos) for group, targets in groups])
+        truth = torch.where(pos[:, None], truth, boxes.detach())
+        corners, true_corners = bbox_cxcywh_to_xyxy(boxes) * scale, bbox_cxcywh_to_xyxy(truth) * scale
+        distance = self.loss_bbox(boxes, truth, weights, reduction_override='none').sum(-1)
+        overlap = self.loss_iou(corners, true_corners, weights.mean(-1), reduction_override='none')
+        shapes = [group.boxes.shape[:3] for group, _ in groups]
+        parts = [value.split([shape.numel() for shape in shapes]) for value in (distance, overlap)]
+        return [tuple(part.view(shape) for part in pair) for shape, *pair in zip(shapes, *parts)]
+
+    @staticmethod
+    def _sums(terms: Sequence[Tensor], part: slice, pos: Tensor) -> list[Tensor]:
+        """``(L,)`` sums of terms ``(L, B, Q)`` over a part of the queries, by the number of its positives."""
+        factor = mean_count(pos.sum()) + torch.finfo(torch.float32).eps
+        return [term[:, :, part].flatten(1).sum(1) / factor for term in terms]
 
     @torch.no_grad()
     def _shared_targets(self, own: Sequence[DenseTargets], gt: PaddedGT, metas: list[dict]) -> DenseTargets:
@@ -192,42 +236,50 @@ class DFINEHead(DINOHead):
 
     def _side_losses(
         self,
-        group: QueryOutputs,
         corners: Tensor,
         start: Tensor,
+        last_scores: Tensor,
         targets: DenseTargets,
+        quality: Tensor,
         counts: tuple[Tensor, Tensor],
-        kind: str,
+        kinds: dict[str, slice],
     ) -> dict:
         """Fine-grained localization of all layers, and distillation from the last to the others.
 
         Args:
             corners: ``(L, B, Q, 4 * (R + 1))``.
             start: ``(B, Q, 4)`` boxes that sides are measured from.
+            last_scores: ``(B, Q, C)`` logits of the last layer.
             targets: ``(B, Q, ...)``.
+            quality: ``(L, B, Q)`` overlaps of the positives.
+            kinds: Which queries each kind of losses is of.
         """
         if not (self.loss_fgl_weight or self.loss_ddf_weight):
             return {}
-        last = len(corners) - 1
-        layers = targets.repeated(last + 1)
-        quality, pos = overlaps_with_truth(group, layers), targets.pos
-        truth = torch.where(pos[..., None], targets.bbox_targets, start.detach())
-        places = self.places.float()
+        last, pos, start = len(corners) - 1, targets.pos, start.detach().float()
+        truth = torch.where(pos[..., None], targets.bbox_targets, start)
         logits = as_float32(corners).unflatten(-1, (4, -1))  # (L, B, Q, 4, R + 1)
-        bins, parts = side_targets(start.detach().float(), truth.float(), places, self.reg_scale)
+        bins, parts = side_targets(start, truth.float(), self.places.float(), self.reg_scale)
         wanted = [value.expand(last + 1, *value.shape) for value in (bins, parts)]
         entropy = side_entropy(logits, *wanted).sum(-1) * quality
-        fine = entropy.flatten(1).sum(1) / mean_count(pos.sum())
         names = [*(f'd{index}.' for index in range(last)), '']
-        named = {f'{name}{kind}loss_fgl': self.loss_fgl_weight * value for name, value in zip(names, fine)}
+        named: dict[str, Tensor] = {}
+        for kind, part in kinds.items():
+            fine = self.loss_fgl_weight * entropy[:, :, part].flatten(1).sum(1) / mean_count(pos[:, part].sum())
+            named.update({f'{name}{kind}loss_fgl': value for name, value in zip(names, fine.unbind())})
         if last:
             log = (logits / self.temperature).log_softmax(-1)
             teacher = log[-1].detach()
             apart = (teacher.exp() * (teacher - log[:-1])).sum((-2, -1)) * self.temperature**2  # (L - 1, B, Q)
-            apart = apart * torch.where(pos, quality[:-1], group.scores[-1].detach().sigmoid().amax(-1))
-            mean = lambda mask: (apart * mask).flatten(1).sum(1) / (4 * mask.sum().clamp(min=1))
-            distilled = (mean(pos) * counts[0] + mean(~pos) * counts[1]) / (counts[0] + counts[1])
-            named.update({f'{name}{kind}loss_ddf': self.loss_ddf_weight * v for name, v in zip(names, distilled)})
+            apart = apart * torch.where(pos, quality[:-1], last_scores.detach().sigmoid().amax(-1))
+            roots = torch.stack(counts)
+            roots = self.loss_ddf_weight / 4 * roots / roots.sum()
+            for kind, part in kinds.items():
+                inside = pos[:, part]
+                masks = torch.stack([inside, ~inside], -1)[None]  # (1, B, Q, 2)
+                means = (apart[:, :, part, None] * masks).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)
+                distilled = (means * roots).sum(-1)
+                named.update({f'{name}{kind}loss_ddf': value for name, value in zip(names, distilled.unbind())})
         return named
 
     def loss_and_predict(  # type: ignore[override]

@@ -52,14 +52,17 @@ def _alike(steps: Iterable[tuple[nn.Module, ...]]) -> bool:
     for layers in steps:
         if all(type(layer) is nn.ReLU for layer in layers):
             continue
-        shapes = {tuple(layer.weight.shape) if _is_plain(layer) else None for layer in layers}
+        shapes = {_shape_of_plain(layer) for layer in layers}
         if len(shapes) > 1 or None in shapes:
             return False
     return True
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    return type(layer) is nn.Linear and layer.bias is not None and not _is_watched(layer)
+def _shape_of_plain(layer: nn.Module) -> tuple[int, int] | None:
+    """Of the weight of a linear layer with bias that nobody watches; None for all others."""
+    if type(layer) is not nn.Linear or layer.bias is None or _is_watched(layer):
+        return None
+    return layer.out_features, layer.in_features
 
 
 class MLP(BaseModule):
