@@ -44,8 +44,8 @@ def bilinear_bags(features: Tensor, image: Tensor, x: Tensor, y: Tensor, point_w
         Shape (K, C).
     """
     batch, channels, height, width = features.shape
-    if not len(image) or not batch:
-        return (features.sum() + x.sum() + y.sum()) * 0 + features.new_zeros(len(image), channels)
+    if not image.shape[0] or not batch:  # len() would fix the size of a graph
+        return (features.sum() + x.sum() + y.sum()) * 0 + features.new_zeros(image.shape[0], channels)
     index, weight = bilinear_corners(x, y, width, height)
     if point_weight is not None:
         weight = weight * point_weight[..., None]

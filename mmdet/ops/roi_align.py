@@ -223,9 +223,9 @@ class SimpleRoIAlign(nn.Module):
         else:  # the corners of the map are the outermost cell centres
             height, width = features.shape[-2:]
             x, y = x * (width - 1) / width, y * (height - 1) / height
-        image = rois[:, 0].long().repeat_interleave(rows * columns, output_size=len(rois) * rows * columns)
+        image = rois[:, 0].long().repeat_interleave(rows * columns, output_size=rois.shape[0] * rows * columns)
         sampled = bilinear_bags(features, image, x.reshape(-1, 1), y.reshape(-1, 1))
-        return sampled.reshape(len(rois), rows, columns, features.size(1)).permute(0, 3, 1, 2)
+        return sampled.reshape(rois.shape[0], rows, columns, features.size(1)).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return f'output_size={self.output_size}, spatial_scale={self.spatial_scale}'

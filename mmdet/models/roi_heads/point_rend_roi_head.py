@@ -87,7 +87,7 @@ class PointRendRoIHead(StandardRoIHead):
         for step in range(cfg.subdivision_steps):
             refined = F.interpolate(refined, scale_factor=cfg.scale_factor, mode='bilinear', align_corners=False)
             # A mask of which the next step predicts every cell needs nothing before.
-            cells = cfg.scale_factor**2 * refined[0, 0].numel() if len(refined) else 0
+            cells = cfg.scale_factor**2 * refined.shape[2] * refined.shape[3]
             if cfg.subdivision_num_points >= cells and step < cfg.subdivision_steps - 1:
                 continue
             index, points = head.get_roi_rel_points_test(refined, labels, cfg=cfg)
