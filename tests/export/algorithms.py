@@ -58,8 +58,13 @@ def detector(family, bert=None):
                 value.copy_(torch.randn_like(value) * scale / value[0].numel() ** 0.5)
             elif layer.endswith('bias'):
                 value.copy_(torch.randn_like(value))
+                if 'rtm_reg' in layer:  # distances, of which a box has none below 0
+                    value.abs_()
     if cfg['type'] in ('RPN', 'YOLOX'):
         calm(model)
+    for layer in model.modules():
+        if hasattr(layer, 'weight_gamma'):  # standardised weights, behind which untrained norms let features explode
+            layer.weight_gamma.fill_(layer.weight[0].numel() ** -0.5)
     if hasattr(getattr(model, 'mask_head', None), 'num_grids'):  # few cells of grids that are sure, as after training
         with torch.no_grad():
             model.mask_head.conv_cls.bias.sub_(RARE)
