@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from mmdet.export.onnx_format import OPSET, translations
+from mmdet.models.core import stable_topk
 from mmdet.ops.corner_pool import corner_pool
+from mmdet.ops.fixed_size import FixedSize, fixed_size
 
 
 class Pools(torch.nn.Module):
@@ -19,8 +21,14 @@ class Repeats(torch.nn.Module):
         return rows, x.repeat_interleave(x.shape[0], 1), x.repeat_interleave(3, -1)
 
 
+class Best(torch.nn.Module):
+    def forward(self, x):
+        with fixed_size(FixedSize(operator=True)):
+            return stable_topk(x.flatten(1), 5)  # of equal values, which x has, the first
+
+
 @pytest.mark.parametrize('dynamic', [True, False])
-@pytest.mark.parametrize('module', [Pools(), Repeats()])
+@pytest.mark.parametrize('module', [Pools(), Repeats(), Best()])
 def test_an_operator_of_any_size(module, dynamic, tmp_path):
     pytest.importorskip('onnxscript')
     runtime = pytest.importorskip('onnxruntime')

@@ -401,7 +401,7 @@ def pair_corners(
     def found(maps: CornerMaps, sign: int) -> tuple[Tensor, ...]:
         """Scores and labels ``(B, K)``, corners ``(B, K, 2)``, and tags ``(B, K)`` or centres ``(B, K, 2)``."""
         scores, cell, labels, y, x = highest_cells(local_maxima(maps.heat, kernel), k)
-        corner = torch.stack([x, y], -1) + gather_rows(maps.offset, cell, 2)
+        corner = torch.stack([x, y.to(x.dtype)], -1) + gather_rows(maps.offset, cell, 2)
         in_pixels = lambda place: (place * scale - begins).clamp(min=0)
         if maps.shift is not None:
             extra = in_pixels(corner + sign * gather_rows(maps.shift, cell, 2).exp())
