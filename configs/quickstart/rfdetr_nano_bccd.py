@@ -1,5 +1,6 @@
-# RF-DETR on blood cells, trained as in rtdetr_r18_bccd.py; its patches have 16 pixels, as in the published sizes.
-_base_ = ['_base_/rfdetr_nano.py', '_base_/bccd_voc.py', '_base_/schedule_8e.py']
+# RF-DETR on blood cells; its patches have 16 pixels, as in the published sizes. Twice the learning rate and the epochs of
+# rtdetr_r18_bccd.py: at half of it all queries predict one box for the first hundreds of steps.
+_base_ = ['_base_/rfdetr_nano.py', '_base_/bccd_voc.py', '_base_/schedule.py']
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
@@ -7,7 +8,7 @@ model = dict(
     bbox_head=dict(num_classes=3),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=0.0005), clip_grad=dict(max_norm=1))
+optim_wrapper = dict(optimizer=dict(lr=0.001), clip_grad=dict(max_norm=1))
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=50, update_buffers=True, priority=49)
 ]
