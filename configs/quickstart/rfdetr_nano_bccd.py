@@ -1,5 +1,5 @@
 # RF-DETR on blood cells; its patches have 16 pixels, as in the published sizes. Twice the learning rate and the epochs of
-# rtdetr_r18_bccd.py: at half of it all queries predict one box for the first hundreds of steps.
+# rtdetr_r18_bccd.py: at half of it all queries predicted alike for longer.
 _base_ = ['_base_/rfdetr_nano.py', '_base_/bccd_voc.py', '_base_/schedule.py']
 
 model = dict(
