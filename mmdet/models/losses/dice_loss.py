@@ -65,9 +65,7 @@ class _SquaredDice(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, target, overlap, total = ctx.saved_tensors
         slope = 2 * grad / total
-        found = target.to(p.dtype, copy=True).mul_(
-            slope[:, None]
-        )  # one type after the other is faster than both at once
+        found = target.to(p.dtype, copy=True).mul_(slope[:, None])  # faster than a product of two types
         found.addcmul_(p, (-slope * overlap / total)[:, None])
         if ctx.activate:
             torch.ops.aten.sigmoid_backward.grad_input(found, p, grad_input=found)
