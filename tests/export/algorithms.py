@@ -60,7 +60,7 @@ def detector(family, bert=None):
                 value.copy_(torch.randn_like(value))
                 if 'rtm_reg' in layer:  # distances, of which a box has none below 0
                     value.abs_()
-    if cfg['type'] in ('RPN', 'YOLOX'):
+    if cfg['type'] in ('RPN', 'YOLOX', 'PointRend'):
         calm(model)
     for layer in model.modules():
         if hasattr(layer, 'weight_gamma'):  # standardised weights, behind which untrained norms let features explode
