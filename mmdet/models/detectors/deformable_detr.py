@@ -16,6 +16,7 @@ from mmdet.models.layers.positional_encoding import SinePositionalEncoding
 from mmdet.models.layers.transformer import DeformableDetrTransformerDecoder, DeformableDetrTransformerEncoder
 from mmdet.models.layers.transformer.utils import wave_features
 from mmdet.ops import MultiScaleDeformableAttention
+from mmdet.ops.compiled import is_exporting
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from mmdet.utils import OptConfigType
@@ -173,6 +174,8 @@ class DeformableDETR(DetectionTransformer):
             references = chosen.sigmoid()
             waves = self.get_proposal_pos_embed(chosen, self.embed_dims // 2).to(memory.dtype)
             query_pos, query = self.pos_trans_norm(self.pos_trans_fc(waves)).chunk(2, -1)
+            if is_exporting():  # a stride of twice the channels would be compared with that of two pictures
+                query_pos, query = query_pos.contiguous(), query.contiguous()
         else:
             embedding = self.query_embedding.weight.expand(memory.shape[0], -1, -1)
             query_pos, query = embedding.chunk(2, -1)
