@@ -73,7 +73,12 @@ def detector(family, bert=None):
         if getattr(head, 'test_cfg', None) and head.test_cfg.get('score_thr'):
             head.test_cfg.score_thr = min(head.test_cfg.score_thr, 0.02)
     if 'distance_threshold' in (getattr(getattr(model, 'bbox_head', None), 'test_cfg', None) or {}):
-        model.bbox_head.test_cfg.distance_threshold = 100.0  # any two corners may be of one object
+        corners = model.bbox_head
+        corners.test_cfg.distance_threshold = 100.0  # any two corners may be of one object
+        corners.br_heat.load_state_dict(corners.tl_heat.state_dict())  # whose classes agree
+        for layer, value in corners.named_parameters():
+            if 'centripetal_shift' in layer:  # logarithms of distances in cells
+                value.data.mul_(0.1)
     if hasattr(model, 'panoptic_fusion_head'):
         model.panoptic_fusion_head.test_cfg.update(EASY)
     return model
