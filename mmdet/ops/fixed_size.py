@@ -56,6 +56,11 @@ def fixed_options() -> FixedSize:
     return _current.get() or FixedSize()
 
 
+def is_at_hand(x: Tensor) -> bool:
+    """Whether a look at the values costs no wait: those of a plain tensor on a CPU, not of a graph or on a GPU."""
+    return x.is_cpu and type(x) is Tensor
+
+
 def is_symbolic(*sizes: Any) -> bool:
     """Whether one of the sizes, or of those in lists of them, is not known while a graph is traced."""
     return any(

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from mmdet.errors import UserValueError
 from mmdet.ops.compiled import has_triton
+from mmdet.ops.fixed_size import is_at_hand
 from mmdet.ops.one_hot import one_hot
 
 
@@ -125,11 +126,6 @@ def _(logits: Tensor, labels: Tensor, weight: Tensor | None, gamma: float, alpha
     return logits.new_empty((), dtype=torch.float32), torch.empty_like(logits)
 
 
-def _at_hand(x: Tensor) -> bool:
-    """Whether a look at the values costs no wait."""
-    return x.is_cpu and type(x) is Tensor
-
-
 def _all_places(x: Tensor) -> tuple[Tensor, ...]:
     """An index of every element."""
     return torch.meshgrid(*(torch.arange(size, device=x.device) for size in x.shape), indexing='ij')
@@ -180,7 +176,7 @@ class _FocalSums(torch.autograd.Function):
 
         # On a CPU, which knows where they are, only positives are put right; elsewhere one element of every row.
         positive = (labels >= 0) & (labels < classes)
-        rows = positive.nonzero(as_tuple=True) if _at_hand(logits) else _all_places(labels)
+        rows = positive.nonzero(as_tuple=True) if is_at_hand(logits) else _all_places(labels)
         place = *rows, labels[rows].clamp(0, max(classes - 1, 0))
         weight = weight.expand_as(logits)[place] * positive[rows]
         chosen = logits[place].to(wide)
@@ -196,7 +192,7 @@ class _FocalSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple:
         (grad,) = ctx.saved_tensors
-        if not _at_hand(scale) or not scale.eq(1).all():  # in most steps of training it is, which saves a pass
+        if not is_at_hand(scale) or not scale.eq(1).all():  # in most steps of training it is, which saves a pass
             grad = grad * scale.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1))
         return grad, None, None, None, None
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .compiled import has_triton
+from .fixed_size import is_at_hand
 from .nms import apart, full_precision
 
 # Candidates that are settled together where no kernel does it.
@@ -49,7 +50,7 @@ def padded_nms(
         boxes = torch.cat([boxes[..., :2], boxes[..., 2:] + offset], -1)
     if batch == 0 or num == 0:
         return boxes.new_zeros(batch, limit, dtype=torch.long), boxes.new_zeros(batch, dtype=torch.long)
-    if boxes.device.type == 'cpu' and type(boxes) is Tensor:
+    if is_at_hand(boxes):
         return _one_by_one(boxes, scores, groups, valid, iou_threshold, limit)
     if valid is None:
         sizes = torch.full((batch,), num, dtype=torch.int32, device=boxes.device)

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from mmdet.errors import UserValueError
-from mmdet.ops.fixed_size import is_fixed_size, is_symbolic
+from mmdet.ops.fixed_size import is_at_hand, is_fixed_size, is_symbolic
 
 from .constants import constant
 from .gt import pad_batch
@@ -50,7 +50,7 @@ def pick_slots(members: Tensor, limit: int | None = None, at_random: bool = Fals
         Indices and whether the slot is used, each ``(B, S)`` with S at least 1.
     """
     slots = members.shape[1] if limit is None else min(limit, members.shape[1])
-    if _is_here(members):
+    if is_at_hand(members):
         most = int(members.sum(1).max())
         at_random = at_random and most > slots
         slots = min(slots, max(1, most))
@@ -204,7 +204,7 @@ def sum_in_parts(
         bounds: Of the slots of each image that count, where the host does not look at them.
         large: Whether tiles are to be large, since products of matrices take the most time.
     """
-    if _is_here(weights):
+    if is_at_hand(weights):
         step = max(1, (PRODUCT_BUDGET if large else TILE_BUDGET) // max(1, size))
         return _TileSum.apply(function, step, len(shared), weights, *shared, *slots)
     return (in_parts(function, size * len(weights), *slots, shared=shared, counts=bounds) * weights).sum()
@@ -246,11 +246,6 @@ class _TileSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, None, *(None if x is None else x * grad for x in ctx.saved_tensors)
-
-
-def _is_here(tensor: Tensor) -> bool:
-    """Whether the host can look at it without a wait."""
-    return tensor.device.type == 'cpu' and type(tensor) is Tensor
 
 
 # ----------------------------------------------------------------------------------------- dynamic convolutions

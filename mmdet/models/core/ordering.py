@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmdet.ops.compiled import has_triton, is_exporting
-from mmdet.ops.fixed_size import fixed_options, is_symbolic
+from mmdet.ops.fixed_size import fixed_options, is_at_hand, is_symbolic
 from mmdet.ops.order_keys import order_keys
 
 
@@ -31,7 +31,7 @@ def stable_topk(values: Tensor, k: int, largest: bool = True) -> tuple[Tensor, T
         return top[..., :k], index[..., :k]
     if exporting and fixed_options().operator:  # TopK of ONNX takes the first of equal values
         return values.topk(k, -1, largest)
-    if values.device.type == 'cpu' and type(values) is Tensor:  # looking costs nothing here, and ties are rare
+    if is_at_hand(values):  # looking costs nothing here, and ties are rare
         return _topk_looking(values, k, largest)
     return _topk_by_key(values, k, largest)
 

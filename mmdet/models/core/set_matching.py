@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmdet.ops.fixed_size import is_at_hand
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 
 from .gt import PaddedGT, pad_batch
@@ -68,7 +69,7 @@ class QueryPairs:
         some = next(iter(self.predictions.values()))
         problems, queries = some.shape[:2]
         step = max(1, CPU_PAIRS * torch.get_num_threads() // (queries * self.gt.mask.shape[1]))
-        if some.device.type != 'cpu' or type(some) is not Tensor or step >= problems:
+        if not is_at_hand(some) or step >= problems:
             return [self]
         return [self._part(slice(start, start + step)) for start in range(0, problems, step)]
 

@@ -37,7 +37,7 @@ from mmdet.models.layers.mlp import FFN, MLP
 from mmdet.models.layers.transformer.utils import inverse_sigmoid
 from mmdet.models.losses import IoUAwareBCELoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.models.task_modules.joints import match_groups
-from mmdet.ops.fixed_size import is_fixed_size
+from mmdet.ops.fixed_size import is_at_hand, is_fixed_size
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.structures.bbox.bbox_overlaps import bbox_overlaps
@@ -74,7 +74,7 @@ def true_boxes(boxes: Tensor, targets: DenseTargets) -> Tensor:
 def with_boxes(boxes: Tensor, targets: DenseTargets) -> tuple[Tensor, DenseTargets]:
     """Boxes and targets ``(L, B, K, ...)`` of the queries that learn a box, on a CPU, where their number is known
     without a wait; elsewhere of all queries."""
-    if not boxes.is_cpu or type(boxes) is not Tensor or not boxes.numel():
+    if not is_at_hand(boxes) or not boxes.numel():
         return boxes, targets
     used = targets.bbox_weights.any(-1)
     slots = used.byte().topk(max(1, int(used.sum(1).max())))[1][..., None]

@@ -80,7 +80,7 @@ def test_parts_change_neither_losses_nor_gradients(name, monkeypatch):
 def test_slots_of_which_the_host_knows_bounds_alone_give_the_same(name, monkeypatch):
     heads = frozen_norms(build_heads(name, init=False))
     expected = loss_of(heads, name, 'many', 'empty')
-    monkeypatch.setattr(dynamic_masks, '_is_here', lambda tensor: False)  # as on a GPU
+    monkeypatch.setattr(dynamic_masks, 'is_at_hand', lambda tensor: False)  # as on a GPU
     monkeypatch.setattr(dynamic_masks, 'ACTIVATION_BUDGET', 2**17)
     for key, value in loss_of(heads, name, 'many', 'empty').items():
         torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')

@@ -552,7 +552,7 @@ class LooksAtValues(TorchDispatchMode):
 @pytest.mark.parametrize('name', DETECTORS)
 def test_a_step_looks_at_no_values(name, shapes, monkeypatch):
     """With shapes of levels on the host, which fake tensors of a GPU cannot have; without what is for a CPU alone."""
-    monkeypatch.setattr(focal_loss, '_at_hand', lambda x: False)
+    monkeypatch.setattr(focal_loss, 'is_at_hand', lambda x: False)
     monkeypatch.setattr(detr_head, 'with_boxes', lambda *given: given)
     model, (images, samples) = build(name), batch(*shapes)
     with LooksAtValues() as training:
